@@ -1,0 +1,1 @@
+"""What travels: addresses, envelopes, replies, messages. Pure: no socket, clock, thread or database."""

@@ -1,0 +1,55 @@
+"""Replies: what an SMTP server answers (RFC 5321 section 4.2, RFC 3463)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_REPLY_LINE = 512  # octets with CRLF, RFC 5321 section 4.5.3.1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A three-digit code, an enhanced status code (or ""), and text of one or more lines."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    @property
+    def accepted(self) -> bool:
+        """2xx: responsibility has passed (RFC 5321 section 6.1)."""
+        return 200 <= self.code < 300
+
+    @property
+    def transient(self) -> bool:
+        """4xx: the same again later may work."""
+        return 400 <= self.code < 500
+
+    @property
+    def permanent(self) -> bool:
+        """5xx: it will not work."""
+        return self.code >= 500
+
+    def encode(self) -> bytes:
+        """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
+        prefix = f"{self.enhanced} " if self.enhanced else ""
+        lines = [f"{prefix}{line}".rstrip() for line in self.text.split("\n")]
+        last = len(lines) - 1
+        return b"".join(
+            b"%d%s%s\r\n" % (self.code, b" " if i == last else b"-", line.encode("utf-8", "replace"))
+            for i, line in enumerate(lines)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.enhanced} {self.text}".replace("  ", " ").replace("\n", " / ")
+
+
+class Refused(Exception):
+    """The peer gets this reply and the conversation goes on; only Conversation catches it."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+LOCAL_ERROR = Reply(451, "4.3.0", "Local error; try again later")

@@ -1,0 +1,216 @@
+"""A port: gives each connection a `Conversation`, and keeps one stranger from taking them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from mailstack.net.conversation import Conversation, Session, Welcomes
+from mailstack.net.peer import Peer, origin, plain_address
+from mailstack.net.transcript import Transcript
+
+
+class Door:
+    """Counts the connections of all listeners together, and says who may come in."""
+
+    def __init__(self, connections: int, per_origin: int) -> None:
+        self._most = connections
+        self._most_per_origin = per_origin
+        self._open = 0
+        self._by_origin: Counter[str] = Counter()
+
+    def enter(self, origin_of_peer: str) -> bool:
+        """Take a place; False where there is none left, in all or for this origin."""
+        if self._open >= self._most or self._by_origin[origin_of_peer] >= self._most_per_origin:
+            return False
+        self._open += 1
+        self._by_origin[origin_of_peer] += 1
+        return True
+
+    def leave(self, origin_of_peer: str) -> None:
+        """Give the place back."""
+        self._open -= 1
+        self._by_origin[origin_of_peer] -= 1
+        if not self._by_origin[origin_of_peer]:
+            del self._by_origin[origin_of_peer]
+
+
+class PortUnavailable(Exception):
+    """The operating system refuses the port; the message is one line for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaks:
+    """What a port speaks: its protocol's name, its core, and the words for a connection too many."""
+
+    name: str  # smtp, submission, submissions, imap, imaps, pop3, pop3s: as in the log
+    session: Callable[[], Session]
+    busy: bytes
+
+
+class Listener(Service):
+    """One port of one service, in clear (with an upgrade) or in TLS from the first byte."""
+
+    _log = Logger(namespace="mailstack.net")
+
+    def __init__(
+        self,
+        reactor: Any,
+        speaks: Speaks,
+        service: Welcomes,
+        *,
+        door: Door,
+        port: int,
+        interface: str = "",
+        tls: Any | None = None,
+        implicit_tls: bool = False,
+        backlog: int = 511,
+        log_conversation: bool = False,
+    ) -> None:
+        self.setName(f"{speaks.name}-{interface}-{port}")
+        self._reactor = reactor
+        self._number = port
+        self._interface = interface
+        self._backlog = backlog
+        self._name = speaks.name
+        self._factory = _Conversations(reactor, speaks, service, door, tls, implicit_tls, log_conversation)
+        self._listens: Any = self._factory
+        if implicit_tls:
+            self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
+        self._port: IListeningPort | None = None
+
+    @property
+    def address(self) -> IAddress:
+        """Where it listens, once started: with port 0 the system chose."""
+        if self._port is None:
+            raise RuntimeError("the listener is not started")
+        return self._port.getHost()
+
+    def privilegedStartService(self) -> None:
+        """Bind while we may still take a port below 1024; raise PortUnavailable."""
+        super().privilegedStartService()
+        if self._port is not None:
+            return
+        try:
+            self._port = self._reactor.listenTCP(
+                self._number, self._listens, backlog=self._backlog, interface=self._interface
+            )
+        except CannotListenError as error:
+            where = f"{self._interface or '*'} port {self._number}"
+            raise PortUnavailable(f"{self._name}: cannot listen on {where}: {error.socketError}") from error
+
+    def startService(self) -> None:
+        """Listen."""
+        super().startService()
+        self.privilegedStartService()
+        here = self.address
+        if isinstance(here, IPv4Address | IPv6Address):
+            self._log.info(
+                "{name} listens on {host} port {port}", name=self._name, host=here.host, port=here.port
+            )
+
+    async def close(self) -> None:
+        """Take no more connections, let the answers that are being made go out, close."""
+        if self._port is not None:
+            stopped = self._port.stopListening()
+            self._port = None
+            if stopped is not None:
+                await stopped
+        await self._factory.close()
+
+    def stopService(self) -> Deferred[None]:
+        """Called by Twisted when the process ends."""
+        super().stopService()
+        return Deferred.fromCoroutine(self.close())
+
+
+class _Conversations(Factory):
+    """Makes the conversations of one port and counts them."""
+
+    noisy = False
+    _log = Logger(namespace="mailstack.net")
+
+    def __init__(
+        self,
+        reactor: Any,
+        speaks: Speaks,
+        service: Welcomes,
+        door: Door,
+        tls: Any | None,
+        implicit_tls: bool,
+        log_conversation: bool,
+    ) -> None:
+        self._reactor = reactor
+        self._speaks = speaks
+        self._service = service
+        self._tls = tls
+        self._secure = implicit_tls
+        self._door = door
+        self._transcribe = log_conversation
+        self._open: set[Conversation] = set()
+        self._empty: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
+        """A conversation, or a short refusal where there are too many."""
+        host = plain_address(getattr(addr, "host", ""))
+        came_from = origin(host)
+        if not self._door.enter(came_from):
+            self._log.warn(
+                "{name}: too many connections, {host} is sent away", name=self._speaks.name, host=host
+            )
+            return _Busy(self._speaks.busy)
+        conversation = Conversation(
+            self._speaks.session(),
+            self._service,
+            self._reactor,
+            tls=self._tls,
+            secure=self._secure,
+            transcript=self._transcript if self._transcribe else None,
+            gone=lambda gone: self._closed(gone, came_from),
+        )
+        self._open.add(conversation)
+        return conversation
+
+    async def close(self) -> None:
+        """Ask every conversation to end; wait for the last."""
+        for conversation in list(self._open):
+            conversation.shut_down()
+        if self._open:
+            empty: Deferred[None] = Deferred()
+            self._empty.append(empty)
+            await empty.addTimeout(5, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+
+    def _closed(self, conversation: Conversation, came_from: str) -> None:
+        self._open.discard(conversation)
+        self._door.leave(came_from)
+        if not self._open:
+            waiting, self._empty = self._empty, []
+            for empty in waiting:
+                empty.callback(None)
+
+    def _transcript(self, peer: Peer) -> Transcript:
+        return Transcript(self._speaks.name, peer)
+
+
+class _Busy(TwistedProtocol):
+    """Says one line and closes."""
+
+    def __init__(self, words: bytes) -> None:
+        self._words = words
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(self._words)
+        transport.loseConnection()

@@ -1,0 +1,53 @@
+"""Who is at the other end of a connection."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(slots=True)
+class Peer:
+    """The client's address, and whether the connection is encrypted now; both may change while it lives."""
+
+    address: str  # an IP address; IPv4-mapped IPv6 is shown as IPv4
+    port: int
+    local_port: int
+    secure: bool
+    cipher: Callable[[], str | None] = field(default=lambda: None, repr=False)
+
+    @property
+    def tls(self) -> str | None:
+        """Protocol and cipher, such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; None in clear."""
+        return self.cipher() if self.secure else None
+
+    def within(self, networks: Sequence[Network]) -> bool:
+        """Whether the address lies in one of `networks`."""
+        if not networks:
+            return False
+        address = ipaddress.ip_address(self.address.partition("%")[0])
+        return any(address in network for network in networks)
+
+
+def plain_address(host: str) -> str:
+    """`host` as people write it: an IPv4 client of a dual-stack socket is no ``::ffff:192.0.2.1``."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped) if mapped else host
+
+
+def origin(host: str) -> str:
+    """What connections are counted by: an IPv4 address, or the /64 that one IPv6 customer is given."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address) and not address.is_loopback:
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address)

@@ -1,0 +1,278 @@
+"""The threads where blocking is allowed.
+
+Theory of operation. Five kinds of blocking work never share a thread: the database's writer (one thread,
+group commit: whatever waits when it is free goes into its next transaction), its readers, files, password
+hashes, and long computation on message text. Results come back in batches: one wake-up of the reactor for
+all that finished since the last, because a wake-up per result costs more than most of the work. Each queue
+is bounded; a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+
+class Overloaded(Exception):
+    """A queue of work is full: say 4xx or NO, and let the peer come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkConfig:
+    """[work] of the configuration file."""
+
+    readers: int = 4  # database read threads
+    files: int = 4  # file threads
+    hashers: int = 0  # password hash threads; 0: one a core
+    batch: int = 200  # operations at most in one commit
+    queue: int = 10_000  # waiting operations at most, for each kind of thread
+
+
+class Outcomes(Protocol):
+    """How one operation of a shared transaction ended."""
+
+    value: Any
+    error: BaseException | None
+
+
+class Transactions(Protocol):
+    """What the writer and the readers need of the database (`mailstack.db.Database`)."""
+
+    def read(self, function: Callable[..., T], *args: Any) -> T: ...
+
+    def write_together(self, functions: list[Callable[[Connection], Any]]) -> list[Any]: ...
+
+    def dispose(self) -> None: ...
+
+
+class FromThread(Protocol):
+    """The one thing asked of the reactor."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
+
+
+class Work(Service):
+    """Runs blocking functions in threads and answers in the reactor's thread."""
+
+    def __init__(self, reactor: FromThread, database: Transactions, config: WorkConfig | None = None) -> None:
+        config = config or WorkConfig()
+        self._database = database
+        self._results = _Results(reactor)
+        self._writer = _Writer(database, self._results, config)
+        limit = config.queue
+        self._readers = _Pool("db-read", config.readers, limit, self._results)
+        self._files = _Pool("files", config.files, limit, self._results)
+        self._hashers = _Pool("hash", config.hashers or os.cpu_count() or 1, limit, self._results)
+        self._computers = _Pool("compute", 1, limit, self._results)
+
+    async def transaction(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(db, *args)` in the writer's next transaction; return once it is durable."""
+        answer: Deferred[T] = Deferred()
+        self._writer.put(lambda db: function(db, *args), answer)
+        return await answer
+
+    async def prepared(self, prepare: Callable[[], P], function: Callable[[Connection, P], T]) -> T:
+        """`prepare()` in a file thread, then `function(db, prepared)` in the writer: one trip."""
+        answer: Deferred[T] = Deferred()
+
+        def first() -> None:
+            value = prepare()
+            self._writer.put(lambda db: function(db, value), answer)
+
+        self._files.put(first, answer, answers=False)
+        return await answer
+
+    async def read(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(db, *args)` in a read transaction."""
+        return await self._readers.run(self._database.read, function, *args)
+
+    async def files(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` where files may be read and written."""
+        return await self._files.run(function, *args)
+
+    async def hash(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` where passwords are hashed and checked."""
+        return await self._hashers.run(function, *args)
+
+    async def compute(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)`, long work in pure Python such as a body search, beside everything else."""
+        return await self._computers.run(function, *args)
+
+    def startService(self) -> None:
+        """Nothing to start: threads come with the first work."""
+        super().startService()
+
+    async def close(self) -> None:
+        """Finish what is queued, stop the threads, close the database."""
+        for pool in (self._files, self._readers, self._hashers, self._computers):
+            await pool.close()
+        await self._writer.close()
+        self._database.dispose()
+
+    def stopService(self) -> Deferred[None]:
+        """Called by Twisted when the process ends."""
+        super().stopService()
+        return Deferred.fromCoroutine(self.close())
+
+
+class _Results:
+    """Brings results to the reactor's thread, all that are there in one call."""
+
+    def __init__(self, reactor: FromThread) -> None:
+        self._reactor = reactor
+        self._ready: deque[tuple[Deferred[Any], Any]] = deque()
+        self._asked = False
+        self._lock = threading.Lock()
+
+    def put(self, results: list[tuple[Deferred[Any], Any]]) -> None:
+        with self._lock:
+            self._ready.extend(results)
+            ask, self._asked = not self._asked, True
+        if ask:
+            self._reactor.callFromThread(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            ready, self._ready = self._ready, deque()
+            self._asked = False
+        for answer, value in ready:
+            if not answer.called:  # cancelled by whoever asked: the work is done, nobody wants to know
+                answer.callback(value)
+
+
+class _Queue:
+    """A bounded queue that a thread, or several, take from."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self.jobs: deque[Any] = deque()
+        self.ready = threading.Condition()
+        self.closed = False
+
+    def put(self, job: Any) -> None:
+        with self.ready:
+            if self.closed or len(self.jobs) >= self._limit:
+                raise Overloaded(f"{self._name}: {len(self.jobs)} operations are waiting")
+            self.jobs.append(job)
+            self.ready.notify()
+
+    def take(self, most: int) -> list[Any]:
+        """At least one job, at most `most`; none once the queue is closed and empty."""
+        with self.ready:
+            while not self.jobs and not self.closed:
+                self.ready.wait()
+            return [self.jobs.popleft() for _ in range(min(most, len(self.jobs)))]
+
+
+class _Pool:
+    """Threads that run functions one by one."""
+
+    def __init__(self, name: str, threads: int, limit: int, results: _Results) -> None:
+        self._queue = _Queue(name, limit)
+        self._name = name
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._results = results
+        self._idle = 0
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        answer: Deferred[T] = Deferred()
+        self.put(lambda: function(*args), answer)
+        return await answer
+
+    def put(self, job: Callable[[], Any], answer: Deferred[Any], answers: bool = True) -> None:
+        """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does."""
+        self._queue.put((job, answer, answers))
+        if len(self._threads) < self._most and self._idle < len(self._queue.jobs):
+            self._threads.append(_start(f"{self._name}-{len(self._threads)}", self._run))
+
+    def _run(self) -> None:
+        while True:
+            self._idle += 1
+            jobs = self._queue.take(1)
+            self._idle -= 1
+            if not jobs:
+                return
+            [(job, answer, answers)] = jobs
+            try:
+                value = job()
+            except BaseException:
+                self._results.put([(answer, Failure())])
+            else:
+                if answers:
+                    self._results.put([(answer, value)])
+            del jobs, job, answer
+
+    async def close(self) -> None:
+        await _close(self._queue, self._threads, self._results)
+
+
+class _Writer:
+    """The one thread that writes to the database: group commit."""
+
+    def __init__(self, database: Transactions, results: _Results, config: WorkConfig) -> None:
+        self._database = database
+        self._results = results
+        self._batch = config.batch
+        self._queue = _Queue("db-write", config.queue)
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
+
+    def put(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
+        self._queue.put((function, answer))
+        if not self._threads:
+            with self._starting:
+                if not self._threads:
+                    self._threads.append(_start("db-write", self._run))
+
+    def _run(self) -> None:
+        while True:
+            jobs = self._queue.take(self._batch)
+            if not jobs:
+                return
+            outcomes = self._database.write_together([function for function, _ in jobs])
+            self._results.put(
+                [
+                    (answer, outcome.value if outcome.error is None else Failure(outcome.error))
+                    for (_, answer), outcome in zip(jobs, outcomes, strict=True)
+                ]
+            )
+            del jobs, outcomes
+
+    async def close(self) -> None:
+        await _close(self._queue, self._threads, self._results)
+
+
+def _start(name: str, run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(name=f"mailstack-{name}", target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+async def _close(queue: _Queue, threads: list[threading.Thread], results: _Results) -> None:
+    with queue.ready:
+        queue.closed = True
+        queue.ready.notify_all()
+    if threads:
+        ended: Deferred[None] = Deferred()
+
+        def join() -> None:
+            for thread in threads:
+                thread.join()
+            results.put([(ended, None)])
+
+        _start("closing", join)
+        await ended
