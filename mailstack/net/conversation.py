@@ -30,6 +30,8 @@ from mailstack.mail.reply import Refused
 from mailstack.net.peer import Peer, plain_address
 from mailstack.net.transcript import Transcript
 
+_log = Logger(namespace="mailstack.net")
+
 R = TypeVar("R")
 Say = Callable[[Any], Awaitable[None]]
 
@@ -81,8 +83,6 @@ class Welcomes(Protocol):
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class Conversation(TwistedProtocol):
     """One connection: a transport, a session and a role."""
-
-    _log = Logger(namespace="mailstack.net")
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class Conversation(TwistedProtocol):
         except Vanished:
             pass
         except Exception:
-            self._log.failure("a connection had to be cut", peer=self.peer.address)
+            _log.failure("a connection had to be cut", peer=self.peer.address)
             self._abort()
         finally:
             self._answering = False
@@ -266,7 +266,7 @@ class Conversation(TwistedProtocol):
         except Vanished:
             raise
         except Exception:
-            self._log.failure(
+            _log.failure(
                 "unexpected error; the client may retry", peer=self.peer.address, event=type(event).__name__
             )
             return self._session.failure(event)

@@ -21,6 +21,8 @@ from mailstack.net.conversation import Conversation, Session, Welcomes
 from mailstack.net.peer import Peer, origin, plain_address
 from mailstack.net.transcript import Transcript
 
+_log = Logger(namespace="mailstack.net")
+
 
 class Door:
     """Counts the connections of all listeners together, and says who may come in."""
@@ -62,8 +64,6 @@ class Speaks:
 
 class Listener(Service):
     """One port of one service, in clear (with an upgrade) or in TLS from the first byte."""
-
-    _log = Logger(namespace="mailstack.net")
 
     def __init__(
         self,
@@ -117,9 +117,7 @@ class Listener(Service):
         self.privilegedStartService()
         here = self.address
         if isinstance(here, IPv4Address | IPv6Address):
-            self._log.info(
-                "{name} listens on {host} port {port}", name=self._name, host=here.host, port=here.port
-            )
+            _log.info("{name} listens on {host} port {port}", name=self._name, host=here.host, port=here.port)
 
     async def close(self) -> None:
         """Take no more connections, let the answers that are being made go out, close."""
@@ -140,7 +138,6 @@ class _Conversations(Factory):
     """Makes the conversations of one port and counts them."""
 
     noisy = False
-    _log = Logger(namespace="mailstack.net")
 
     def __init__(
         self,
@@ -167,9 +164,7 @@ class _Conversations(Factory):
         host = plain_address(getattr(addr, "host", ""))
         came_from = origin(host)
         if not self._door.enter(came_from):
-            self._log.warn(
-                "{name}: too many connections, {host} is sent away", name=self._speaks.name, host=host
-            )
+            _log.warn("{name}: too many connections, {host} is sent away", name=self._speaks.name, host=host)
             return _Busy(self._speaks.busy)
         conversation = Conversation(
             self._speaks.session(),

@@ -15,6 +15,8 @@ from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
+_log = Logger(namespace="mailstack.tls")
+
 Context = SSL.Context
 
 
@@ -24,8 +26,6 @@ class ServerTls:
 
     Raises OSError, ValueError or `OpenSSL.SSL.Error` where the files are unreadable or do not match.
     """
-
-    _log = Logger(namespace="mailstack.tls")
 
     def __init__(self, certificate: Path, key: Path, minimum: str = "1.2") -> None:
         self._certificate = certificate
@@ -45,9 +45,9 @@ class ServerTls:
             if stamp != self._stamp:
                 self._options = self._load()
                 self._stamp = stamp
-                self._log.info("the certificate was renewed: {path}", path=str(self._certificate))
+                _log.info("the certificate was renewed: {path}", path=str(self._certificate))
         except (OSError, SSL.Error, ValueError) as error:
-            self._log.error(
+            _log.error(
                 "{path}: the new certificate cannot be used, the old one stays: {error}",
                 path=str(self._certificate),
                 error=error,

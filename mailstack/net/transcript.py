@@ -6,14 +6,14 @@ from twisted.logger import Logger
 
 from mailstack.net.peer import Peer
 
+_log = Logger(namespace="mailstack.conversation")
+
 MAX_LINES = 12  # lines shown of one write or read
 MAX_LINE = 200  # characters shown of a line
 
 
 class Transcript:
     """Logs what one connection receives (C:) and sends (S:), shortened, with passwords masked."""
-
-    _log = Logger(namespace="mailstack.conversation")
 
     def __init__(self, service: str, peer: Peer) -> None:
         self._service = service
@@ -50,7 +50,7 @@ class Transcript:
         return "***" if self._secret else line
 
     def _write(self, side: str, line: str) -> None:
-        self._log.info(
+        _log.info(
             "{service} {peer} {side} {line}", service=self._service, peer=self._peer, side=side, line=line
         )
 

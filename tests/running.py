@@ -1,0 +1,164 @@
+"""A whole stack as its operator starts it: `mailstack init`, `user add`, `serve`, in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+PATIENCE = 60  # seconds that any one step may take on a busy machine
+
+_COMMAND = [sys.executable, "-c", "from mailstack.admin.cli import main; main()"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class RunningStack:
+    """One domain's mail stack in `directory`, with users whose passwords are ``NAME-secret``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        domain: str = "example.test",
+        users: Sequence[str] = ("alice", "bob"),
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.domain = domain
+        self.hostname = f"mail.{domain}"
+        self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        self.settings = [
+            'listeners.addresses=["127.0.0.1"]',
+            *(f"listeners.{name}={port}" for name, port in self.ports.items()),
+            *settings,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+        self._wrapper: list[str] = []
+        self.log_file = directory.with_suffix(".log")
+        self.command("init", str(directory), "--domain", domain, "--hostname", self.hostname)
+        for user in users:
+            self.add_user(user)
+
+    @property
+    def ca(self) -> Path:
+        """The authority that signed the server's certificate."""
+        return self.directory / "ca.pem"
+
+    def command(self, *words: str, stdin: str = "") -> str:
+        """Run one of the operator's commands; return what it printed."""
+        done = subprocess.run(
+            [*_COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.returncode == 0, f"mailstack {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def configured(self, *words: str, stdin: str = "") -> str:
+        """Run one that reads our configuration file."""
+        return self.command(*self._options(), *words, stdin=stdin)
+
+    def json(self, *words: str) -> Any:
+        """Run one with --json."""
+        return json.loads(self.configured(*words, "--json"))
+
+    def address(self, user: str) -> str:
+        """The user's address."""
+        return f"{user}@{self.domain}"
+
+    def add_user(self, user: str) -> None:
+        """Add a user with our usual password."""
+        self.configured("user", "add", self.address(user), "--password-stdin", stdin=f"{user}-secret\n")
+
+    def wrap(self, words: list[str]) -> None:
+        """Have the server started by another program, which gets the server's command as its last arguments."""
+        self._wrapper = words
+
+    def start(self) -> RunningStack:
+        """Start the server and wait until every port greets."""
+        log = self.log_file.open("ab")
+        self.process = subprocess.Popen(
+            [*self._wrapper, *_COMMAND, *self._options(), "serve"], stdout=log, stderr=log
+        )
+        log.close()
+        give_up = time.monotonic() + PATIENCE
+        for port in self.ports.values():
+            while not _answers(port):
+                assert self.process.poll() is None, f"the server ended: {self.log()}"
+                assert time.monotonic() < give_up, f"the server does not listen: {self.log()}"
+                time.sleep(0.05)
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """A clean end."""
+        self._end(signal.SIGTERM)
+
+    def log(self) -> str:
+        """What the server has logged."""
+        return self.log_file.read_text(errors="replace")
+
+    def pid(self) -> int:
+        """The server's process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(PATIENCE)
+            finally:
+                self.process.kill()
+            self.process = None
+
+    def _options(self) -> list[str]:
+        options = ["--config", str(self.directory / "mailstack.toml")]
+        for setting in self.settings:
+            options += ["--set", setting]
+        return options
+
+
+@contextlib.contextmanager
+def running(directory: Path, **options: Any) -> Iterator[RunningStack]:
+    """A started stack that is stopped at the end."""
+    stack = RunningStack(directory, **options).start()
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def eventually(check: Any, seconds: float = PATIENCE) -> Any:
+    """What `check()` returns once it is true; fails after `seconds`."""
+    give_up = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < give_up, f"still not so after {seconds} s"
+        time.sleep(0.05)
