@@ -1,0 +1,1 @@
+"""The protocols as pure state machines: bytes to events, replies to bytes."""
