@@ -59,7 +59,13 @@ class _Server:
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
         initdb = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         made = subprocess.run(
-            initdb, capture_output=True, cwd="/", env=environment, check=False, stdin=subprocess.DEVNULL, **self._as
+            initdb,
+            capture_output=True,
+            cwd="/",
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            **self._as,
         )
         if made.returncode:
             raise RuntimeError(f"initdb: {made.stderr.decode()}")

@@ -2,9 +2,10 @@
 
 Theory of operation. Writers are serialised: on SQLite every write transaction opens with BEGIN IMMEDIATE,
 because the driver's own mode starts none at SELECT and two readers would then both write what they
-computed from the same row. Many operations share one commit: each runs in its own SAVEPOINT, so that one
-that fails takes back only its own rows, and all that succeeded become durable together. Before that commit
-the directories that they renamed files into are fsynced: bytes, then directory, then row, then the answer.
+computed from the same row; on PostgreSQL it opens with an advisory lock, to the same end. Many operations
+share one commit: each runs in its own SAVEPOINT, so that one that fails takes back only its own rows, and
+all that succeeded become durable together. Before that commit the directories that they renamed files into
+are fsynced: bytes, then directory, then row, then the answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, e
 
 T = TypeVar("T")
 
+_WRITER = 0x6D61696C  # the PostgreSQL advisory lock of whoever writes ("mail")
 _DIRECTORIES = "mailstack.directories"  # Connection.info: set[Path] to fsync before the commit
 _UNDO = "mailstack.undo"  # Connection.info: list of callables that take back what the files saw
 
@@ -45,11 +47,13 @@ class Database:
     def __init__(self, config: DatabaseConfig) -> None:
         self.url = make_url(config.url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql()
+        # SQLite's read transactions are snapshots by themselves.
+        self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql(config)
 
     def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a read transaction: one consistent snapshot."""
-        with self.engine.connect() as db, db.begin():
+        with self.engine.connect().execution_options(**self._snapshot) as db, db.begin():
             return function(db, *args)
 
     def write(self, function: Callable[..., T], *args: Any) -> T:
@@ -105,8 +109,19 @@ class Database:
 
         return engine
 
-    def _postgresql(self) -> Engine:
-        return create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+    def _postgresql(self, config: DatabaseConfig) -> Engine:
+        engine = create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+
+        @event.listens_for(engine, "begin")
+        def begin(db: Connection) -> None:
+            if db.get_execution_options().get("mailstack_write"):
+                # One writer at a time over all processes, as BEGIN IMMEDIATE gives on SQLite.
+                limit = int(config.busy_timeout * 1000)  # milliseconds
+                db.exec_driver_sql(
+                    f"SELECT set_config('lock_timeout', '{limit}', true), pg_advisory_xact_lock({_WRITER})"
+                )
+
+        return engine
 
 
 def sync_directory(db: Connection, directory: Path) -> None:
@@ -129,11 +144,21 @@ def _in_savepoint(
             value = function(db)
     except Exception as error:
         _take_back(actions)
+        if _is_over(db):
+            raise
         return Outcome(None, error)
     finally:
         del db.info[_UNDO]
     done.extend(actions)
     return Outcome(value, None)
+
+
+def _is_over(db: Connection) -> bool:
+    """Whether SQLite has rolled back the whole transaction by itself, as it may on a full disk.
+
+    What ran before is lost then, and what ran after would commit statement by statement.
+    """
+    return getattr(db.connection.dbapi_connection, "in_transaction", True) is False
 
 
 def _take_back(actions: list[Callable[[], None]]) -> None:

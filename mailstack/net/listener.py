@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -77,7 +78,7 @@ class Listener(Service):
         tls: Any | None = None,
         implicit_tls: bool = False,
         backlog: int = 511,
-        log_conversation: bool = False,
+        transcript: Callable[[Peer], Transcript] | None = None,
     ) -> None:
         self.setName(f"{speaks.name}-{interface}-{port}")
         self._reactor = reactor
@@ -85,7 +86,7 @@ class Listener(Service):
         self._interface = interface
         self._backlog = backlog
         self._name = speaks.name
-        self._factory = _Conversations(reactor, speaks, service, door, tls, implicit_tls, log_conversation)
+        self._factory = _Conversations(reactor, speaks, service, door, tls, implicit_tls, transcript)
         self._listens: Any = self._factory
         if implicit_tls:
             self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
@@ -104,12 +105,27 @@ class Listener(Service):
         if self._port is not None:
             return
         try:
-            self._port = self._reactor.listenTCP(
-                self._number, self._listens, backlog=self._backlog, interface=self._interface
-            )
+            self._port = self._bind()
         except CannotListenError as error:
             where = f"{self._interface or '*'} port {self._number}"
             raise PortUnavailable(f"{self._name}: cannot listen on {where}: {error.socketError}") from error
+
+    def _bind(self) -> IListeningPort:
+        """Bind the address; "" is every address, IPv6 and IPv4 by one socket where there is IPv6."""
+        interfaces = [self._interface] if self._interface else ["::", ""]
+        for interface in interfaces[:-1]:
+            try:
+                return self._listen(interface)
+            except CannotListenError as error:
+                if getattr(error.socketError, "errno", None) not in (EAFNOSUPPORT, EADDRNOTAVAIL):
+                    raise
+        return self._listen(interfaces[-1])
+
+    def _listen(self, interface: str) -> IListeningPort:
+        port: IListeningPort = self._reactor.listenTCP(
+            self._number, self._listens, backlog=self._backlog, interface=interface
+        )
+        return port
 
     def startService(self) -> None:
         """Listen."""
@@ -147,7 +163,7 @@ class _Conversations(Factory):
         door: Door,
         tls: Any | None,
         implicit_tls: bool,
-        log_conversation: bool,
+        transcript: Callable[[Peer], Transcript] | None,
     ) -> None:
         self._reactor = reactor
         self._speaks = speaks
@@ -155,7 +171,7 @@ class _Conversations(Factory):
         self._tls = tls
         self._secure = implicit_tls
         self._door = door
-        self._transcribe = log_conversation
+        self._transcript = transcript
         self._open: set[Conversation] = set()
         self._empty: list[Deferred[None]] = []
 
@@ -172,7 +188,7 @@ class _Conversations(Factory):
             self._reactor,
             tls=self._tls,
             secure=self._secure,
-            transcript=self._transcript if self._transcribe else None,
+            transcript=self._transcript,
             gone=lambda gone: self._closed(gone, came_from),
         )
         self._open.add(conversation)
@@ -194,9 +210,6 @@ class _Conversations(Factory):
             waiting, self._empty = self._empty, []
             for empty in waiting:
                 empty.callback(None)
-
-    def _transcript(self, peer: Peer) -> Transcript:
-        return Transcript(self._speaks.name, peer)
 
 
 class _Busy(TwistedProtocol):

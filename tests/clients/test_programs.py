@@ -32,10 +32,9 @@ def subjects(stack: RunningStack, user: str, mailbox: str = "INBOX") -> set[str]
     """The subjects in a mailbox."""
     with imap(stack, user) as client:
         client.select_folder(mailbox, readonly=True)
-        return {
-            (item[b"ENVELOPE"].subject or b"").decode()
-            for item in client.fetch(client.search("ALL") or [0], ["ENVELOPE"]).values()
-        }
+        uids = client.search("ALL")
+        envelopes = client.fetch(uids, ["ENVELOPE"]).values() if uids else ()
+        return {(item[b"ENVELOPE"].subject or b"").decode() for item in envelopes}
 
 
 @needs("curl")
@@ -140,8 +139,8 @@ def test_fetchmail_by_pop3_and_imap(program: str, stack: RunningStack, tmp_path:
         settings = tmp_path / "fetchmailrc"
         settings.write_text(
             f"poll localhost protocol {protocol} port {stack.ports[protocol]}\n"
-            f" user {stack.address('fetchmail')} password fetchmail-secret\n"
-            f" sslproto auto sslcertck sslcertfile {stack.ca} mda 'cat >> {got}'\n"
+            f" user '{stack.address('fetchmail')}' password 'fetchmail-secret'\n"
+            f" sslproto 'auto' sslcertck sslcertfile '{stack.ca}' mda 'cat >> {got}'\n"
         )
         settings.chmod(0o600)
         run(program, "-f", str(settings), "--pidfile", str(tmp_path / "pid"), FETCHMAILHOME=str(tmp_path))
@@ -174,7 +173,7 @@ def test_mutt_sends_and_reads(program: str, stack: RunningStack, tmp_path: Path)
     assert subjects(stack, "mutt") == {"from mutt"}
     assert subjects(stack, "mutt", "Sent") == {"from mutt"}
     out = tmp_path / "out"
-    keys = f"<pipe-message>cat > {out}<enter><flag-message><sync-mailbox><quit>"
+    keys = f"<pipe-message>cat > {out}<enter><display-message><exit><flag-message><sync-mailbox><quit>"
     _in_terminal([program, "-n", "-F", str(settings), "-e", f'push "{keys}"'], HOME=str(tmp_path))
     assert "Subject: from mutt" in out.read_text()
     with imap(stack, "mutt") as client:
@@ -187,8 +186,8 @@ def test_s_nail_reads_by_imap(program: str, stack: RunningStack, tmp_path: Path)
     submit(stack, "alice", letter(stack, "alice", "snail", "slowly"))
     user = stack.address("snail").replace("@", "%40")
     options = ["-n", "-S", "v15-compat", "-S", f"tls-ca-file={stack.ca}", "-S", "imap-auth=login"]
-    options += ["-f", f"imaps://{user}:snail-secret@localhost:{stack.ports['imaps']}/INBOX"]
-    shown = run(program, *options, "-S", "nopager", stdin="type 1\nexit\n", HOME=str(tmp_path))
+    mailbox = f"imaps://{user}:snail-secret@localhost:{stack.ports['imaps']}/INBOX"
+    shown = run(program, *options, "-S", "nopager", "-f", mailbox, stdin="type 1\nexit\n", HOME=str(tmp_path))
     assert "slowly" in shown
 
 

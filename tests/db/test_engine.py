@@ -14,13 +14,12 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func,
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from mailstack.db import Database, DatabaseConfig, sync_directory, undo
-from tests.databases import empty_database  # noqa: F401
 
 things = Table("things", MetaData(), Column("id", Integer, primary_key=True), Column("value", Text))
 
 
 @pytest.fixture
-def database(empty_database: Database) -> Database:  # noqa: F811
+def database(empty_database: Database) -> Database:
     things.metadata.create_all(empty_database.engine)
     return empty_database
 
@@ -136,7 +135,9 @@ class TestContract:
         assert there == [0]
         assert database.read(ids) == [1, 2]
 
-    def test_a_directory_that_cannot_be_synced_fails_every_operation(self, database: Database, tmp_path: Path) -> None:
+    def test_a_directory_that_cannot_be_synced_fails_every_operation(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         def deliver(db: Connection) -> None:
             add(db, 2)
             sync_directory(db, tmp_path / "missing")
@@ -159,7 +160,9 @@ class TestContract:
         assert database.read(twice) == (1, 1)
         assert database.read(ids) == [1, 2]
 
-    def test_a_writer_that_waits_too_long_gets_an_error_and_the_next_one_works(self, database: Database) -> None:
+    def test_a_writer_that_waits_too_long_gets_an_error_and_the_next_one_works(
+        self, database: Database
+    ) -> None:
         impatient = Database(DatabaseConfig(database.url.render_as_string(False), busy_timeout=0.05))
         database.write(add, 1)
         try:
@@ -192,7 +195,9 @@ class TestSqlite:
         assert database.read(pragma, "synchronous") == 2  # FULL: a commit survives a power cut
         assert database.read(pragma, "foreign_keys") == 1
 
-    def test_a_full_disk_fails_the_batch_whole_and_is_got_over(self, database: Database, tmp_path: Path) -> None:
+    def test_a_full_disk_fails_the_batch_whole_and_is_got_over(
+        self, database: Database, tmp_path: Path
+    ) -> None:
         taken_back: list[int] = []
         database.write(add, 1)
 
@@ -228,7 +233,9 @@ class TestSqlite:
             return 1
 
         database.write(
-            lambda db: db.exec_driver_sql("CREATE TABLE children (id INTEGER REFERENCES things DEFERRABLE INITIALLY DEFERRED)")
+            lambda db: db.exec_driver_sql(
+                "CREATE TABLE children (id INTEGER REFERENCES things DEFERRABLE INITIALLY DEFERRED)"
+            )
         )
         [outcome] = database.write_together([put])
         assert isinstance(outcome.error, (IntegrityError, sqlite3.IntegrityError))

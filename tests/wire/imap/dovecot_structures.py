@@ -297,10 +297,10 @@ Content-Type: text/html
         """\
 Content-Type: multipart/mixed; boundary="o"
 
---o   
+--o  \x20
 
 a
---o-- 
+--o--\x20
 b
 """,
         "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)",

@@ -1,0 +1,1 @@
+"""Step 5: POP3 and IMAP, over the store. The two never import one another."""

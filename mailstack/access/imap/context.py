@@ -1,0 +1,128 @@
+"""What the commands of one IMAP connection share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from mailstack.access.settings import ImapConfig
+from mailstack.directory import User
+from mailstack.net.peer import Network, Peer
+from mailstack.store import Mailbox, MessageStore, View
+from mailstack.wire.imap.commands import Command
+from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged
+from mailstack.work import Work
+
+Say = Callable[[AnyResponse], Awaitable[None]]
+
+
+class Clock(Protocol):
+    """What we ask of the reactor: IReactorTime."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
+
+
+class Authenticates(Protocol):
+    """What we ask of the directory (`mailstack.directory.Directory`)."""
+
+    async def authenticate(self, login: str, password: str) -> User | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all connections share."""
+
+    store: MessageStore
+    directory: Authenticates
+    config: ImapConfig
+    clock: Clock
+    work: Work
+    plaintext_networks: tuple[Network, ...] = ()
+    hostname: str = "localhost"
+    offers_tls: bool = True
+
+    async def pause(self, seconds: float = 0.0) -> None:
+        """Let the reactor serve others, for at least `seconds`."""
+        done: Deferred[None] = Deferred()
+        self.clock.callLater(seconds, done.callback, None)
+        await done
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox and this session's picture of it."""
+
+    mailbox: Mailbox
+    view: View
+    read_only: bool
+    keywords: tuple[str, ...] = ()  # those the client has been told of
+
+    def close(self) -> None:
+        """Leave it."""
+        self.view.close()
+        self.mailbox.close()
+
+
+@dataclass(slots=True)
+class Context:
+    """One connection: who it is, where it is, and how to speak to it."""
+
+    services: Services
+    peer: Peer
+    say: Say
+    user: User | None = None
+    current: Selected | None = None
+    enabled: set[str] = field(default_factory=set)
+
+    @property
+    def store(self) -> MessageStore:
+        """The mail."""
+        return self.services.store
+
+    @property
+    def user_id(self) -> int:
+        """Whose mail; only after login (`wire.imap.states` sees to it)."""
+        if self.user is None:
+            raise RuntimeError("not logged in")
+        return self.user.id
+
+    @property
+    def selected(self) -> Selected:
+        """Only in selected state (`wire.imap.states` sees to it); raise Deleted where the mailbox is gone."""
+        if self.current is None:
+            raise RuntimeError("nothing is selected")
+        if self.current.mailbox.deleted:
+            raise Deleted
+        return self.current
+
+    @property
+    def quota(self) -> tuple[int | None, int | None]:
+        """The user's limits: octets and messages."""
+        return (self.user.quota_octets, self.user.quota_messages) if self.user else (None, None)
+
+    def leave(self) -> None:
+        """Nothing is selected any more."""
+        selected, self.current = self.current, None
+        if selected is not None:
+            selected.close()
+
+
+class Deleted(Exception):
+    """The selected mailbox was deleted by somebody else (RFC 2180 section 3.3): the session must end."""
+
+    farewell = Bye("The selected mailbox was deleted; come again", "NONEXISTENT")
+
+
+def completed(command: Command, words: str, code: str | None = None) -> Tagged:
+    """The tagged OK."""
+    return Tagged(command.tag, "OK", f"{words} completed", code)
+
+
+def refuse(command: Command, words: str, code: str | None = None) -> Tagged:
+    """The tagged NO."""
+    return Tagged(command.tag, "NO", words, code)

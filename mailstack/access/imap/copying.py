@@ -1,0 +1,37 @@
+"""COPY, MOVE and their UID forms (RFC 3501 section 6.4.7, RFC 6851), with COPYUID (RFC 4315 section 3)."""
+
+from __future__ import annotations
+
+from mailstack.access.imap.context import Context, refuse
+from mailstack.access.imap.numbers import named
+from mailstack.store import Expunged
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.responses import AnyResponse, Tagged, Untagged, copy_uid
+
+
+async def copy(context: Context, command: c.Copy) -> AnyResponse:
+    """All of the messages are copied, or none (RFC 3501 section 6.4.7)."""
+    selected = context.selected
+    uids = named(selected.view, command.set, command.uid)
+    if not uids:
+        return Tagged(command.tag, "OK", "Nothing to copy")
+    copied = await selected.mailbox.copy(uids, command.mailbox, context.quota)
+    if not copied.pairs:
+        raise Expunged
+    return Tagged(command.tag, "OK", "COPY completed", copy_uid(copied.uidvalidity, copied.pairs))
+
+
+async def move(context: Context, command: c.Move) -> AnyResponse:
+    """COPYUID goes out before EXPUNGE, which comes with the other updates (RFC 6851 section 4.3)."""
+    selected = context.selected
+    if selected.read_only:
+        return refuse(command, "The mailbox is read-only", "READ-ONLY")
+    uids = named(selected.view, command.set, command.uid)
+    if not uids:
+        return Tagged(command.tag, "OK", "Nothing to move")
+    moved = await selected.mailbox.move(uids, command.mailbox)
+    code = copy_uid(moved.uidvalidity, moved.pairs)
+    if code is None:
+        raise Expunged
+    await context.say(Untagged("OK", "Moved", code))
+    return Tagged(command.tag, "OK", "MOVE completed")

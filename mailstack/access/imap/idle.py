@@ -1,0 +1,67 @@
+"""IDLE (RFC 2177): what happens to the selected mailbox is told in the same turn of the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailstack.access.imap.context import Context
+from mailstack.access.imap.updates import pending
+from mailstack.net.conversation import Vanished
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.responses import AnyResponse, Continuation
+
+_log = Logger(namespace="mailstack.access.imap")
+
+
+class Idling:
+    """The pushing side of one connection, from IDLE to DONE."""
+
+    __slots__ = ("_context", "_news", "_pushing", "_unwatch")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._unwatch: Callable[[], None] | None = None
+        self._pushing = False
+        self._news = False
+
+    async def start(self, command: c.Idle) -> AnyResponse:
+        """Watch the mailbox, and tell at once what the client does not know yet."""
+        selected = self._context.current
+        said = b""
+        if selected is not None and not selected.mailbox.deleted:
+            self._unwatch = selected.mailbox.watch(self._changed)
+            said = pending(selected, expunges=True)
+        return Continuation("idling"), said
+
+    def stop(self) -> None:
+        """Push no more."""
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
+
+    def _changed(self) -> None:
+        if self._pushing:
+            self._news = True  # the client reads slowly: what comes meanwhile goes out together
+        else:
+            self._pushing = True
+            Deferred.fromCoroutine(self._push())
+
+    async def _push(self) -> None:
+        try:
+            self._news = True
+            while self._news and self._unwatch is not None:
+                self._news = False
+                selected = self._context.current
+                said = pending(selected, expunges=True) if selected is not None else b""
+                if said:
+                    await self._context.say(said)
+        except Vanished:
+            self.stop()
+        except Exception:
+            _log.failure("a push to an idle client failed")
+            self.stop()
+        finally:
+            self._pushing = False

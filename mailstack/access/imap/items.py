@@ -1,0 +1,126 @@
+"""A FETCH's items, compiled once: what must be read for them, and how a message's line is written.
+
+Theory of operation. Most FETCHes ask the same few things of thousands of messages. So the items become one
+template with a place for each value, and a tuple of small functions that give the values; for each message
+there is then one call a value and one formatting. Sections that need the message's text are left to
+`fetch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mailstack.access.imap import sections
+from mailstack.access.imap.context import Selected
+from mailstack.access.imap.updates import flag_list
+from mailstack.store import Entry, Facts
+from mailstack.wire.imap.commands import Attribute, Item, Section
+from mailstack.wire.imap.responses import date_time
+
+Value = Callable[[Entry, Facts], bytes | int]
+
+# RFC822 and its kin are sections by an older name (RFC 3501 section 6.4.5).
+OLD_NAMES: dict[Attribute, Section] = {
+    Attribute.RFC822: Section(),
+    Attribute.RFC822_HEADER: Section(text="HEADER", peek=True),
+    Attribute.RFC822_TEXT: Section(text="TEXT"),
+}
+NO_FACTS = Facts()
+NO_ENVELOPE = b"(" + b" ".join([b"NIL"] * 10) + b")"
+
+_date = lru_cache(maxsize=8192)(date_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How the values that need no message text are written: ``UID %d FLAGS %b``."""
+
+    template: bytes
+    values: tuple[Value, ...]
+
+    def write(self, entry: Entry, facts: Facts) -> bytes:
+        """The items of one message."""
+        return self.template % tuple([value(entry, facts) for value in self.values])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of a FETCH."""
+
+    line: Line
+    texts: tuple[tuple[bytes, Section], ...]  # name in the response and section, for what needs the text
+    columns: frozenset[str]  # of the facts
+
+    @property
+    def marks_seen(self) -> bool:
+        r"""Whether some section is not peeked at: it sets \Seen (RFC 3501 section 6.4.5)."""
+        return any(not section.peek for _, section in self.texts)
+
+
+def compile_items(items: Iterable[Item], selected: Selected) -> Plan:
+    """The plan for `items`, in their order, those that need message text last."""
+    names: list[bytes] = []
+    values: list[Value] = []
+    texts: list[tuple[bytes, Section]] = []
+    columns: set[str] = set()
+    for item in items:
+        section = OLD_NAMES.get(item) if isinstance(item, Attribute) else item
+        if section is None:
+            assert isinstance(item, Attribute)
+            template, value, needed = _attribute(item, selected)
+            names.append(item.value + b" " + template)
+            values.append(value)
+            columns.update(needed)
+        elif section.peek and sections.is_common(section):
+            names.append(_escaped(section.label) + b" %b")
+            values.append(_common(section))
+            columns.update(("fields", "header_size"))
+        else:
+            texts.append((item.value if isinstance(item, Attribute) else section.label, section))
+            columns.update(_columns(section))
+    return Plan(Line(b" ".join(names), tuple(values)), tuple(texts), frozenset(columns))
+
+
+def _columns(section: Section) -> tuple[str, ...]:
+    if sections.needs_structure(section):
+        return ("structure",)
+    return ("header_size",) if section.text else ()
+
+
+def _escaped(label: bytes) -> bytes:
+    return label.replace(b"%", b"%%")
+
+
+def _common(section: Section) -> Value:
+    answer = sections.common_fields(section)
+    return lambda entry, facts: answer(facts.fields)
+
+
+def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple[str, ...]]:
+    recent = selected.view.recent
+    match item:
+        case Attribute.FLAGS:
+            return b"%b", lambda entry, facts: flag_list(entry.flags, entry.uid in recent), ()
+        case Attribute.UID:
+            return b"%d", lambda entry, facts: entry.uid, ()
+        case Attribute.INTERNALDATE:
+            return b"%b", lambda entry, facts: _date(entry.internal_date, entry.zone), ()
+        case Attribute.SIZE:
+            return b"%d", lambda entry, facts: entry.size, ()
+        case Attribute.MODSEQ:
+            return b"(%d)", lambda entry, facts: entry.modseq, ()
+        case Attribute.ENVELOPE:
+            return b"%b", lambda entry, facts: facts.envelope or NO_ENVELOPE, ("envelope",)
+        case Attribute.BODY:
+            return b"%b", lambda entry, facts: facts.body or _no_body(entry), ("body",)
+        case Attribute.BODYSTRUCTURE:
+            value: Value = lambda entry, facts: facts.body_structure or _no_body(entry)  # noqa: E731
+            return b"%b", value, ("body_structure",)
+    raise ValueError(f"{item} is a section")
+
+
+def _no_body(entry: Entry) -> bytes:
+    """The BODY of a message whose structure could not be read when it came: plain text."""
+    return b'("TEXT" "PLAIN" NIL NIL NIL "8BIT" %d 0)' % entry.size

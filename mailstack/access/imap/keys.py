@@ -1,0 +1,198 @@
+"""SEARCH keys as tests, the cheap ones first (RFC 3501 section 6.4.4).
+
+Theory of operation. A key becomes a `Test`: a function of a `Candidate`, and its cost, which is what must
+be known of a message before it can be asked: its entry in memory, its common fields in the index, its
+header section, its text. The keys of a conjunction are sorted by cost; `search` asks those of each cost in
+turn, of what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from datetime import date
+from enum import IntEnum
+
+from mailstack.access.imap.context import Selected
+from mailstack.access.imap.numbers import uids_in, uids_numbered
+from mailstack.access.imap.sections import field_pattern
+from mailstack.mail.fields import decode_words, parse_date
+from mailstack.store import Entry
+from mailstack.store.facts import COMMON_FIELDS
+from mailstack.wire.imap import keys as k
+
+DAY = 86_400  # seconds
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+class Cost(IntEnum):
+    """What must be known of a message."""
+
+    MEMORY = 0
+    FIELDS = 1
+    HEADER = 2
+    TEXT = 3
+
+
+class Candidate:
+    """One message, as far as it is known."""
+
+    __slots__ = ("entry", "fields", "header", "text")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.fields = b""  # the common fields, or the whole header section
+        self.header: Callable[[], bytes] = bytes
+        self.text: Callable[[bool], str] = nothing  # decoded and casefolded; with the header, or without
+
+
+def nothing(header: bool) -> str:
+    """The text of a message that has not been read."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One key."""
+
+    cost: Cost
+    passes: Callable[[Candidate], bool]
+    needs_fields: bool = False  # also where it is dear, as OR FROM x BODY y is
+
+
+def conjunction(key: k.Key, selected: Selected) -> list[Test]:
+    """The tests that a message must all pass, the cheapest first."""
+    parts = key.keys if isinstance(key, k.And) else (key,)
+    return sorted((compile_key(part, selected) for part in parts), key=lambda test: test.cost)
+
+
+def compile_key(key: k.Key, selected: Selected) -> Test:
+    """One key, with what it holds."""
+    match key:
+        case k.And():
+            tests = conjunction(key, selected)
+            return _joined(tests, lambda m: all(test.passes(m) for test in tests))
+        case k.Or():
+            either = [compile_key(key.left, selected), compile_key(key.right, selected)]
+            first, second = sorted(either, key=lambda test: test.cost)
+            return _joined(either, lambda m: first.passes(m) or second.passes(m))
+        case k.Not():
+            test = compile_key(key.key, selected)
+            return _joined([test], lambda m: not test.passes(m))
+        case k.Header():
+            return _header(key.name, key.value)
+        case k.Body():
+            return _text(key.value, header=False)
+        case k.Text():
+            return _text(key.value, header=True)
+        case k.Sent():
+            in_relation = _RELATIONS[key.relation]
+            wanted = key.date.toordinal()
+            return Test(
+                Cost.FIELDS,
+                lambda m: (day := _sent_day(m.fields)) is not None and in_relation(day, wanted),
+                needs_fields=True,
+            )
+    return Test(Cost.MEMORY, _in_memory(key, selected))
+
+
+def _joined(tests: list[Test], passes: Callable[[Candidate], bool]) -> Test:
+    return Test(max(test.cost for test in tests), passes, any(test.needs_fields for test in tests))
+
+
+def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
+    match key:
+        case k.All():
+            return lambda m: True
+        case k.HasFlag():
+            return _has_flag(key.flag, selected)
+        case k.Recent():
+            return _one_of(selected.view.recent)
+        case k.Numbers():
+            return _one_of(frozenset(uids_numbered(selected.view, key.set, lenient=True)))
+        case k.Uids():
+            return _one_of(frozenset(uids_in(selected.view, key.set)))
+        case k.Arrived():
+            return _arrived(key.relation, (key.date.toordinal() - _EPOCH) * DAY)
+        case k.Larger():
+            octets = key.octets
+            return lambda m: m.entry.size > octets
+        case k.Smaller():
+            octets = key.octets
+            return lambda m: m.entry.size < octets
+        case k.ModSeq():
+            value = key.value
+            return lambda m: m.entry.modseq >= value
+    raise ValueError(f"unknown key {key!r}")
+
+
+def _arrived(relation: k.Relation, start: int) -> Callable[[Candidate], bool]:
+    end = start + DAY
+    match relation:
+        case k.Relation.BEFORE:
+            return lambda m: m.entry.internal_date + m.entry.zone * 60 < start
+        case k.Relation.ON:
+            return lambda m: start <= m.entry.internal_date + m.entry.zone * 60 < end
+        case k.Relation.SINCE:
+            return lambda m: m.entry.internal_date + m.entry.zone * 60 >= start
+
+
+def _one_of(uids: Container[int]) -> Callable[[Candidate], bool]:
+    return lambda m: m.entry.uid in uids
+
+
+def _has_flag(flag: str, selected: Selected) -> Callable[[Candidate], bool]:
+    known = [name for name in selected.mailbox.keywords if name.lower() == flag.lower()] or [flag]
+    name = known[0]
+    return lambda m: name in m.entry.flags
+
+
+# Dates: days are compared, time and zone disregarded (RFC 3501 section 6.4.4).
+
+_RELATIONS: dict[k.Relation, Callable[[int, int], bool]] = {
+    k.Relation.BEFORE: lambda day, wanted: day < wanted,
+    k.Relation.ON: lambda day, wanted: day == wanted,
+    k.Relation.SINCE: lambda day, wanted: day >= wanted,
+}
+
+
+def _day(seconds: int, zone: int) -> int:
+    return _EPOCH + (seconds + zone * 60) // DAY
+
+
+_date_field = field_pattern([b"date"])
+
+
+def _sent_day(fields: bytes) -> int | None:
+    found = _date_field.search(fields)
+    parsed = parse_date(found[0].partition(b":")[2]) if found else None
+    return _day(*parsed) if parsed else None
+
+
+# Text: a substring, without case (RFC 3501 section 6.4.4).
+
+
+def _header(name: str, value: str) -> Test:
+    raw_name = name.encode("utf-8", "replace")
+    find = field_pattern([raw_name]).finditer
+    needle = value.casefold()
+    plain = needle.encode("ascii") if needle.isascii() else None
+
+    def passes(octets: bytes) -> bool:
+        return any(_contains(found[0].partition(b":")[2], needle, plain) for found in find(octets))
+
+    if raw_name.lower() in COMMON_FIELDS:
+        return Test(Cost.FIELDS, lambda m: passes(m.fields), needs_fields=True)
+    return Test(Cost.HEADER, lambda m: passes(m.header()))
+
+
+def _contains(raw: bytes, needle: str, plain: bytes | None) -> bool:
+    """Whether the field's body holds `needle`; words in RFC 2047's code are read only where there are any."""
+    if plain is not None and b"=?" not in raw and raw.isascii():
+        return plain in raw.replace(b"\r", b"").replace(b"\n", b"").lower()
+    return needle in decode_words(raw).casefold()
+
+
+def _text(value: str, header: bool) -> Test:
+    needle = value.casefold()
+    return Test(Cost.TEXT, lambda m: needle in m.text(header))

@@ -1,0 +1,127 @@
+"""LIST, plain and extended, and LSUB (RFC 3501 sections 6.3.8 and 6.3.9, RFC 5258, RFC 5819, RFC 6154)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mailstack.access.imap.context import Context, completed
+from mailstack.access.imap.mailboxes import status_items
+from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
+from mailstack.store import MailboxInfo
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.responses import AnyResponse, ListResponse, LsubResponse, Response, StatusResponse
+
+NO_SELECT = r"\Noselect"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All names of a user."""
+
+    boxes: dict[str, MailboxInfo]
+    subscribed: frozenset[str]
+    parents: frozenset[str] = field(init=False)  # names that have an existing name below
+
+    def __post_init__(self) -> None:
+        parents = frozenset(above for name in self.boxes for above in superiors(name))
+        object.__setattr__(self, "parents", parents)
+
+    def attributes(self, name: str) -> tuple[str, ...]:
+        r"""What the name is; a name that does not exist is \Noselect too, for clients that know no better."""
+        box = self.boxes.get(name)
+        words = [r"\HasChildren" if name in self.parents else r"\HasNoChildren"]
+        if box is None:
+            return (r"\NonExistent", NO_SELECT, *words)
+        if not box.selectable:
+            words.insert(0, NO_SELECT)
+        return (*words, *box.special_use)
+
+
+def superiors(name: str) -> list[str]:
+    """The names above, the outermost first."""
+    return [name[:place] for place, letter in enumerate(name) if letter == SEPARATOR]
+
+
+async def tree_of(context: Context) -> Tree:
+    """The user's names as they are now."""
+    boxes = await context.store.mailboxes(context.user_id)
+    subscribed = await context.store.subscriptions(context.user_id)
+    return Tree({box.name: box for box in boxes}, subscribed)
+
+
+async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:
+    """LIST."""
+    if not command.extended and command.patterns == ("",):  # the hierarchy delimiter is asked for
+        return ListResponse("", (NO_SELECT,)), completed(command, "LIST")
+    tree = await tree_of(context)
+    said: list[Response] = []
+    for name, child_info in _chosen(tree, command):
+        said.append(_line(tree, command, name, child_info))
+        box = tree.boxes.get(name)
+        if command.status and box is not None and box.selectable:
+            said.append(StatusResponse(name, await status_items(context, box, command.status)))
+    return (*said, completed(command, "LIST"))
+
+
+def _line(tree: Tree, command: c.List, name: str, child_info: tuple[str, ...]) -> ListResponse:
+    attributes = tree.attributes(name)
+    if name in tree.subscribed and "SUBSCRIBED" in command.selection | command.returns:
+        attributes = (r"\Subscribed", *attributes)
+    return ListResponse(name, attributes, child_info=child_info)
+
+
+def _chosen(tree: Tree, command: c.List) -> list[tuple[str, tuple[str, ...]]]:
+    """The names to list, each with the options that some name below it meets (RFC 5258 section 3.5)."""
+    patterns = [Pattern(join(command.reference, text)) for text in command.patterns]
+    criteria = command.selection - {
+        "RECURSIVEMATCH",
+        "REMOTE",
+    }  # RFC 5258 section 3.1: nothing of ours is remote
+    meeting = _meeting(tree, criteria)
+    listed = {name for name in meeting if _matches(patterns, name)}
+    above = {name for each in meeting for name in superiors(each)}
+    # a parent is worth a line of its own only for what is not listed itself
+    hidden = {name for each in meeting - listed for name in superiors(each)}
+    extra = {name for name in hidden - meeting if _matches(patterns, name)}
+    if "RECURSIVEMATCH" in command.selection:
+        info = tuple(sorted(criteria))
+        return [(name, info if name in above else ()) for name in in_order(listed | extra)]
+    if criteria:
+        extra = set()
+    return [(name, ()) for name in in_order(listed | extra)]
+
+
+def _meeting(tree: Tree, criteria: frozenset[str]) -> set[str]:
+    names = set(tree.subscribed if "SUBSCRIBED" in criteria else tree.boxes)
+    if "SPECIAL-USE" in criteria:
+        names = {name for name in names if name in tree.boxes and tree.boxes[name].special_use}
+    return names
+
+
+def _matches(patterns: Iterable[Pattern], name: str) -> bool:
+    return any(pattern.matches(name) for pattern in patterns)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorted, INBOX first."""
+    return sorted(names, key=lambda name: (name != INBOX, name))
+
+
+async def list_subscribed(context: Context, command: c.Lsub) -> AnyResponse:
+    r"""LSUB: subscribed names; a parent that ``%`` matches in place of a name below it is \Noselect."""
+    tree = await tree_of(context)
+    pattern = Pattern(join(command.reference, command.pattern))
+    listed = {name for name in tree.subscribed if pattern.matches(name)}
+    extra = {
+        name for each in tree.subscribed - listed for name in superiors(each) if pattern.matches(name)
+    } - listed
+    said = [
+        LsubResponse(name, _lsub_attributes(tree, name, name in extra)) for name in in_order(listed | extra)
+    ]
+    return (*said, completed(command, "LSUB"))
+
+
+def _lsub_attributes(tree: Tree, name: str, is_parent: bool) -> tuple[str, ...]:
+    box = tree.boxes.get(name)
+    return (NO_SELECT,) if is_parent or box is None or not box.selectable else ()

@@ -1,0 +1,101 @@
+"""Mailboxes by name: CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE STATUS NAMESPACE (RFC 3501 section 6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mailstack.access.imap.context import Context, completed, refuse
+from mailstack.store import DELETED, MailboxInfo
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged
+from mailstack.wire.imap.states import State
+
+# RFC 6154 section 2; \All and \Flagged would be views of other mailboxes, which we have none of.
+SPECIAL_USES = {use.lower(): use for use in (r"\Archive", r"\Drafts", r"\Junk", r"\Sent", r"\Trash")}
+
+_ITEMS = {
+    "MESSAGES": "messages",
+    "RECENT": "recent",
+    "UIDNEXT": "uidnext",
+    "UIDVALIDITY": "uidvalidity",
+    "UNSEEN": "unseen",
+    "SIZE": "octets",  # RFC 8438
+    "HIGHESTMODSEQ": "highest_modseq",
+}
+
+
+async def create(context: Context, command: c.Create) -> AnyResponse:
+    """CREATE; a separator at the end only says that names will be made below (RFC 3501 section 6.3.3)."""
+    uses = [SPECIAL_USES.get(use.lower()) for use in command.special_use]
+    if None in uses:
+        return refuse(command, "That special use is not supported", "USEATTR")
+    name = command.mailbox.removesuffix("/")
+    await context.store.create(context.user_id, name, tuple(use for use in uses if use))
+    return completed(command, "CREATE")
+
+
+async def delete(context: Context, command: c.Delete) -> AnyResponse:
+    """DELETE; whoever deletes what they have selected has nothing selected."""
+    await context.store.delete(context.user_id, command.mailbox)
+    if context.current is not None and context.current.mailbox.deleted:
+        context.leave()
+        return Tagged(command.tag, "OK", "DELETE completed", becomes=State.AUTHENTICATED)
+    return completed(command, "DELETE")
+
+
+async def rename(context: Context, command: c.Rename) -> AnyResponse:
+    """RENAME."""
+    await context.store.rename(context.user_id, command.source, command.target.removesuffix("/"))
+    return completed(command, "RENAME")
+
+
+async def subscribe(context: Context, command: c.Subscribe) -> AnyResponse:
+    """SUBSCRIBE."""
+    await context.store.subscribe(context.user_id, command.mailbox)
+    return completed(command, "SUBSCRIBE")
+
+
+async def unsubscribe(context: Context, command: c.Unsubscribe) -> AnyResponse:
+    """UNSUBSCRIBE."""
+    await context.store.unsubscribe(context.user_id, command.mailbox)
+    return completed(command, "UNSUBSCRIBE")
+
+
+async def namespace(context: Context, command: c.Namespace) -> AnyResponse:
+    """NAMESPACE (RFC 2342): all names are the user's own, and none has a prefix."""
+    return Namespaces(), completed(command, "NAMESPACE")
+
+
+async def status(context: Context, command: c.Status) -> AnyResponse:
+    """STATUS (RFC 3501 section 6.3.10)."""
+    box = await context.store.status(context.user_id, command.mailbox)
+    response = StatusResponse(command.mailbox, await status_items(context, box, command.items))
+    return response, completed(command, "STATUS")
+
+
+async def status_items(context: Context, box: MailboxInfo, items: Iterable[str]) -> Mapping[str, int]:
+    """The values of STATUS items, in their order."""
+    items = tuple(items)
+    values: dict[str, int] = {}
+    deleted = await _deleted(context, box) if any(item.startswith("DELETED") for item in items) else (0, 0)
+    for item in items:
+        if item in _ITEMS:
+            values[item] = getattr(box, _ITEMS[item])
+        elif item == "DELETED":  # RFC 9208 section 4.1.4
+            values[item] = deleted[0]
+        elif item == "DELETED-STORAGE":
+            values[item] = deleted[1]
+    return values
+
+
+async def _deleted(context: Context, box: MailboxInfo) -> tuple[int, int]:
+    r"""How many messages are \Deleted, and their octets."""
+    mailbox = await context.store.open(context.user_id, box.name)
+    try:
+        view = mailbox.view(read_only=True)
+        entries = [entry for uid in view.uids if (entry := mailbox.entry(uid)) is not None]
+        view.close()
+    finally:
+        mailbox.close()
+    marked = [entry.size for entry in entries if DELETED in entry.flags]
+    return len(marked), sum(marked)

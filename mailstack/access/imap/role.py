@@ -1,0 +1,230 @@
+"""IMAP access: each command of the session (`wire.imap`) is answered from the store.
+
+Theory of operation. One table says who answers which command; the state machine of `wire.imap.states` has
+already seen to it that the command may be given now. After the answer is made, what happened to the
+selected mailbox meanwhile is told, and only then the answer is given: so the client's picture is right when
+its command ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailstack.access.imap import copying, fetch, flags, listing, login, mailboxes, quota, search, selected
+from mailstack.access.imap.append import Appending
+from mailstack.access.imap.context import (
+    Authenticates,
+    Clock,
+    Context,
+    Deleted,
+    Say,
+    Services,
+    completed,
+    refuse,
+)
+from mailstack.access.imap.idle import Idling
+from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.texts import Cut
+from mailstack.access.imap.updates import pending
+from mailstack.access.imap.words import refusal
+from mailstack.access.settings import ImapConfig
+from mailstack.net.peer import Network, Peer
+from mailstack.store import MessageStore, StoreError
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import responses as r
+from mailstack.work import Overloaded, Work
+
+_log = Logger(namespace="mailstack.access.imap")
+
+Answer = Callable[[Context, Any], Awaitable[r.AnyResponse]]
+
+
+async def noop(context: Context, command: c.Noop) -> r.AnyResponse:
+    """NOOP: the updates come with every command."""
+    return completed(command, "NOOP")
+
+
+async def logout(context: Context, command: c.Logout) -> r.AnyResponse:
+    """LOGOUT."""
+    context.leave()
+    return r.Bye("Logging out"), completed(command, "LOGOUT")
+
+
+ANSWERS: dict[type[c.Command], Answer] = {
+    c.Capability: login.capability,
+    c.Noop: noop,
+    c.Logout: logout,
+    c.Id: login.identify,
+    c.Enable: login.enable,
+    c.StartTls: login.start_tls,
+    c.Select: selected.select,
+    c.Close: selected.close,
+    c.Unselect: selected.unselect,
+    c.Check: selected.check,
+    c.Expunge: selected.expunge,
+    c.Create: mailboxes.create,
+    c.Delete: mailboxes.delete,
+    c.Rename: mailboxes.rename,
+    c.Subscribe: mailboxes.subscribe,
+    c.Unsubscribe: mailboxes.unsubscribe,
+    c.Status: mailboxes.status,
+    c.Namespace: mailboxes.namespace,
+    c.List: listing.list_mailboxes,
+    c.Lsub: listing.list_subscribed,
+    c.Fetch: fetch.fetch,
+    c.Search: search.search,
+    c.Store: flags.store,
+    c.Copy: copying.copy,
+    c.Move: copying.move,
+    c.GetQuota: quota.get_quota,
+    c.GetQuotaRoot: quota.get_quota_root,
+    c.SetQuota: quota.set_quota,
+}
+
+
+class ImapAccess:
+    """The IMAP service: makes the role of each connection."""
+
+    def __init__(
+        self,
+        store: MessageStore,
+        directory: Authenticates,
+        config: ImapConfig,
+        *,
+        plaintext_networks: Sequence[Network] = (),
+        clock: Clock,
+        work: Work,
+        hostname: str = "localhost",
+        offers_tls: bool = True,
+    ) -> None:
+        self._services = Services(
+            store, directory, config, clock, work, tuple(plaintext_networks), hostname, offers_tls
+        )
+
+    def welcome(self, peer: Peer, say: Say) -> ImapRole:
+        """The role of a new connection."""
+        return ImapRole(Context(self._services, peer, say))
+
+
+class ImapRole:
+    """Answers one connection's commands."""
+
+    __slots__ = ("_appending", "_context", "_door", "_idling", "idle_limit")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._door = login.Door()
+        self._appending: Appending | None = None
+        self._idling: Idling | None = None
+        self.idle_limit = context.services.config.login_seconds
+
+    async def greet(self) -> r.AnyResponse:
+        """The greeting, with the capabilities (RFC 3501 section 7.1.1)."""
+        return r.Greeting(f"{self._context.services.hostname} ready", login.capabilities(self._context))
+
+    async def answer(self, event: c.Event) -> r.AnyResponse | None:
+        """The response to a command, and before it what else there is to tell."""
+        if isinstance(event, c.Malformed):
+            await self._abandon()
+            return r.refusal(event)
+        try:
+            reply = await self._answer(event)
+        except StoreError as error:
+            reply = refusal(event, error)
+        except NoSuchMessage:
+            reply = r.Tagged(event.tag, "BAD", "No such message number")
+        except Overloaded:
+            reply = refuse(event, "Too busy; try again later", "UNAVAILABLE")
+        except Deleted:
+            return Deleted.farewell
+        except Cut:
+            _log.failure("a message could not be sent to its end")
+            return r.Bye("Cannot read the message", "SERVERBUG")
+        return self._with_updates(event, reply)
+
+    async def _answer(self, event: c.Command) -> r.AnyResponse | None:
+        answer = ANSWERS.get(type(event))
+        if answer is not None:
+            return await answer(self._context, event)
+        match event:
+            case c.Login():
+                return self._entered(await login.login(self._context, self._door, event))
+            case c.Authenticate():
+                return self._entered(await login.authenticate(self._context, self._door, event))
+            case c.AuthResponse():
+                return self._entered(await login.respond(self._context, self._door, event))
+            case c.LiteralAnnounced():
+                return r.Continuation()
+            case c.Append() | c.AppendChunk() | c.AppendEnd():
+                return await self._append(event)
+            case c.Idle():
+                self._idling = Idling(self._context)
+                return await self._idling.start(event)
+            case c.IdleDone():
+                self._stop_idling()
+                return completed(event, "IDLE")
+        raise ValueError(f"no answer to {type(event).__name__}")
+
+    async def _append(self, event: c.Append | c.AppendChunk | c.AppendEnd) -> r.AnyResponse | None:
+        self._appending = appending = self._appending or Appending(self._context)
+        match event:
+            case c.Append():
+                try:
+                    return await appending.begin(event)
+                except BaseException:
+                    await appending.drop()
+                    raise
+            case c.AppendChunk():
+                return await appending.take(event)
+        self._appending = None
+        return await appending.end(event)
+
+    def _entered(self, reply: r.AnyResponse) -> r.AnyResponse:
+        if self._context.user is not None:
+            self.idle_limit = self._context.services.config.idle_seconds
+        return reply
+
+    def _with_updates(self, event: c.Command, reply: r.AnyResponse | None) -> r.AnyResponse | None:
+        """`reply`, and before its tagged part the updates of the selected mailbox."""
+        current = self._context.current
+        last = reply[-1] if isinstance(reply, tuple) else reply
+        if current is None or not isinstance(last, r.Tagged) or isinstance(event, c.Select):
+            return reply
+        by_uid = bool(getattr(event, "uid", False))
+        # RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands
+        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search)
+        said = pending(current, expunges=expunges, with_uid=by_uid)
+        if not said:
+            return reply
+        return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)
+
+    def timed_out(self) -> r.AnyResponse:
+        """The farewell to a silent client (RFC 3501 section 5.4)."""
+        return r.Bye("Silent for too long")
+
+    def lost(self) -> None:
+        """The connection is over: release everything."""
+        self._stop_idling()
+        self._context.leave()
+        if self._appending is not None:
+            appending, self._appending = self._appending, None
+            Deferred.fromCoroutine(appending.drop()).addErrback(
+                lambda failure: _log.failure("a spooled message stays", failure)
+            )
+
+    async def _abandon(self) -> None:
+        """What was in progress is over."""
+        self._stop_idling()
+        self._door.exchange = None
+        appending, self._appending = self._appending, None
+        if appending is not None:
+            await appending.drop()
+
+    def _stop_idling(self) -> None:
+        idling, self._idling = self._idling, None
+        if idling is not None:
+            idling.stop()

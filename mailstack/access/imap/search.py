@@ -1,0 +1,212 @@
+"""SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN (RFC 4731)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from mailstack.access.imap.context import Context, Selected
+from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
+from mailstack.access.imap.texts import together
+from mailstack.mail.mime import Part, scan, search_text, unpack
+from mailstack.store import Entry, Expunged, Facts
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import keys as k
+from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
+from mailstack.wire.imap.sequence import SequenceSet
+
+MEMORY_SLICE = 5000  # messages looked at before others are served
+FIELDS_SLICE = 500  # messages whose fields are read together
+TEXT_SLICE = 100  # messages whose texts are searched in one trip to a thread
+TEXT_OCTETS = 4 * 1024 * 1024  # of such a slice, at most (but always one message)
+
+
+async def search(context: Context, command: c.Search) -> AnyResponse:
+    """Find; answer with UIDs or sequence numbers, ascending."""
+    selected = context.selected
+    found = await _find(context, selected, command.key)
+    words = "UID SEARCH completed" if command.uid else "SEARCH completed"
+    return _answer(selected, command, found), Tagged(command.tag, "OK", words)
+
+
+async def _find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
+    tests = conjunction(key, selected)
+    by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
+    found = await _by_memory(context, selected, by_cost[Cost.MEMORY])
+    dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
+    if any(test.needs_fields for test in tests):
+        found = await _by_fields(selected, found, by_cost[Cost.FIELDS])
+    if dear:
+        found = await _by_text(context, selected, found, dear)
+    return [candidate.entry for candidate in found]
+
+
+async def _by_memory(context: Context, selected: Selected, tests: Sequence[Test]) -> list[Candidate]:
+    entry_of, uids = selected.mailbox.entry, selected.view.uids
+    found: list[Candidate] = []
+    for start in range(0, len(uids), MEMORY_SLICE):
+        if start:
+            await context.services.pause()
+        entries = [
+            entry for uid in uids[start : start + MEMORY_SLICE] if (entry := entry_of(uid)) is not None
+        ]
+        found += _passing(list(map(Candidate, entries)), tests)
+    return found
+
+
+def _passing(candidates: list[Candidate], tests: Sequence[Test]) -> list[Candidate]:
+    for test in tests:
+        candidates = list(filter(test.passes, candidates))
+    return candidates
+
+
+async def _by_fields(
+    selected: Selected, candidates: list[Candidate], tests: Sequence[Test]
+) -> list[Candidate]:
+    found: list[Candidate] = []
+    columns = frozenset({"fields", "header_size"})
+    for start in range(0, len(candidates), FIELDS_SLICE):
+        some = candidates[start : start + FIELDS_SLICE]
+        facts = await selected.mailbox.facts([candidate.entry.uid for candidate in some], columns)
+        known = []
+        for candidate, fact in zip(some, facts, strict=True):
+            if fact is not None:
+                candidate.fields = fact.fields or await _header(
+                    selected, candidate.entry.uid, fact.header_size
+                )
+                known.append(candidate)
+        found += _passing(known, tests)
+    return found
+
+
+async def _header(selected: Selected, uid: int, size: int) -> bytes:
+    """The whole header section, where the index has no common fields (none there, or too long)."""
+    try:
+        return await selected.mailbox.body(uid, 0, min(size, TEXT_OCTETS))
+    except Expunged:
+        return b""
+
+
+async def _by_text(
+    context: Context, selected: Selected, candidates: list[Candidate], tests: Sequence[Test]
+) -> list[Candidate]:
+    """In a thread, some messages a trip, the next ones read meanwhile: the reactor serves others beside."""
+    found: list[Candidate] = []
+    slices = _slices(candidates)
+    most = 0 if all(test.cost <= Cost.HEADER for test in tests) else context.services.config.max_search_octets
+    coming = [Deferred.fromCoroutine(_texts(selected, some, most)) for some in slices[:1]]
+    for following in [*slices[1:], []]:
+        texts = await coming.pop()
+        if following:
+            coming.append(Deferred.fromCoroutine(_texts(selected, following, most)))
+        try:
+            found += await context.services.work.compute(_search_texts, texts, tests)
+        except BaseException:
+            for deferred in coming:
+                deferred.addErrback(lambda failure: None)  # nobody will look at it any more
+            raise
+    return found
+
+
+async def _texts(selected: Selected, some: list[Candidate], most: int) -> list[tuple[Candidate, _Text]]:
+    """The texts of some messages, at most `most` octets of each and the header section anyway."""
+    uids = [candidate.entry.uid for candidate in some]
+    facts = await selected.mailbox.facts(uids, frozenset({"structure", "header_size"}))
+    known = [(candidate, fact) for candidate, fact in zip(some, facts, strict=True) if fact is not None]
+    reads = [_octets(selected, candidate.entry.uid, max(fact.header_size, most)) for candidate, fact in known]
+    octets = await together(reads)
+    return [
+        (candidate, _Text(fact, candidate.entry.size, data))
+        for (candidate, fact), data in zip(known, octets, strict=True)
+        if data is not None
+    ]
+
+
+def _slices(candidates: list[Candidate]) -> list[list[Candidate]]:
+    slices: list[list[Candidate]] = []
+    octets = 0
+    for candidate in candidates:
+        if not slices or len(slices[-1]) >= TEXT_SLICE or octets + candidate.entry.size > TEXT_OCTETS:
+            slices.append([])
+            octets = 0
+        slices[-1].append(candidate)
+        octets += candidate.entry.size
+    return slices
+
+
+async def _octets(selected: Selected, uid: int, length: int) -> bytes | None:
+    try:
+        return await selected.mailbox.body(uid, 0, length)
+    except Expunged:
+        return None
+
+
+def _search_texts(texts: Sequence[tuple[Candidate, _Text]], tests: Sequence[Test]) -> list[Candidate]:
+    """Long work: run it in a thread."""
+    found = []
+    for candidate, text in texts:
+        candidate.header, candidate.text = text.header, text.folded
+        if all(test.passes(candidate) for test in tests):
+            found.append(candidate)
+        candidate.header, candidate.text = bytes, nothing  # let the octets go
+    return found
+
+
+class _Text:
+    """One message's text, decoded when first asked for."""
+
+    __slots__ = ("_facts", "_folded", "_octets", "_size")
+
+    def __init__(self, facts: Facts, size: int, octets: bytes) -> None:
+        self._facts = facts
+        self._size = size
+        self._octets = octets
+        self._folded: dict[bool, str] = {}
+
+    def header(self) -> bytes:
+        """The header section."""
+        return self._octets[: self._facts.header_size]
+
+    def folded(self, header: bool) -> str:
+        """All text, decoded and casefolded; with the header section, or without."""
+        known = self._folded.get(header)
+        if known is None:
+            known = self._folded[header] = search_text(self._part(), self._octets, header).casefold()
+        return known
+
+    def _part(self) -> Part:
+        whole = self._facts.structure and len(self._octets) == self._size
+        return unpack(self._facts.structure) if whole else scan(self._octets)
+
+
+def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Response:
+    numbers = [entry.uid for entry in found]
+    if not command.uid:
+        numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
+    modseq = max((entry.modseq for entry in found), default=None) if _asks_modseq(command.key) else None
+    if command.returns is None:
+        return SearchResponse(numbers, modseq)
+    wanted = command.returns or frozenset({"ALL"})  # RFC 4731 section 3.1: RETURN () is RETURN (ALL)
+    return ESearch(
+        command.tag,
+        command.uid,
+        minimum=numbers[0] if numbers and "MIN" in wanted else None,
+        maximum=numbers[-1] if numbers and "MAX" in wanted else None,
+        count=len(numbers) if "COUNT" in wanted else None,
+        all=SequenceSet.of(numbers) if numbers and "ALL" in wanted else None,
+        modseq=modseq,
+    )
+
+
+def _asks_modseq(key: k.Key) -> bool:
+    match key:
+        case k.ModSeq():
+            return True
+        case k.And():
+            return any(map(_asks_modseq, key.keys))
+        case k.Or():
+            return _asks_modseq(key.left) or _asks_modseq(key.right)
+        case k.Not():
+            return _asks_modseq(key.key)
+    return False

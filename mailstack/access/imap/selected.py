@@ -1,0 +1,90 @@
+"""One mailbox at a time: SELECT, EXAMINE, CLOSE, UNSELECT, CHECK, EXPUNGE (RFC 3501 sections 6.3 and 6.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mailstack.access.imap.context import Context, Selected, completed, refuse
+from mailstack.access.imap.numbers import uids_in
+from mailstack.access.imap.updates import known_flags
+from mailstack.store import DELETED, SEEN
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
+
+
+async def select(context: Context, command: c.Select) -> AnyResponse:
+    """SELECT and EXAMINE; one that fails leaves nothing selected (RFC 3501 section 6.3.1)."""
+    context.leave()
+    mailbox = await context.store.open(context.user_id, command.mailbox)
+    try:
+        selected = Selected(mailbox, mailbox.view(read_only=command.read_only), command.read_only)
+    except BaseException:
+        mailbox.close()
+        raise
+    context.current = selected
+    await context.say(_description(selected))
+    if command.read_only:
+        return Tagged(command.tag, "OK", "EXAMINE completed", "READ-ONLY")
+    return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
+
+
+def _description(selected: Selected) -> bytes:
+    mailbox, view = selected.mailbox, selected.view
+    view.catch_up(expunges=True)  # the client starts with the picture as it is
+    first = known_flags(selected)
+    split = first.index(b"\r\n") + 2
+    said = first[:split] + encode((Exists(len(view)), Recent(len(view.recent))))
+    unseen = _first_unseen(selected)
+    if unseen:
+        said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
+    said += first[split:]
+    return said + encode(
+        (
+            Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
+            Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
+        )
+    )
+
+
+def _first_unseen(selected: Selected) -> int | None:
+    entry_of = selected.mailbox.entry
+    for number, uid in enumerate(selected.view.uids, 1):
+        entry = entry_of(uid)
+        if entry is not None and SEEN not in entry.flags:
+            return number
+    return None
+
+
+async def close(context: Context, command: c.Close) -> AnyResponse:
+    r"""CLOSE: remove what is \Deleted without a word, unless read-only (RFC 3501 section 6.4.2)."""
+    selected = context.current
+    if selected is not None and not selected.read_only and not selected.mailbox.deleted:
+        await selected.mailbox.expunge(_deleted(selected, selected.view.uids))
+    context.leave()
+    return completed(command, "CLOSE")
+
+
+async def unselect(context: Context, command: c.Unselect) -> AnyResponse:
+    """UNSELECT (RFC 3691)."""
+    context.leave()
+    return completed(command, "UNSELECT")
+
+
+async def check(context: Context, command: c.Check) -> AnyResponse:
+    """CHECK: what was answered is on disk already (RFC 3501 section 6.4.1)."""
+    return completed(command, "CHECK")
+
+
+async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
+    """EXPUNGE and UID EXPUNGE (RFC 4315 section 2.1); the EXPUNGE responses come with the other updates."""
+    selected = context.selected
+    if selected.read_only:
+        return refuse(command, "The mailbox is read-only", "READ-ONLY")
+    uids = selected.view.uids if command.uids is None else uids_in(selected.view, command.uids)
+    await selected.mailbox.expunge(_deleted(selected, uids))
+    return completed(command, "EXPUNGE")
+
+
+def _deleted(selected: Selected, uids: Iterable[int]) -> list[int]:
+    entry_of = selected.mailbox.entry
+    return [uid for uid in uids if (entry := entry_of(uid)) is not None and DELETED in entry.flags]

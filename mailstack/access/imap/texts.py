@@ -1,0 +1,173 @@
+"""Reading message text for FETCH: small texts together, big ones in chunks from an open file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
+
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from mailstack.access.imap import sections
+from mailstack.access.imap.sections import Span
+from mailstack.mail.message import Stored
+from mailstack.mail.mime import Part, unpack
+from mailstack.store import Entry, Expunged, Facts, Mailbox
+from mailstack.wire.imap.commands import Section
+from mailstack.wire.imap.responses import NIL
+from mailstack.work import Work
+
+T = TypeVar("T")
+
+SMALL = 256 * 1024  # octets; what is longer is streamed
+CHUNK = 256 * 1024  # octets read at a time
+MAX_HEADER = 4 * 1024 * 1024  # octets of a header section that fields are looked for in
+
+
+class Cut(Exception):
+    """The disk failed in the middle of a literal: the rest cannot be said, the connection must end."""
+
+
+class Wanted:
+    """What one message's text is asked for."""
+
+    __slots__ = ("entry", "facts", "hull", "spans", "uid")
+
+    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, Section]]) -> None:
+        self.entry = entry
+        self.facts = facts
+        self.uid = entry.uid
+        root = _root(entry, facts) if any(section.text or section.part for _, section in texts) else None
+        self.spans: list[tuple[bytes, Section, Span | None]] = []
+        for name, section in texts:
+            whole = Span(0, entry.size) if root is None else sections.span_of(section, root)
+            self.spans.append((name, section, _bounded(section, whole)))
+        found = [span for _, _, span in self.spans if span is not None]
+        self.hull = Span(min((s.start for s in found), default=0), max((s.end for s in found), default=0))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all that is wanted can be read at once."""
+        return self.hull.length <= SMALL
+
+    def items(self, octets: bytes) -> bytes:
+        """The items in IMAP's syntax, from the octets of the hull."""
+        start = self.hull.start
+        return b" ".join(
+            name
+            + b" "
+            + (
+                NIL
+                if span is None
+                else sections.value(section, octets[span.start - start : span.end - start])
+            )
+            for name, section, span in self.spans
+        )
+
+    async def stream(self, file: OpenText) -> AsyncIterator[bytes]:
+        """The same from an open file, in chunks."""
+        separator = b""
+        for name, section, span in self.spans:
+            head = separator + name + b" "
+            separator = b" "
+            if span is None:
+                yield head + NIL
+            elif sections.is_fields(section):
+                yield head + sections.value(section, await file.read(span.start, span.length))
+            else:
+                yield head + b"{%d}\r\n" % span.length
+                for start in range(span.start, span.end, CHUNK):
+                    yield await file.read(start, min(CHUNK, span.end - start))
+
+
+def _bounded(section: Section, span: Span | None) -> Span | None:
+    if span is None:
+        return None
+    if sections.is_fields(section):
+        return Span(span.start, min(span.end, span.start + MAX_HEADER))
+    return sections.cut(section, span)
+
+
+def _root(entry: Entry, facts: Facts) -> Part:
+    if facts.structure:
+        return unpack(facts.structure)
+    return Part(header=0, body=facts.header_size, end=entry.size, lines=0)
+
+
+async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int, bytes | None]:
+    """The hulls' octets by UID; None where the message is gone."""
+    octets = await together([_read(mailbox, each) for each in wanted])
+    return {each.uid: found for each, found in zip(wanted, octets, strict=True)}
+
+
+async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What they return, in order; run together, but for the first, which finds the others' files too."""
+    if not coroutines:
+        return []
+    try:
+        first = await coroutines[0]
+    except BaseException:
+        for coroutine in coroutines[1:]:
+            coroutine.close()
+        raise
+    try:
+        rest = await gatherResults(map(Deferred.fromCoroutine, coroutines[1:]), consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+        raise
+    return [first, *rest]
+
+
+async def _read(mailbox: Mailbox, wanted: Wanted) -> bytes | None:
+    if not wanted.hull.length:
+        return b""
+    try:
+        return await mailbox.body(wanted.uid, wanted.hull.start, wanted.hull.length)
+    except Expunged:
+        return None
+
+
+class OpenText:
+    """A message's file, held open: it may be renamed or removed meanwhile."""
+
+    __slots__ = ("_base", "_file", "_work")
+
+    def __init__(self, work: Work, file: BinaryIO, base: int) -> None:
+        self._work = work
+        self._file = file
+        self._base = base
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` octets from `offset` of the message; raise OSError if the disk fails."""
+        return await self._work.files(self._read, offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        self._file.seek(self._base + offset)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise OSError("a message file has become shorter")
+        return data
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+async def open_big(mailbox: Mailbox, work: Work, uid: int) -> OpenText | None:
+    """The message's file; None if the message is gone. Its name may change while we look: look twice."""
+    for _ in range(2):
+        try:
+            stored = await mailbox.stored(uid)
+            return OpenText(work, await work.files(_open, stored), stored.offset)
+        except Expunged:
+            return None
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _open(stored: Stored) -> Any:
+    file = stored.path.open("rb")
+    if file.seek(0, 2) < stored.offset + stored.length:
+        file.close()
+        raise OSError(f"{stored.path} is too short")
+    return file

@@ -1,0 +1,66 @@
+"""What happened to the selected mailbox meanwhile, as untagged responses (RFC 3501 sections 5.2 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from mailstack.access.imap.context import Selected
+from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
+from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, encode
+
+SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
+RECENT = r"\Recent"
+
+_ORDER = {flag: place for place, flag in enumerate(SYSTEM_FLAGS)}
+
+
+@lru_cache(maxsize=4096)
+def flag_list(flags: frozenset[str], recent: bool) -> bytes:
+    r"""``(\Answered \Seen $Label1)``: system flags first, in a fixed order."""
+    names = sorted(flags, key=lambda flag: (_ORDER.get(flag, len(_ORDER)), flag))
+    if recent:
+        names.append(RECENT)
+    return ("(" + " ".join(names) + ")").encode("ascii", "replace")
+
+
+def known_flags(selected: Selected) -> bytes:
+    r"""FLAGS and PERMANENTFLAGS; ``\*``: the client may make new keywords (RFC 3501 section 7.1)."""
+    selected.keywords = selected.mailbox.keywords
+    names = (*SYSTEM_FLAGS, *selected.keywords)
+    lasting = "" if selected.read_only else " ".join((*names, r"\*"))
+    words = "Read-only" if selected.read_only else "Flags permitted"
+    return encode((Flags(names), Untagged("OK", words, f"PERMANENTFLAGS ({lasting})")))
+
+
+def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
+    """A FETCH response with the flags of each of `uids` that is still there."""
+    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.view.recent
+    lines = []
+    for uid in uids:
+        entry, number = entry_of(uid), view.sequence(uid)
+        if entry is None or number is None:
+            continue
+        flags = flag_list(entry.flags, uid in recent)
+        if with_uid:
+            lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, flags))
+        else:
+            lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, flags))
+    return b"".join(lines)
+
+
+def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> bytes:
+    """All that the client has not been told yet.
+
+    EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
+    """
+    update = selected.view.catch_up(expunges)
+    said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
+    if not update:
+        return said
+    said += encode(tuple(Expunged(number) for number in update.expunged))
+    if update.exists is not None:
+        said += Exists(update.exists).encode()
+    if update.recent is not None:
+        said += Recent(update.recent).encode()
+    return said + flag_responses(selected, update.changed, with_uid)

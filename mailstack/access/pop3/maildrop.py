@@ -1,0 +1,122 @@
+"""A maildrop: INBOX as it was at login, numbered for one POP3 session (RFC 1939 section 4)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Collection, Iterator
+
+from mailstack.store import Mailbox
+from mailstack.store.values import SEEN
+
+FLUSH = 500  # messages fetched before they are marked \Seen together
+
+
+class NoSuchMessage(Exception):
+    """No message of that number, or it is marked as deleted."""
+
+
+class Maildrop:
+    """The snapshot, what the client marked as deleted, and what it has fetched.
+
+    Sizes are those of the stored message, whose line ends are CRLF: what RETR sends, before dots are stuffed.
+    (A message that another program left in the Maildir with LF alone is sent with CRLF, and so is longer than
+    it says.)
+    """
+
+    def __init__(self, mailbox: Mailbox, release: Callable[[], None]) -> None:
+        self.mailbox = mailbox
+        self._release: Callable[[], None] | None = release
+        entries = [mailbox.entry(uid) for uid in mailbox.view(read_only=True).uids]
+        present = [entry for entry in entries if entry is not None]
+        self._uids = array("I", [entry.uid for entry in present])
+        self._sizes = array("Q", [entry.size for entry in present])
+        self._seen = {entry.uid for entry in present if SEEN in entry.flags}
+        self._fetched: set[int] = set()  # UIDs that are not yet marked \Seen
+        self._deleted: set[int] = set()  # numbers, from 1
+
+    @property
+    def count(self) -> int:
+        """Messages that are not marked as deleted."""
+        return len(self._uids) - len(self._deleted)
+
+    @property
+    def octets(self) -> int:
+        """Their size."""
+        return sum(self._sizes) - sum(self._sizes[number - 1] for number in self._deleted)
+
+    def size(self, number: int) -> int:
+        """Octets of one message; raise NoSuchMessage."""
+        self._check(number)
+        return self._sizes[number - 1]
+
+    def uid(self, number: int) -> int:
+        """The UID of one message; raise NoSuchMessage."""
+        self._check(number)
+        return self._uids[number - 1]
+
+    def unique_id(self, number: int) -> str:
+        """What UIDL says: UIDVALIDITY and UID are for life (RFC 1939 section 7); raise NoSuchMessage."""
+        return f"{self.mailbox.uidvalidity}.{self.uid(number)}"
+
+    def sizes(self) -> bytes:
+        """The lines of LIST."""
+        return b"".join([b"%d %d\r\n" % (number, self._sizes[number - 1]) for number in self._numbers()])
+
+    def unique_ids(self) -> bytes:
+        """The lines of UIDL."""
+        epoch, uids = self.mailbox.uidvalidity, self._uids
+        return b"".join([b"%d %d.%d\r\n" % (number, epoch, uids[number - 1]) for number in self._numbers()])
+
+    def delete(self, number: int) -> None:
+        """Mark one message; raise NoSuchMessage."""
+        self._check(number)
+        self._deleted.add(number)
+
+    def reset(self) -> None:
+        """Unmark all."""
+        self._deleted.clear()
+
+    async def fetched(self, number: int) -> None:
+        """The client has the message: it will be marked \\Seen, with others."""
+        uid = self._uids[number - 1]
+        if uid not in self._seen:
+            self._fetched.add(uid)
+        if len(self._fetched) >= FLUSH:
+            await self._mark(self._fetched)
+
+    async def commit(self) -> int:
+        """Expunge what is marked as deleted; how many of them are left all the same (RFC 1939 section 6)."""
+        deleted = [self._uids[number - 1] for number in sorted(self._deleted)]
+        await self._mark(self._fetched.difference(deleted))
+        self._fetched.clear()
+        if deleted:
+            await self.mailbox.expunge(deleted)
+        return sum(self.mailbox.entry(uid) is not None for uid in deleted)
+
+    async def leave(self) -> None:
+        """Note what was fetched, then give the maildrop free; doing it again does nothing."""
+        release, self._release = self._release, None
+        if release is None:
+            return
+        try:
+            await self._mark(self._fetched)
+        finally:
+            self.mailbox.close()
+            release()
+
+    async def _mark(self, uids: Collection[int]) -> None:
+        seen = sorted(uids)
+        if seen:
+            await self.mailbox.store_flags(seen, "add", frozenset((SEEN,)))
+            self._seen.update(seen)
+            self._fetched.difference_update(seen)
+
+    def _numbers(self) -> Iterator[int]:
+        numbers = range(1, len(self._uids) + 1)
+        if not self._deleted:
+            return iter(numbers)
+        return (number for number in numbers if number not in self._deleted)
+
+    def _check(self, number: int) -> None:
+        if not 1 <= number <= len(self._uids) or number in self._deleted:
+            raise NoSuchMessage

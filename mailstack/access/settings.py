@@ -1,0 +1,39 @@
+"""[access] of the configuration file: what POP3 and IMAP clients may ask of us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ImapConfig:
+    """[access.imap]: limits of an IMAP session."""
+
+    max_message_octets: int = 50 * 1024 * 1024  # of one APPEND
+    login_seconds: float = 60.0  # of silence before login
+    idle_seconds: float = 1800.0  # of silence after login, and in IDLE (RFC 3501 section 5.4)
+    max_auth_failures: int = 4  # then BYE
+    auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
+    spool: Path | None = (
+        None  # folder for messages that arrive by APPEND; None: the system's for temporary files
+    )
+    max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Config:
+    """[access.pop3]: limits of a POP3 session."""
+
+    login_seconds: float = 60.0  # of silence before login
+    idle_seconds: float = 600.0  # of silence after login (RFC 1939 section 3: at least 10 min)
+    max_auth_failures: int = 4  # then the connection is closed
+    auth_failure_seconds: float = 2.0  # each failed login waits this long for its -ERR
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """[access]: both protocols."""
+
+    imap: ImapConfig = field(default_factory=ImapConfig)
+    pop3: Pop3Config = field(default_factory=Pop3Config)

@@ -1,0 +1,231 @@
+"""`mailstack queue`: mail that waits to go on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
+from mailstack.admin.output import Misuse, OperatorError, done, show_json, show_row, show_rows, size
+from mailstack.mta import verbs
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_COLUMNS = (
+    "id",
+    "message_id",
+    "state",
+    "sender",
+    "recipient",
+    "size",
+    "attempts",
+    "next_attempt",
+    "last_reply",
+)
+_ALL = 1 << 31  # entries
+_AT_ONCE = 500  # ids in one statement
+
+_filters = [
+    click.option("--sender", help='Only from this address; "" is the null path of bounces.'),
+    click.option("--recipient", help="Only to this address."),
+    click.option("--domain", help="Only to recipients in this domain."),
+]
+
+
+def _filtered(function: Any) -> Any:
+    for option in reversed(_filters):
+        function = option(function)
+    return function
+
+
+def _choosing(function: Any) -> Any:
+    """The arguments of a command that changes entries."""
+    function = click.option("--all", "everything", is_flag=True, help="Every entry there is.")(function)
+    return click.argument("ids", nargs=-1, metavar="[ID]...")(_filtered(function))
+
+
+@click.group("queue")
+def command() -> None:
+    """Mail in wait. An entry is one recipient of one message.
+
+    An ID is that of an entry (a number), or of a message: then all its entries are meant.
+    """
+
+
+@command.command("list")
+@_filtered
+@click.option("--state", type=click.Choice(["waiting", "held"]), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most entries.")
+@json_option
+def list_(
+    sender: str | None,
+    recipient: str | None,
+    domain: str | None,
+    state: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the entries, oldest first.
+
+    Columns in a pipe: id, message, state, sender, recipient, size, attempts, next attempt, last reply.
+
+    Example: mailstack queue list --domain example.net
+    """
+    found = operator().read(verbs.list_entries, sender, recipient, domain, state, limit)
+    rows = [asdict(entry) for entry in found]
+    show_rows(_COLUMNS, rows if as_json else [_readable(row) for row in rows], as_json)
+
+
+@command.command("show")
+@click.argument("id_", metavar="ID")
+@click.option("--message", is_flag=True, help="Print the message itself, as it will be sent.")
+@json_option
+def show(id_: str, message: bool, as_json: bool) -> None:
+    """Show all entries of the message ID, or of the entry ID.
+
+    Example: mailstack queue show 17
+    """
+    now = operator()
+    entries = now.read(_entries, id_)
+    if message:
+        _print_message(now, entries[0].message_id, entries[0].size)
+    elif as_json:
+        show_json([asdict(entry) for entry in entries])
+    else:
+        for number, entry in enumerate(entries):
+            if number:
+                click.echo()
+            show_row(_readable(asdict(entry)), False)
+
+
+@command.command("retry")
+@_choosing
+@json_option
+def retry(as_json: bool, **chosen: Any) -> None:
+    """Attempt waiting entries now.
+
+    \b
+    Examples: mailstack queue retry 17 18
+              mailstack queue retry --domain example.net
+    """
+    _change("retried", chosen, lambda db, ids: verbs.retry(db, ids, time.time()), as_json)
+
+
+@command.command("hold")
+@_choosing
+@json_option
+def hold(as_json: bool, **chosen: Any) -> None:
+    """Attempt entries no more, until they are released.
+
+    Example: mailstack queue hold --sender newsletter@example.org
+    """
+    _change("held", chosen, verbs.hold, as_json)
+
+
+@command.command("release")
+@_choosing
+@json_option
+def release(as_json: bool, **chosen: Any) -> None:
+    """Attempt held entries again, now.
+
+    Example: mailstack queue release --all
+    """
+    _change("released", chosen, lambda db, ids: verbs.release(db, ids, time.time()), as_json)
+
+
+@command.command("drop")
+@_choosing
+@yes_option
+@json_option
+def drop(as_json: bool, yes: bool, **chosen: Any) -> None:
+    """Remove entries for good; their senders hear nothing of it.
+
+    Example: mailstack queue drop --recipient nobody@example.net --yes
+    """
+    files: list[str] = []
+
+    def remove(db: Connection, ids: list[str]) -> int:
+        dropped = verbs.drop(db, ids)
+        files.extend(dropped.spool)
+        return dropped.entries
+
+    _checked(chosen)
+    confirm("Drop these entries for good, without a word to their senders?", yes)
+    _change("dropped", chosen, remove, as_json)
+    spool = _spool(operator())
+    for name in files:
+        operator().attempt((spool / name).unlink, True)
+
+
+def _checked(chosen: dict[str, Any]) -> None:
+    """Raise Misuse unless it is said which entries are meant, in one way."""
+    filters = any(chosen[name] is not None for name in ("sender", "recipient", "domain"))
+    if bool(chosen["ids"]) + filters + chosen["everything"] != 1:
+        raise Misuse("say which entries: by ID, by --sender, --recipient and --domain, or --all")
+    if "all" in chosen["ids"]:
+        raise Misuse("all is not an ID: say --all")
+
+
+def _change(
+    words: str, chosen: dict[str, Any], function: Callable[[Connection, list[str]], int], as_json: bool
+) -> None:
+    _checked(chosen)
+
+    def run(db: Connection) -> int:
+        ids = _chosen(db, chosen)
+        return sum(function(db, ids[at : at + _AT_ONCE]) for at in range(0, len(ids), _AT_ONCE))
+
+    changed = operator().write(run)
+    if not changed and not chosen["everything"]:
+        raise OperatorError("there is no such entry, or none in a state for that")
+    done(f"{changed} {words}", {words: changed}, as_json)
+
+
+def _chosen(db: Connection, chosen: dict[str, Any]) -> list[str]:
+    if chosen["everything"]:
+        return ["all"]
+    if chosen["ids"]:
+        return list(dict.fromkeys(chosen["ids"]))
+    found = verbs.list_entries(db, chosen["sender"], chosen["recipient"], chosen["domain"], None, _ALL)
+    return [str(entry.id) for entry in found]
+
+
+def _entries(db: Connection, id_: str) -> list[verbs.QueueEntry]:
+    found = verbs.show(db, id_)
+    if not found and id_.isascii() and id_.isdecimal():
+        message = [entry.message_id for entry in verbs.list_entries(db, limit=_ALL) if str(entry.id) == id_]
+        found = verbs.show(db, message[0]) if message else []
+    if not found:
+        raise OperatorError(f"{id_}: there is no such message or entry")
+    return found
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "size": size(row["size"]), "sender": row["sender"] or "<>"}
+
+
+def _spool(now: Operator) -> Path:
+    """Where `mailstack.stack` has the queue keep its files."""
+    return now.config.data / "spool" / "queue"
+
+
+def _print_message(now: Operator, message_id: str, octets: int) -> None:
+    from mailstack.mail.message import Message, Stored
+
+    name = now.read(verbs.spool_file, message_id)
+    if name is None:
+        raise OperatorError(f"{message_id}: it is gone meanwhile")
+
+    def copy() -> None:
+        for chunk in Message((Stored(_spool(now) / name, 0, octets),)).chunks():
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+    now.attempt(copy)

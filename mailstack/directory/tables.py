@@ -1,0 +1,44 @@
+"""What the directory keeps: the domains we serve, who logs in, and addresses that stand for others."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+
+from mailstack.db import metadata
+
+_KEY = BigInteger().with_variant(Integer, "sqlite")
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # A-labels, lower case (`names.domain_key`)
+    Column("created", BigInteger, nullable=False),  # Unix seconds
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("domain_id", ForeignKey("domains.id"), nullable=False),
+    Column("address", Text, nullable=False, unique=True),  # `names.address_key`
+    Column("password_hash", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),  # false: may not log in; mail still arrives
+    Column("quota_octets", BigInteger),  # NULL: no limit
+    Column("quota_messages", BigInteger),  # NULL: no limit
+    Column("created", BigInteger, nullable=False),  # Unix seconds
+    Column("last_login", BigInteger),  # Unix seconds, to within an hour; NULL: never
+    Index(None, "domain_id"),
+    sqlite_autoincrement=True,  # an id is never given again: sessions of a user removed may still hold it
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("domain_id", ForeignKey("domains.id"), nullable=False),
+    Column("address", Text, nullable=False),  # `names.address_key`, or "@domain": the catch-all
+    Column("target", Text, nullable=False),  # an address as it is written in a command
+    UniqueConstraint("address", "target"),
+    Index(None, "domain_id"),
+)

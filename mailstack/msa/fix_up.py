@@ -1,0 +1,75 @@
+"""What submission does to a header section: checks the authors, adds what is missing, takes Bcc out."""
+
+from __future__ import annotations
+
+import re
+
+from mailstack.mail.address import Address, BadAddress
+from mailstack.mail.fields import Group, Mailbox, parse_addresses
+from mailstack.mail.reply import Refused, Reply
+
+_MOST_AUTHORS = 20
+_MOST_FROM = 8 * 1024  # octets of a From field
+
+# A field of interest with its folded lines (RFC 5322 section 2.2.3).
+_FIELD = re.compile(
+    rb"(?im)^(From|Date|Message-ID|Bcc|Resent-Bcc)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)"
+)
+
+
+class Draft:
+    """The header section of a message that its author submits."""
+
+    def __init__(self, header: bytes) -> None:
+        self._header = header
+        self._values: dict[bytes, list[bytes]] = {}
+        self._blind: list[tuple[int, int]] = []  # where Bcc fields are
+        for match in _FIELD.finditer(header):
+            name = match[1].lower()
+            if name.endswith(b"bcc"):
+                self._blind.append(match.span())
+            else:
+                self._values.setdefault(name, []).append(match[2])
+
+    def authors(self) -> list[Address]:
+        """The addresses of the From field, none if it is absent; raise Refused where it is broken."""
+        values = self._values.get(b"from", [])
+        if not values:
+            return []
+        if len(values) > 1:
+            raise Refused(Reply(550, "5.6.0", "Message has more than one From field"))
+        if len(values[0]) > _MOST_FROM:
+            raise Refused(Reply(550, "5.6.0", "From field is too long"))
+        found: list[Mailbox] = []
+        for one in parse_addresses(values[0]):
+            found += one.members if isinstance(one, Group) else (one,)
+        if not found:
+            raise Refused(Reply(550, "5.6.0", "From field has no address"))
+        if len(found) > _MOST_AUTHORS:
+            raise Refused(Reply(550, "5.6.0", "From field has too many addresses"))
+        return [_address(one) for one in found]
+
+    def missing(self, *, author: Address, date: str, message_id: str) -> bytes:
+        """Fields for what RFC 5322 section 3.6 asks for and the message lacks."""
+        fields = (("From", str(author)), ("Date", date), ("Message-ID", message_id))
+        lines = [f"{name}: {value}" for name, value in fields if name.lower().encode() not in self._values]
+        return "".join(f"{line}\r\n" for line in lines).encode()
+
+    def without_bcc(self) -> bytes:
+        """The header section without Bcc; the same object where it has none."""
+        if not self._blind:
+            return self._header
+        kept = []
+        begin = 0
+        for start, end in self._blind:
+            kept.append(self._header[begin:start])
+            begin = end
+        kept.append(self._header[begin:])
+        return b"".join(kept)
+
+
+def _address(mailbox: Mailbox) -> Address:
+    try:
+        return Address.parse(str(Address(mailbox.local_part, mailbox.domain)))
+    except BadAddress as error:
+        raise Refused(Reply(550, "5.7.1", "From field has a broken address")) from error

@@ -1,0 +1,203 @@
+"""One attempt at a batch of entries, and what comes of it: sent, deferred, bounced.
+
+Theory of operation. The notification about a failure is queued before the failed entry is removed, under an
+id made from that entry, so a crash between the two repeats it under the same id. An attempt that succeeded
+is written down until that works: forgetting it would deliver the message twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailstack.mail.dsn import Status
+from mailstack.mail.message import Message
+from mailstack.mail.reply import LOCAL_ERROR, Reply
+from mailstack.mta import entries
+from mailstack.mta.bounce import Bounces, wanted
+from mailstack.mta.entries import Batch, Entry
+from mailstack.mta.routes import LOCAL, Routes
+from mailstack.mta.settings import MtaConfig
+from mailstack.mta.spool import Spool
+from mailstack.mta.transfer import Result
+from mailstack.work import Work
+
+JITTER = 0.1  # of a pause, so that what failed together is not retried together
+SETTLE_PAUSE = 5.0  # seconds between tries to write down what an attempt came to
+_NO_RESULT = Result(LOCAL_ERROR)
+
+
+def pause(config: MtaConfig, attempts: int, random: Random) -> float:
+    """Seconds to wait after the attempt of this number, the first being 1 (RFC 5321 section 4.5.4.1)."""
+    seconds = config.retry[min(attempts, len(config.retry)) - 1]
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What an attempt came to, entry by entry."""
+
+    sent: list[tuple[Entry, Result]] = field(default_factory=list)
+    failed: list[tuple[Entry, Result]] = field(default_factory=list)
+    waiting: list[tuple[Entry, Result]] = field(default_factory=list)
+
+
+class Attempts:
+    """Makes attempts. `work`, `clock` and `random` are its threads, its time and its dice."""
+
+    _log = Logger(namespace="mailstack.queue")
+
+    def __init__(
+        self,
+        config: MtaConfig,
+        work: Work,
+        routes: Routes,
+        spool: Spool,
+        bounces: Bounces,
+        clock: Any,
+        random: Random,
+    ) -> None:
+        self._config = config
+        self._work = work
+        self._routes = routes
+        self._spool = spool
+        self._bounces = bounces
+        self._clock = clock
+        self._random = random
+
+    async def make(self, batch: Batch, message: Message | None = None) -> None:
+        """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
+
+        `message` where it is at hand still, else it is read from the spool.
+        """
+        if message is None:
+            message = self._spool.message(batch.spool, batch.size)
+        results = await self._results(batch, message)
+        outcome = self._sorted(batch, results)
+        warned = await self._tell(batch, message, outcome)
+        await self._settle(batch, outcome, warned)
+
+    async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
+        try:
+            results = await self._routes.deliver(batch.hop, batch.envelope, message)
+        except Exception:
+            self._log.failure("{id}: the attempt failed by itself", id=batch.envelope.id)
+            results = {}
+        return [(entry, results.get(entry.recipient.address, _NO_RESULT)) for entry in batch.entries]
+
+    def _sorted(self, batch: Batch, results: Sequence[tuple[Entry, Result]]) -> _Outcome:
+        outcome = _Outcome()
+        now = self._clock.seconds()
+        for entry, result in results:
+            word = "sent"
+            if result.reply.accepted:
+                outcome.sent.append((entry, result))
+            elif result.reply.permanent:
+                outcome.failed.append((entry, result))
+                word = "bounced"
+            elif now >= entry.expires:
+                outcome.failed.append((entry, result))
+                word = "expired"
+            else:
+                outcome.waiting.append((entry, result))
+                word = "deferred"
+            self._log.info(
+                "{id}: to=<{recipient}> {word} attempt={attempt} hop={hop} {result}",
+                id=batch.envelope.id,
+                recipient=entry.recipient.address,
+                word=word,
+                attempt=entry.attempts + 1,
+                hop=batch.hop,
+                result=result,
+            )
+        return outcome
+
+    async def _tell(self, batch: Batch, message: Message, outcome: _Outcome) -> frozenset[int]:
+        """Queue the notifications; return the entries whose sender knows of the delay now.
+
+        A failure that cannot be told now is no failure yet: the entry waits, and the next attempt tells.
+        """
+        success = "delivered" if batch.hop == LOCAL else "relayed"
+        reported = [
+            (entry, result)
+            for entry, result in outcome.sent
+            if not result.dsn and wanted(entry.recipient, success)
+        ]
+        await self._report(batch, message, success, reported)
+        late = [(entry, result) for entry, result in outcome.waiting if self._late(batch, entry)]
+        warned = await self._report(batch, message, "delayed", late)
+        if not await self._report(batch, message, "failed", outcome.failed):
+            outcome.waiting += outcome.failed
+            outcome.failed = []
+        return frozenset(entry.id for entry, _ in late) if warned else frozenset()
+
+    def _late(self, batch: Batch, entry: Entry) -> bool:
+        limit = self._config.warn_after
+        return 0 < limit <= self._clock.seconds() - batch.received_at and not entry.delay_warned
+
+    async def _report(
+        self, batch: Batch, message: Message, action: str, about: Sequence[tuple[Entry, Result]]
+    ) -> bool:
+        if not about:
+            return True
+        now = self._clock.seconds()
+        statuses = [
+            Status(
+                entry.recipient.address,
+                action,
+                result.reply,
+                orcpt=entry.recipient.orcpt,
+                remote=result.exchanger.partition("[")[0] or None,
+                last_attempt=now,
+                will_retry_until=entry.expires if action == "delayed" else None,
+            )
+            for entry, result in about
+        ]
+        notification = f"{batch.envelope.id}.{action[:4]}{about[0][0].id}"
+        return await self._bounces.report(notification, batch.envelope, batch.received_at, message, statuses)
+
+    async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
+        done = [entry.id for entry, _ in outcome.sent + outcome.failed]
+        now = self._clock.seconds()
+        deferred = [
+            entries.Deferred(
+                entry.id,
+                self._next(entry, now),
+                str(result),
+                entry.delay_warned or entry.id in warned,
+            )
+            for entry, result in outcome.waiting
+        ]
+        spool = await self._written_down(batch, done, deferred, now)
+        if spool is not None:
+            await self._work.files(self._spool.remove, spool)
+
+    def _next(self, entry: Entry, now: float) -> float:
+        following = now + pause(self._config, entry.attempts + 1, self._random)
+        return following if now >= entry.expires else min(following, entry.expires)
+
+    async def _written_down(
+        self, batch: Batch, done: list[int], deferred: list[entries.Deferred], now: float
+    ) -> str | None:
+        while True:
+            try:
+                return await self._work.transaction(entries.settle, batch.envelope.id, done, deferred, now)
+            except Exception:
+                self._log.failure("{id}: not written down yet", id=batch.envelope.id)
+            paused: Deferred[None] = Deferred()
+            call = self._clock.callLater(SETTLE_PAUSE, paused.callback, None)
+            try:
+                await paused
+            finally:
+                if call.active():
+                    call.cancel()
+
+
+def queued(queue_id: str) -> Reply:
+    """What is said of a message that is safe in the queue."""
+    return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")

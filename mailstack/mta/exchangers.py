@@ -1,0 +1,123 @@
+"""Which hosts take a domain's mail, in which order: routes, MX, addresses (RFC 5321 section 5, RFC 7505)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from random import Random
+
+from mailstack.mail.reply import Refused, Reply
+from mailstack.mta.settings import MtaConfig, parse_route
+from mailstack.net.resolver import DnsError, NoSuchDomain, NullMx, Resolver, TemporaryDnsError
+
+MOST_ADDRESSES = 10  # tried for one transfer; RFC 5321 section 5.1 lets a client set a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address of one exchanger."""
+
+    name: str  # the exchanger's, for SNI, logs and bounces
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.address}]:{self.port}"
+
+
+class Exchangers:
+    """Finds where to connect for a hop, which is a domain, an address literal or a route."""
+
+    def __init__(self, resolver: Resolver, config: MtaConfig, hostname: str, random: Random) -> None:
+        self._config = config
+        self._hostname = hostname.lower()
+        self._resolver = resolver
+        self._random = random
+        self._own = frozenset(str(ipaddress.ip_address(text)) for text in config.own_addresses)
+
+    def hop(self, domain: str) -> str:
+        """What a domain's entries are grouped by: its route, the route of all, or the domain."""
+        routes = self._config.routes
+        return routes.get(domain) or routes.get("*") or domain
+
+    async def find(self, hop: str) -> list[Target]:
+        """Targets in the order to try, at most MOST_ADDRESSES; raise Refused: 4xx try again, 5xx bounce."""
+        if "://" in hop:
+            host, port = parse_route(hop)
+            return await self._addresses([(0, host)], port, hop)
+        if hop.startswith("["):
+            return [_literal(hop, self._config.port)]
+        try:
+            pairs = await self._resolver.mx(hop) or [(0, hop)]  # RFC 5321 section 5.1: the implicit MX
+        except NullMx as error:
+            raise _refused(556, "5.1.10", error) from error  # RFC 7505 section 4.2
+        except NoSuchDomain as error:
+            raise _refused(550, "5.1.2", error) from error
+        except TemporaryDnsError as error:
+            raise _refused(451, "4.4.3", error) from error
+        return await self._addresses(self._before_us(pairs), self._config.port, hop)
+
+    def _before_us(self, pairs: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Those preferred to ourselves (RFC 5321 section 5.1); equal preferences in random order."""
+        ours = min((preference for preference, name in pairs if name == self._hostname), default=None)
+        kept = [pair for pair in pairs if ours is None or pair[0] < ours]
+        if not kept:
+            raise _loop()
+        ordered: list[tuple[int, str]] = []
+        for _, equals in groupby(kept, itemgetter(0)):
+            group = list(equals)
+            self._random.shuffle(group)
+            ordered += group
+        return ordered
+
+    async def _addresses(self, pairs: list[tuple[int, str]], port: int, hop: str) -> list[Target]:
+        """The exchangers' addresses, up to where one is ours."""
+        found: list[tuple[int, Target]] = []
+        errors: list[DnsError] = []
+        for preference, name in pairs:
+            try:
+                addresses = await self._resolver.addresses(name)
+            except DnsError as error:
+                errors.append(error)
+                continue
+            if "://" not in hop and not self._own.isdisjoint(addresses):
+                found = [one for one in found if one[0] < preference]
+                if not found:
+                    raise _loop()
+                break
+            found += [(preference, Target(name, address, port)) for address in self._sorted(addresses)]
+            if len(found) >= MOST_ADDRESSES:
+                break
+        if not found:
+            raise _nowhere(hop, errors)
+        return [target for _, target in found[:MOST_ADDRESSES]]
+
+    def _sorted(self, addresses: list[str]) -> list[str]:
+        return sorted(addresses, key=lambda address: (":" in address) != self._config.prefer_ipv6)
+
+
+def _literal(hop: str, port: int) -> Target:
+    """The target of ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 section 4.1.3)."""
+    address = hop.strip("[]").removeprefix("IPv6:")
+    return Target(hop, address, port)
+
+
+def _nowhere(hop: str, errors: list[DnsError]) -> Refused:
+    for error in errors:
+        if isinstance(error, TemporaryDnsError):
+            return _refused(451, "4.4.3", error)
+    if errors and len(errors) == 1 and str(errors[0]).startswith(f"{hop} "):
+        return _refused(550, "5.1.2", errors[0])
+    return Refused(Reply(550, "5.4.4", f"{hop} has no host that takes mail"))
+
+
+def _loop() -> Refused:
+    return Refused(
+        Reply(554, "5.4.6", "The mail exchanger for this domain is this host, which does not serve it")
+    )
+
+
+def _refused(code: int, enhanced: str, error: DnsError) -> Refused:
+    return Refused(Reply(code, enhanced, str(error)))

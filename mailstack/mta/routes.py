@@ -1,0 +1,82 @@
+"""Where each recipient goes next: to the MDA, on to other addresses, or to another MTA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mailstack.directory import Resolution
+from mailstack.mail.address import Address
+from mailstack.mail.envelope import Accepts, Envelope, Recipient
+from mailstack.mail.message import Message
+from mailstack.mail.reply import Refused, Reply
+from mailstack.mta.transfer import Result
+
+LOCAL = "local:"  # the hop of what the MDA delivers; no domain and no route looks like it
+
+UNKNOWN_USER = Reply(550, "5.1.1", "No such user here")
+
+
+class Residents(Protocol):
+    """What is asked of the directory."""
+
+    async def is_local(self, domain: str) -> bool: ...
+
+    async def resolve(self, address: Address) -> Resolution | None: ...
+
+
+class Transfers(Protocol):
+    """What is asked of `Transfer`."""
+
+    def hop(self, domain: str) -> str: ...
+
+    async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recipient and its next hop."""
+
+    recipient: Recipient
+    hop: str
+
+    @property
+    def local(self) -> bool:
+        """Whether the MDA delivers it."""
+        return self.hop == LOCAL
+
+
+class Routes:
+    """Knows the MDA, the transfer, and which of them a recipient is for."""
+
+    def __init__(self, directory: Residents, mda: Accepts, transfer: Transfers) -> None:
+        self._directory = directory
+        self._mda = mda
+        self._transfer = transfer
+
+    async def steps(self, recipient: Recipient) -> list[Step]:
+        """Where `recipient` goes, an alias to several places. Raise Refused: there is no such user."""
+        domain = recipient.address.domain
+        if not await self._directory.is_local(domain):
+            return [Step(recipient, self._transfer.hop(domain))]
+        resolution = await self._directory.resolve(recipient.address)
+        if resolution is None or not (resolution.locals or resolution.forwards):
+            raise Refused(UNKNOWN_USER)
+        local = [Step(recipient, LOCAL)] if resolution.locals else []
+        return local + list(self._forwards(recipient, resolution.forwards))
+
+    def _forwards(self, recipient: Recipient, addresses: Iterable[Address]) -> Iterable[Step]:
+        # RFC 5321 section 3.9.1: an alias changes the recipient only; the reverse-path stays. RFC 3461
+        # section 5.2.7: the original recipient goes along.
+        orcpt = recipient.orcpt or f"rfc822;{recipient.address}"
+        for address in addresses:
+            forwarded = replace(recipient, address=address, orcpt=orcpt)
+            yield Step(forwarded, self._transfer.hop(address.domain))
+
+    async def deliver(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
+        """One attempt: hand the message to the hop; a result for each recipient."""
+        if hop != LOCAL:
+            return await self._transfer.send(hop, envelope, message)
+        replies = await self._mda.accept(envelope, message)
+        return {address: Result(reply, dsn=False) for address, reply in replies.items()}

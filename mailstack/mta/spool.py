@@ -1,0 +1,85 @@
+"""The queue's spool: the octets of each message in wait, a file each. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mailstack.mail.message import Message, Stored
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class Spool:
+    """Files named by queue id below `root`, in 256 folders; each is whole or not there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(self, queue_id: str, message: Message) -> str:
+        """Write and fsync a message, rename it into its place; return its name below the root.
+
+        The folder it is in, `folder(name)`, is still to be fsynced. Raises OSError, or EOFError where the
+        message's own file is short.
+        """
+        name = self._name(queue_id)
+        path = self._root / name
+        temporary = self._root / "tmp" / path.name
+        _make(temporary.parent)
+        _make(path.parent)
+        try:
+            with temporary.open("wb") as file:
+                for chunk in message.chunks():
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return name
+
+    def folder(self, name: str) -> Path:
+        """The folder that holds a file's name."""
+        return (self._root / name).parent
+
+    def message(self, name: str, size: int) -> Message:
+        """The message in a file; nothing is read yet."""
+        return Message((Stored(self._root / name, 0, size),))
+
+    def remove(self, name: str) -> None:
+        """Unlink a file that no row names any more; not there is as good."""
+        (self._root / name).unlink(missing_ok=True)
+
+    def older_than(self, limit: float) -> Iterator[str]:
+        """Names of files last written before `limit` (seconds of the epoch), half-written ones too."""
+        if not self._root.is_dir():
+            return
+        for folder in sorted(self._root.iterdir()):
+            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+                try:
+                    if file.stat().st_mtime < limit:
+                        yield f"{folder.name}/{file.name}"
+                except FileNotFoundError:
+                    continue
+
+    def _name(self, queue_id: str) -> str:
+        if not _NAME.fullmatch(queue_id):
+            raise ValueError(f"no file can be named {queue_id!r}")
+        return f"{zlib.crc32(queue_id.encode()) & 0xFF:02x}/{queue_id}"
+
+
+def _make(folder: Path) -> None:
+    """Make a folder so that it outlives a crash."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

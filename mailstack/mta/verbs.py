@@ -1,0 +1,198 @@
+"""What the operator does with the queue: look, retry, hold, release, drop. Blocking, each one transaction's
+part.
+
+A running server notices within a few seconds. An entry that is being attempted meanwhile is attempted to
+its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from mailstack.mta.entries import remove_empty
+from mailstack.mta.tables import HELD, WAITING, queue_entries, queue_messages
+
+_e = queue_entries.c
+_m = queue_messages.c
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One recipient of one message in wait. Times are seconds of the epoch."""
+
+    id: int
+    message_id: str
+    sender: str  # "" is the null path
+    recipient: str
+    hop: str
+    state: str  # "waiting" or "held"
+    size: int  # octets
+    received_at: float
+    next_attempt: float
+    attempts: int
+    last_attempt: float | None
+    last_reply: str | None
+    expires: float
+    active: bool  # it is being attempted
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The queue in numbers."""
+
+    messages: int
+    entries: int
+    waiting: int
+    held: int
+    active: int
+    octets: int
+    oldest: float | None  # when the oldest message came
+    next_attempt: float | None
+    hops: tuple[tuple[str, int], ...]  # the ten with most entries
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What `drop` removed."""
+
+    entries: int
+    spool: tuple[str, ...]  # files below the queue's folder, to delete once the transaction is committed
+
+
+def list_entries(
+    db: Connection,
+    sender: str | None = None,
+    recipient: str | None = None,
+    domain: str | None = None,
+    state: str | None = None,
+    limit: int = 1000,
+) -> list[QueueEntry]:
+    """Entries, oldest first. `domain` is the recipient's; `sender` "" means the null path."""
+    where: list[ColumnElement[bool]] = []
+    if sender is not None:
+        where.append(
+            _m.reverse_path.is_(None) if not sender else func.lower(_m.reverse_path) == sender.lower()
+        )
+    if recipient is not None:
+        where.append(func.lower(_e.recipient) == recipient.lower())
+    if domain is not None:
+        where.append(func.lower(_e.recipient).endswith(f"@{domain.lower()}", autoescape=True))
+    if state is not None:
+        where.append(_e.state == state)
+    query = _entries().where(*where).order_by(_m.received_at, _e.id).limit(limit)
+    return [_entry(row) for row in db.execute(query)]
+
+
+def show(db: Connection, queue_id: str) -> list[QueueEntry]:
+    """All entries of one message; none: there is no such message."""
+    return [_entry(row) for row in db.execute(_entries().where(_m.id == queue_id).order_by(_e.id))]
+
+
+def spool_file(db: Connection, queue_id: str) -> str | None:
+    """The name, below the queue's folder, of the file with a message's octets."""
+    name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
+    return name
+
+
+def retry(db: Connection, chosen: Sequence[str], now: float) -> int:
+    """Have waiting entries of these messages (or all, with "all") attempted now; return how many."""
+    where = _chosen(chosen) & (_e.state == WAITING) & _e.lease_owner.is_(None)
+    return db.execute(update(queue_entries).where(where).values(next_attempt=now)).rowcount
+
+
+def hold(db: Connection, chosen: Sequence[str]) -> int:
+    """Attempt these messages (or all) no more until they are released; return how many entries changed."""
+    where = _chosen(chosen) & (_e.state == WAITING)
+    return db.execute(update(queue_entries).where(where).values(state=HELD)).rowcount
+
+
+def release(db: Connection, chosen: Sequence[str], now: float) -> int:
+    """Attempt these held messages (or all) again, now; return how many entries changed."""
+    where = _chosen(chosen) & (_e.state == HELD)
+    return db.execute(update(queue_entries).where(where).values(state=WAITING, next_attempt=now)).rowcount
+
+
+def drop(db: Connection, chosen: Sequence[str], recipient: str | None = None) -> Dropped:
+    """Remove these messages (or all), or one recipient of theirs, without a word to their senders."""
+    where = _chosen(chosen)
+    if recipient is not None:
+        where &= func.lower(_e.recipient) == recipient.lower()
+    messages = list(db.scalars(select(_e.message_id).where(where).distinct()))
+    removed = db.execute(delete(queue_entries).where(where)).rowcount
+    files = [remove_empty(db, message_id) for message_id in messages]
+    return Dropped(removed, tuple(name for name in files if name is not None))
+
+
+def stats(db: Connection) -> QueueStats:
+    """The queue in numbers."""
+    states: dict[str, int] = dict(
+        db.execute(select(_e.state, func.count()).group_by(_e.state)).tuples().all()
+    )
+    messages, octets, oldest = db.execute(
+        select(func.count(), func.coalesce(func.sum(_m.size), 0), func.min(_m.received_at))
+    ).one()
+    active = db.scalar(select(func.count()).where(_e.lease_owner.is_not(None)))
+    following = db.scalar(select(func.min(_e.next_attempt)).where(_e.state == WAITING))
+    count = func.count()
+    hops = db.execute(select(_e.hop, count).group_by(_e.hop).order_by(count.desc(), _e.hop).limit(10))
+    return QueueStats(
+        messages=messages,
+        entries=sum(states.values()),
+        waiting=states.get(WAITING, 0),
+        held=states.get(HELD, 0),
+        active=active or 0,
+        octets=int(octets),
+        oldest=oldest,
+        next_attempt=following,
+        hops=tuple((hop, number) for hop, number in hops),
+    )
+
+
+def _chosen(chosen: Sequence[str]) -> ColumnElement[bool]:
+    if "all" in chosen:
+        return _e.id.is_not(None)
+    numbers = [int(one) for one in chosen if one.isascii() and one.isdecimal() and len(one) < 19]
+    return or_(_e.message_id.in_(chosen), _e.id.in_(numbers))
+
+
+def _entries() -> Select[Any]:
+    return select(
+        _e.id,
+        _e.message_id,
+        _m.reverse_path,
+        _e.recipient,
+        _e.hop,
+        _e.state,
+        _m.size,
+        _m.received_at,
+        _e.next_attempt,
+        _e.attempts,
+        _e.last_attempt,
+        _e.last_reply,
+        _e.expires,
+        _e.lease_owner,
+    ).join_from(queue_entries, queue_messages)
+
+
+def _entry(row: Row[Any]) -> QueueEntry:
+    return QueueEntry(
+        id=row.id,
+        message_id=row.message_id,
+        sender=row.reverse_path or "",
+        recipient=row.recipient,
+        hop=row.hop,
+        state=row.state,
+        size=row.size,
+        received_at=row.received_at,
+        next_attempt=row.next_attempt,
+        attempts=row.attempts,
+        last_attempt=row.last_attempt,
+        last_reply=row.last_reply,
+        expires=row.expires,
+        active=row.lease_owner is not None,
+    )

@@ -1,0 +1,315 @@
+"""The client's end of one SMTP connection, on Twisted: say a command, await the reply.
+
+Theory of operation. `Dialogue` feeds a pure `ReplyReader` and wakes the one coroutine that waits. Each wait
+has its limit from RFC 5321 section 4.5.3.2 on the injected clock, for the whole reply, so a server that
+sends an octet now and then gains nothing. Whatever goes wrong with the connection is raised as `Broken`,
+from then on by every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailstack.mail.message import Message
+from mailstack.mail.reply import Reply
+from mailstack.net.peer import Peer
+from mailstack.net.transcript import Transcript
+from mailstack.wire.smtp.client import BadReply, DotStuffing, ReplyReader
+from mailstack.work import Work
+
+CLOSING = 10.0  # seconds to close politely
+
+
+class Broken(Exception):
+    """The connection failed, or what came over it made no sense; the text says how, for a log or a bounce."""
+
+
+class TlsFailed(Broken):
+    """STARTTLS was agreed and the handshake failed: without it, the server may be reached still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait, by phase (RFC 5321 section 4.5.3.2)."""
+
+    connect: float = 30.0  # for each address
+    greeting: float = 300.0
+    command: float = 300.0  # EHLO, STARTTLS, MAIL, RCPT
+    data: float = 120.0  # DATA's 354
+    block: float = 180.0  # for room to send more of the content
+    end: float = 600.0  # the reply to the content
+
+
+async def connect(
+    reactor: Any,
+    address: str,
+    port: int,
+    timeouts: Timeouts,
+    transcript: Callable[[Peer], Transcript] | None = None,
+) -> Dialogue:
+    """A connection to an IP address; raise Broken."""
+    endpoint_type = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+    endpoint = endpoint_type(reactor, address, port, timeout=timeouts.connect)
+    try:
+        dialogue = Dialogue(reactor, timeouts, transcript)
+        await connectProtocol(endpoint, dialogue)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise Broken(f"cannot connect to {address}:{port}: {_short(error)}") from error
+    return dialogue
+
+
+@implementer(IHandshakeListener)
+class Dialogue(Protocol):
+    """One connection to a server. One coroutine uses it at a time."""
+
+    def __init__(
+        self, clock: Any, timeouts: Timeouts, transcript: Callable[[Peer], Transcript] | None = None
+    ) -> None:
+        self._clock = clock
+        self.timeouts = timeouts
+        self._open_transcript = transcript
+        self._transcript: Transcript | None = None
+        self._reader = ReplyReader()
+        self._waiting: Deferred[None] | None = None
+        self._broken: Broken | None = None
+        self._connected = False
+        self._closing: Any = None
+        self._full = False  # the transport's buffer
+        self._securing = False
+        self.tls: str | None = None  # protocol version, once secured
+        self._in_content = False  # what is written now is content to the server, whatever we mean
+        self.content_sent = False  # to its last octet: the server may have taken it
+
+    # What the caller asks.
+
+    async def greeting(self) -> Reply:
+        """The server's first words; raise Broken."""
+        return await self._reply(self.timeouts.greeting, "greeting")
+
+    async def command(self, line: bytes, wait: float | None = None) -> Reply:
+        """Say `line`, return its reply; `wait` seconds, else those of a command. Raise Broken."""
+        [reply] = await self.pipeline([line], wait)
+        return reply
+
+    async def pipeline(self, lines: Sequence[bytes], wait: float | None = None) -> list[Reply]:
+        """Say several lines at once and return their replies (RFC 2920); raise Broken."""
+        self._write(b"".join(lines))
+        wait = self.timeouts.command if wait is None else wait
+        return [await self._reply(wait, _verb(line)) for line in lines]
+
+    async def start_tls(self, server_name: str) -> None:
+        """TLS from here, without a look at the certificate (RFC 3207, RFC 7435); raise TlsFailed.
+
+        Call it after the 220; what the server sent behind that was not protected, and breaks the connection.
+        """
+        if not self._reader.idle:
+            self._break(TlsFailed("more was sent after the reply to STARTTLS"))
+        self._check()
+        self._securing = True
+        self.transport.startTLS(_Opportunistic(server_name))  # type: ignore[union-attr]
+        try:
+            while self._securing:
+                await self._wait(self.timeouts.command, "TLS handshake")
+        except Broken as error:
+            self._abort()
+            raise TlsFailed(str(error)) from error
+
+    async def send_content(self, message: Message, work: Work) -> Reply:
+        """After a 354: send `message`, return the reply to it; raise Broken.
+
+        Octets in a file are read in a thread and sent as the connection takes them. A reply that comes before
+        the end stops the sending: it is returned, and the connection is of no more use.
+        """
+        outlet = _Outlet(self)
+        self._in_content = True
+        self.transport.registerProducer(outlet, True)  # type: ignore[union-attr]
+        stuffing = DotStuffing()
+        chunks = map(stuffing.encode, message.chunks())
+        in_memory = all(isinstance(part, bytes) for part in message.parts)
+        try:
+            while True:
+                chunk = next(chunks, None) if in_memory else await work.files(next, chunks, None)
+                if chunk is None:
+                    break
+                self._write(chunk)
+                while self._full and self._reader.idle:
+                    await self._wait(self.timeouts.block, "room to send the content")
+                if not self._reader.idle:
+                    return await self._early()
+            self.content_sent = True
+            self._write(stuffing.finish())
+            self._in_content = False
+        finally:
+            if self._connected:
+                self.transport.unregisterProducer()  # type: ignore[union-attr]
+        return await self._reply(self.timeouts.end, "reply to the content")
+
+    async def _early(self) -> Reply:
+        reply = await self._reply(self.timeouts.command, "reply to the content")
+        self._break(Broken("the server answered before the end of the content"))
+        self._abort()
+        return reply
+
+    def quit(self) -> None:
+        """Say QUIT and close, without waiting for the answer: what matters has been said."""
+        if self._in_content:
+            self._abort()  # without its end mark, no server takes the content for a message
+        elif self._connected and self._closing is None:
+            if self._broken is None:
+                self._write(b"QUIT\r\n")
+            self._closing = self._clock.callLater(CLOSING, self._abort)
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    # What Twisted calls.
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        transport: Any = self.transport
+        self._connected = True
+        transport.setTcpNoDelay(True)
+        if self._open_transcript is not None:
+            there, here = transport.getPeer(), transport.getHost()
+            self._transcript = self._open_transcript(Peer(there.host, there.port, here.port, False))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read replies."""
+        if self._broken is not None:
+            return
+        if self._transcript is not None:
+            self._transcript.sent(data)
+        self._reader.receive_data(data)
+        self._wake()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is on."""
+        self._securing = False
+        self.tls = self.transport.getHandle().get_protocol_version_name()  # type: ignore[union-attr]
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end."""
+        self._connected = False
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self._break(Broken(f"connection lost: {_short(reason.value)}"))
+        self._wake()
+
+    # The work.
+
+    async def _reply(self, wait: float, what: str) -> Reply:
+        deadline = self._clock.seconds() + wait
+        while True:
+            try:
+                reply = self._reader.next_reply()
+            except BadReply as error:
+                self._break(Broken(f"bad reply: {error}"))
+                self._abort()
+                raise Broken(f"bad reply: {error}") from error
+            if reply is not None:
+                return reply
+            await self._wait(deadline - self._clock.seconds(), what)
+
+    async def _wait(self, seconds: float, what: str) -> None:
+        """Until something happens; raise Broken if nothing does within `seconds`, or nothing more can."""
+        self._check()
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        call = self._clock.callLater(max(0.0, seconds), self._expire, what)
+        try:
+            await waiting
+        finally:
+            self._waiting = None
+            if call.active():
+                call.cancel()
+        if self._reader.idle:
+            self._check()
+
+    def _expire(self, what: str) -> None:
+        self._break(Broken(f"timed out waiting for {what}"))
+        self._wake()
+        self._abort()
+
+    def _write(self, data: bytes) -> None:
+        self._check()
+        if self._transcript is not None:
+            self._transcript.received(data)
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _break(self, why: Broken) -> None:
+        if self._broken is None:
+            self._broken = why
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    def _abort(self) -> None:
+        if self._connected:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def room(self, full: bool) -> None:
+        """The transport's buffer is full, or has room again."""
+        self._full = full
+        if not full:
+            self._wake()
+
+
+@implementer(IPushProducer)
+class _Outlet:
+    """Tells a dialogue when its transport is full: Protocol's own names for this are not free."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self._dialogue = dialogue
+
+    def pauseProducing(self) -> None:
+        self._dialogue.room(full=True)
+
+    def resumeProducing(self) -> None:
+        self._dialogue.room(full=False)
+
+    def stopProducing(self) -> None:
+        self._dialogue.room(full=False)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Opportunistic:
+    """TLS with whoever answers: there is no name that an MX record could prove (RFC 7435)."""
+
+    _context: SSL.Context | None = None
+
+    def __init__(self, server_name: str) -> None:
+        self._server_name = server_name
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        if _Opportunistic._context is None:
+            options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, trustRoot=None)
+            _Opportunistic._context = options.getContext()
+        connection = SSL.Connection(_Opportunistic._context, None)
+        if not self._server_name[:1].isdigit() and not self._server_name.startswith("["):
+            connection.set_tlsext_host_name(self._server_name.encode("ascii", "ignore"))  # RFC 6066 section 3
+        return connection
+
+
+def _verb(line: bytes) -> str:
+    return f"reply to {line.split(b' ')[0].strip().decode('ascii', 'replace')}"
+
+
+def _short(error: BaseException | None) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

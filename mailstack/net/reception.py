@@ -1,0 +1,407 @@
+"""The reception of mail by SMTP, shared by submission and relay: one server, asked different questions.
+
+Theory of operation. `SmtpRole` answers a session's events and keeps the transaction: its envelope, and its
+content in the spool. What differs between those who receive is in five questions, which they override:
+`hello` (what is offered), `auth`, `mail`, `rcpt` (may they), and `message` (what to add, what is wrong with
+it). Whoever says no raises `Refused`. When the content is whole, the message with its trace field goes to
+`accept`, and only what that answers lets the client be told 250 (RFC 5321 section 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from mailstack.mail.address import Address
+from mailstack.mail.envelope import Accepts, Envelope, Recipient
+from mailstack.mail.message import Message
+from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
+from mailstack.net import trace
+from mailstack.net.peer import Peer
+from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
+from mailstack.wire.smtp import events
+
+TOO_BIG = Reply(552, "5.3.4", "Message is too big")
+HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
+NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
+LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
+NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
+GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+SENDER_OK = Reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
+OK = Reply(250, "2.0.0", "Ok")
+READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
+CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot verify; send the message and see")
+NO_LISTS = Reply(502, "5.5.1", "Lists are not shown")
+HELP = Reply(214, "2.0.0", "See https://www.rfc-editor.org/rfc/rfc5321")
+
+_MOST_LOGGED = 20  # recipients shown in one line of the log
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Limits(Protocol):
+    """What `MsaConfig` and `RelayConfig` both say."""
+
+    @property
+    def max_message_octets(self) -> int: ...
+
+    @property
+    def max_recipients(self) -> int: ...
+
+    @property
+    def max_errors(self) -> int: ...
+
+    @property
+    def max_received(self) -> int: ...
+
+    @property
+    def idle_seconds(self) -> float: ...
+
+
+class Reception:
+    """What all transactions of this server share: the spool, the clock, and names for messages."""
+
+    def __init__(
+        self, work: FileThreads, folder: Path, clock: IReactorTime, random: trace.RandomSource
+    ) -> None:
+        self.spool = Spool(work, folder)
+        self.clock = clock
+        self.names = trace.Names(clock, random)
+
+    def prepare(self) -> None:
+        """Make the spool folder and empty it, before the first listener starts. Blocks; raises OSError."""
+        self.spool.prepare()
+
+
+@dataclass(slots=True)
+class Transaction:
+    """MAIL to the reply after the content."""
+
+    mail: events.Mail
+    id: str
+    content: Content
+    recipients: dict[str | Address, Recipient]  # one named twice gets one copy
+
+    def envelope(self, login: str | None) -> Envelope:
+        """Its envelope, once all recipients are known."""
+        mail = self.mail
+        return Envelope(
+            self.id,
+            mail.reverse_path,
+            tuple(self.recipients.values()),
+            mail.body,
+            mail.smtputf8,
+            mail.ret,
+            mail.envid,
+            login,
+        )
+
+
+class SmtpRole:
+    """Answers one SMTP client. Subclasses override the questions."""
+
+    log = Logger(namespace="mailstack.smtp")
+
+    def __init__(
+        self, limits: Limits, hostname: str, accepts: Accepts, reception: Reception, peer: Peer
+    ) -> None:
+        self.idle_limit = limits.idle_seconds
+        self.hostname = hostname
+        self.peer = peer
+        self.reception = reception
+        self.login: str | None = None  # whom the client has proved to be
+        self._limits = limits
+        self._accepts = accepts
+        self._helo: events.Helo | None = None
+        self._transaction: Transaction | None = None
+        self._errors = 0
+
+    # The questions.
+
+    def hello(self) -> Sequence[str]:
+        """The extensions offered now: lines of the reply to EHLO."""
+        return (
+            "PIPELINING",  # RFC 2920
+            f"SIZE {self._limits.max_message_octets}",  # RFC 1870
+            "8BITMIME",  # RFC 6152
+            "SMTPUTF8",  # RFC 6531
+            "ENHANCEDSTATUSCODES",  # RFC 2034
+            "CHUNKING",  # RFC 3030
+            "DSN",  # RFC 3461
+        )
+
+    async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
+        """The next step of a SASL exchange: 334, 235, or a refusal."""
+        raise Refused(NO_AUTH)
+
+    async def mail(self, event: events.Mail) -> None:
+        """May this client send from this reverse-path?"""
+
+    async def rcpt(self, recipient: Recipient) -> Recipient:
+        """May this client send to this recipient? The recipient to put into the envelope."""
+        return recipient
+
+    async def message(self, envelope: Envelope, header: bytes) -> tuple[bytes, bytes]:
+        """Fields to add in front, and the header section to send on, as it was wherever that will do."""
+        return b"", header
+
+    def identity(self, address: Address) -> str | Address:
+        """What two spellings of one recipient have in common. Elsewhere case may tell local-parts apart."""
+        return address
+
+    def log_out(self) -> None:
+        """Forget who the client has proved to be: TLS begins."""
+        self.login = None
+
+    # What the conversation calls.
+
+    async def greet(self) -> Reply:
+        """Our first words (RFC 5321 section 4.3.1)."""
+        return Reply(220, "", f"{self.hostname} ESMTP")
+
+    async def answer(self, event: events.Event) -> Reply | None:
+        """The reply to `event`; None to content that is not complete."""
+        return await _ANSWERS[type(event)](self, event)
+
+    def timed_out(self) -> Reply:
+        """The last words to a client that is silent (RFC 5321 section 3.8)."""
+        return Reply(421, "4.4.2", f"{self.hostname} Idle for too long; closing")
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self._forget()
+
+    # One event each.
+
+    async def _on_helo(self, event: events.Helo) -> Reply:
+        self._forget()
+        self._helo = event
+        lines = [self.hostname, *self.hello()] if event.extended else [self.hostname]
+        return Reply(250, "", "\n".join(lines))
+
+    async def _on_auth(self, event: events.Auth | events.AuthLine) -> Reply:
+        return await self.auth(event)
+
+    async def _on_mail(self, event: events.Mail) -> Reply:
+        try:
+            if event.size is not None and event.size > self._limits.max_message_octets:
+                raise Refused(TOO_BIG)
+            await self.mail(event)
+        except Refused as refused:
+            self._log_refused("sender", refused.reply, sender=_path(event.reverse_path))
+            raise
+        self._forget()
+        name = self.reception.names.new()
+        self._transaction = Transaction(event, name, self.reception.spool.content(name), {})
+        return SENDER_OK
+
+    async def _on_rcpt(self, event: events.Rcpt) -> Reply:
+        transaction = self._in_transaction()
+        try:
+            if len(transaction.recipients) >= self._limits.max_recipients:
+                raise Refused(TOO_MANY_RECIPIENTS)
+            recipient = await self.rcpt(event.recipient)
+        except Refused as refused:
+            self._log_refused(
+                "recipient",
+                refused.reply,
+                id=transaction.id,
+                sender=_path(transaction.mail.reverse_path),
+                recipient=str(event.recipient.address),
+            )
+            raise
+        transaction.recipients.setdefault(self.identity(recipient.address), recipient)
+        return RECIPIENT_OK
+
+    async def _on_data(self, event: events.Data) -> Reply:
+        return GO_AHEAD
+
+    async def _on_bdat(self, event: events.Bdat) -> None:
+        self._ask_room(event.size)
+
+    async def _on_chunk(self, event: events.Chunk) -> None:
+        content = self._in_transaction().content
+        self._ask_room(len(event.data))
+        try:
+            await content.write(event.data)
+        except HeaderTooLarge as error:
+            content.discard()
+            raise Refused(HEADER_TOO_BIG) from error
+        except OSError as error:
+            content.discard()
+            raise Refused(self._disk_error(error)) from error
+
+    async def _on_end_of_chunk(self, event: events.EndOfChunk) -> Reply:
+        if event.refused:
+            self._log_refused("message", event.refused, **self._described())
+            self._forget()
+            return event.refused
+        return Reply(250, "2.0.0", f"{event.size} octets received")
+
+    async def _on_end_of_data(self, event: events.EndOfData) -> Reply:
+        transaction, self._transaction = self._in_transaction(), None
+        try:
+            if event.refused:
+                raise Refused(event.refused)
+            return await self._hand_over(transaction)
+        except Refused as refused:
+            self._log_refused("message", refused.reply, **self._described(transaction))
+            raise
+        finally:
+            transaction.content.discard()
+
+    async def _on_start_tls(self, event: events.StartTls) -> Reply:
+        self._forget()  # RFC 3207 section 4.2: what was said in clear is worth nothing
+        self._helo = None
+        self.log_out()
+        return READY_FOR_TLS
+
+    async def _on_reset(self, event: events.Reset) -> Reply:
+        self._forget()
+        return OK
+
+    async def _on_noop(self, event: events.Noop) -> Reply:
+        return OK
+
+    async def _on_help(self, event: events.Help) -> Reply:
+        return HELP
+
+    async def _on_vrfy(self, event: events.Vrfy) -> Reply:
+        return CANNOT_VERIFY
+
+    async def _on_expn(self, event: events.Expn) -> Reply:
+        return NO_LISTS
+
+    async def _on_quit(self, event: events.Quit) -> Reply:
+        self._forget()
+        return Reply(221, "2.0.0", f"{self.hostname} closing")
+
+    async def _on_malformed(self, event: events.Malformed) -> Reply:
+        self._errors += 1
+        if self._errors > self._limits.max_errors:
+            self._log_refused("connection", TOO_MANY_ERRORS)
+            return TOO_MANY_ERRORS
+        return event.reply
+
+    # The message.
+
+    async def _hand_over(self, transaction: Transaction) -> Reply:
+        try:
+            await transaction.content.finish()
+        except OSError as error:
+            raise Refused(self._disk_error(error)) from error
+        envelope = transaction.envelope(self.login)
+        message = await self._traced(envelope, transaction.content)
+        replies = await self._accepts.accept(envelope, message)
+        reply = conclusion(envelope, replies)
+        if not reply.accepted:
+            raise Refused(reply)
+        self.log.info(
+            "{id}: message accepted from {peer}: {sender} to {recipients}, {size} octets",
+            reply=str(reply),
+            **self._client(),
+            **self._described(transaction),
+        )
+        self._errors = 0
+        return reply
+
+    async def _traced(self, envelope: Envelope, content: Content) -> Message:
+        header = content.header()
+        if trace.hops(header) > self._limits.max_received:
+            raise Refused(LOOP)
+        blank = b""
+        if header and not trace.begins_with_field(header):
+            header, blank = b"", b"\r\n"  # no header section: ours must not swallow the first lines
+        added, kept = await self.message(envelope, header)
+        helo = self._helo or events.Helo("unknown", False)
+        now = self.reception.clock.seconds()
+        field = trace.received(envelope, self.peer, helo.domain, helo.extended, self.hostname, now)
+        rest = content.message(0 if kept is header else len(header))
+        return rest.prefixed(field + added + blank + (b"" if kept is header else kept))
+
+    def _ask_room(self, octets: int) -> None:
+        content = self._in_transaction().content
+        if content.size + octets > self._limits.max_message_octets:
+            content.discard()
+            raise Refused(TOO_BIG)
+
+    def _disk_error(self, error: OSError) -> Reply:
+        self.log.error("cannot write to the spool: {error}", error=str(error))
+        return NO_ROOM if error.errno in _FULL_DISK else LOCAL_ERROR
+
+    def _in_transaction(self) -> Transaction:
+        assert self._transaction is not None  # the session's table says so
+        return self._transaction
+
+    def _forget(self) -> None:
+        if self._transaction:
+            self._transaction.content.discard()
+            self._transaction = None
+
+    # The log.
+
+    def _described(self, transaction: Transaction | None = None) -> dict[str, Any]:
+        """Fields that tell of a transaction, this one if none is given."""
+        transaction = transaction or self._in_transaction()
+        addresses = [str(one.address) for one in transaction.recipients.values()]
+        shown = ", ".join(addresses[:_MOST_LOGGED])
+        more = len(addresses) - _MOST_LOGGED
+        return {
+            "id": transaction.id,
+            "sender": _path(transaction.mail.reverse_path),
+            "recipients": f"{shown} and {more} more" if more > 0 else shown,
+            "size": transaction.content.size,
+        }
+
+    def _log_refused(self, what: str, reply: Reply, **fields: Any) -> None:
+        self.log.info(
+            "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
+        )
+
+    def _client(self) -> dict[str, str]:
+        peer = {"peer": self.peer.address}
+        return {**peer, "login": self.login} if self.login else peer
+
+
+def conclusion(envelope: Envelope, replies: dict[Any, Reply]) -> Reply:
+    """The one reply that SMTP has for all recipients: taken if any was, else later if any may be, else no."""
+    if any(reply.accepted for reply in replies.values()):
+        return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
+    for reply in replies.values():
+        if reply.transient:
+            return reply
+    return next(iter(replies.values()), LOCAL_ERROR)
+
+
+def _path(address: object) -> str:
+    return f"<{address or ''}>"
+
+
+_ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | None]]] = {
+    events.Helo: SmtpRole._on_helo,
+    events.Auth: SmtpRole._on_auth,
+    events.AuthLine: SmtpRole._on_auth,
+    events.Mail: SmtpRole._on_mail,
+    events.Rcpt: SmtpRole._on_rcpt,
+    events.Data: SmtpRole._on_data,
+    events.Bdat: SmtpRole._on_bdat,
+    events.Chunk: SmtpRole._on_chunk,
+    events.EndOfChunk: SmtpRole._on_end_of_chunk,
+    events.EndOfData: SmtpRole._on_end_of_data,
+    events.StartTls: SmtpRole._on_start_tls,
+    events.Reset: SmtpRole._on_reset,
+    events.Noop: SmtpRole._on_noop,
+    events.Help: SmtpRole._on_help,
+    events.Vrfy: SmtpRole._on_vrfy,
+    events.Expn: SmtpRole._on_expn,
+    events.Quit: SmtpRole._on_quit,
+    events.Malformed: SmtpRole._on_malformed,
+}

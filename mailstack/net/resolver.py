@@ -1,0 +1,184 @@
+"""DNS look-ups without blocking: dnspython's resolver on our transports, with a cache and bounded
+concurrency.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import dns.asyncresolver
+import dns.exception
+import dns.inet
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+from dns.rdatatype import RdataType
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults
+
+from mailstack.net.dns_backend import Abandoned, TwistedBackend
+from mailstack.net.dns_settings import DnsConfig, split_address
+
+__all__ = ["DnsConfig", "DnsError", "NoSuchDomain", "NullMx", "Resolver", "TemporaryDnsError"]
+
+CACHE_ENTRIES = 10_000
+LEAST_TTL = 5.0  # seconds; a TTL of 0 would ask once for each recipient of a list
+MOST_TTL = 3600.0
+NEGATIVE_TTL = 30.0  # seconds that "there is none" holds; never for a failure
+CONCURRENT = 100  # queries under way at most
+MAX_RECORDS = 100  # of one answer that are looked at
+
+
+class DnsError(Exception):
+    """A look-up that gave no answer; the text says why and suits a bounce or a log."""
+
+
+class NoSuchDomain(DnsError):
+    """NXDOMAIN, or a text that cannot be a domain name: no use to ask again."""
+
+
+class NullMx(DnsError):
+    """The domain declares that it takes no mail (RFC 7505)."""
+
+
+class TemporaryDnsError(DnsError):
+    """SERVFAIL, a time-out, no name server: asking again later may work."""
+
+
+class Resolver:
+    """Answers about MX, addresses and TXT. `reactor` is its network and its clock."""
+
+    def __init__(self, reactor: Any, config: DnsConfig | None = None) -> None:
+        config = config or DnsConfig()
+        self._reactor = reactor
+        self._backend = TwistedBackend(reactor)
+        self._resolver = _dnspython(config)
+        self._lifetime = config.lifetime
+        self._slots = DeferredSemaphore(CONCURRENT)
+        self._cache: OrderedDict[tuple[str, RdataType], tuple[float, list[Any] | None]] = OrderedDict()
+
+    async def mx(self, domain: str) -> list[tuple[int, str]]:
+        """(preference, exchanger) pairs, lowest preference first; empty where there is no MX record.
+
+        Raises NoSuchDomain, NullMx, TemporaryDnsError (RFC 5321 section 5.1, RFC 7505).
+        """
+        records = await self.records(domain, dns.rdatatype.MX)
+        pairs = sorted((record.preference, _text(record.exchange)) for record in records)
+        if pairs and all(exchanger == "" for _, exchanger in pairs):
+            raise NullMx(f"{domain} accepts no mail")
+        return [(preference, exchanger) for preference, exchanger in pairs if exchanger]
+
+    async def addresses(self, host: str) -> list[str]:
+        """IPv4 then IPv6 addresses of a host; empty where it exists without one.
+
+        Raises NoSuchDomain, TemporaryDnsError. One family's failure is no failure where the other answered.
+        """
+        name = host.rstrip(".").lower()
+        if dns.inet.is_address(name):
+            return [name]
+        if name == "localhost" or name.endswith(".localhost"):
+            return ["127.0.0.1", "::1"]  # RFC 6761 section 6.3: never asked of the DNS
+        looked_up = [
+            Deferred.fromCoroutine(self._attempt(host, kind)) for kind in (RdataType.A, RdataType.AAAA)
+        ]
+        answers = await gatherResults(looked_up, consumeErrors=True)
+        found = [str(record.address) for answer in answers if isinstance(answer, list) for record in answer]
+        errors = [answer for answer in answers if isinstance(answer, DnsError)]
+        if not found and errors:
+            raise next((error for error in errors if isinstance(error, TemporaryDnsError)), errors[0])
+        return found
+
+    async def txt(self, name: str) -> list[bytes]:
+        """The TXT records, each with its strings joined; empty where there are none.
+
+        Raises NoSuchDomain, TemporaryDnsError.
+        """
+        records = await self.records(name, dns.rdatatype.TXT)
+        return [b"".join(record.strings) for record in records]
+
+    async def records(self, name: str, kind: RdataType) -> list[Any]:
+        """The dnspython records of one type, CNAMEs followed; empty where the name has none of them.
+
+        Raises NoSuchDomain, TemporaryDnsError.
+        """
+        key = (name.rstrip(".").lower(), kind)
+        cached = self._cache.get(key)
+        if cached is not None and cached[0] > self._reactor.seconds():
+            return _known(key[0], cached[1])
+        await self._slots.acquire()
+        try:
+            found, ttl = await self._ask(*key)
+        finally:
+            self._slots.release()
+        self._remember(key, found, ttl)
+        return _known(key[0], found)
+
+    async def _attempt(self, name: str, kind: RdataType) -> list[Any] | DnsError:
+        try:
+            return await self.records(name, kind)
+        except DnsError as error:
+            return error
+
+    async def _ask(self, name: str, kind: RdataType) -> tuple[list[Any] | None, float]:
+        try:
+            answer = await self._resolver.resolve(
+                dns.name.from_text(name, idna_codec=dns.name.IDNA_2008_Practical),
+                kind,
+                raise_on_no_answer=False,
+                lifetime=self._lifetime,
+                search=False,
+                backend=self._backend,
+            )
+        except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.IDNAException):
+            return None, NEGATIVE_TTL
+        except dns.name.BadEscape:
+            return None, NEGATIVE_TTL
+        except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN):
+            return None, NEGATIVE_TTL
+        except Abandoned:
+            raise CancelledError from None
+        except (dns.exception.DNSException, OSError, EOFError) as error:
+            raise TemporaryDnsError(f"{kind.name} look-up of {name}: {type(error).__name__}") from error
+        if answer.rrset is None:
+            return [], NEGATIVE_TTL
+        return list(answer.rrset)[:MAX_RECORDS], float(answer.rrset.ttl)
+
+    def _remember(self, key: tuple[str, RdataType], found: list[Any] | None, ttl: float) -> None:
+        ttl = min(max(ttl, LEAST_TTL), MOST_TTL)
+        self._cache[key] = (self._reactor.seconds() + ttl, found)
+        self._cache.move_to_end(key)
+        if len(self._cache) > CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+
+def _known(name: str, found: list[Any] | None) -> list[Any]:
+    if found is None:
+        raise NoSuchDomain(f"{name} does not exist")
+    return found
+
+
+def _dnspython(config: DnsConfig) -> dns.asyncresolver.Resolver:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    if config.nameservers:
+        resolver.nameservers = [
+            dns.nameserver.Do53Nameserver(*split_address(text)) for text in config.nameservers
+        ]
+    else:
+        _system(resolver)
+    resolver.timeout = config.timeout
+    resolver.use_edns(0, 0, 1232)
+    return resolver
+
+
+def _system(resolver: dns.asyncresolver.Resolver) -> None:
+    read: Callable[[str], None] = resolver.read_resolv_conf
+    try:
+        read("/etc/resolv.conf")
+    except (OSError, dns.resolver.NoResolverConfiguration):
+        resolver.nameservers = ["127.0.0.1"]  # what resolv.conf(5) says of a missing file
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower() if len(name) > 1 else ""

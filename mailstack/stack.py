@@ -1,0 +1,298 @@
+"""The assembly: every arrow between the parts is drawn here, once, from top to bottom.
+
+The module is also what ``twistd mailstack`` loads: `Options` and `makeService`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+
+from mailstack import __version__
+from mailstack.access.imap import ImapAccess
+from mailstack.access.pop3 import Pop3Access
+from mailstack.config import Config, ConfigError, load
+from mailstack.db import Database
+from mailstack.db.schema import is_current
+from mailstack.directory.directory import Directory
+from mailstack.mda import Delivery
+from mailstack.msa import Submission
+from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.queue import Queue
+from mailstack.mta.relay import Relay
+from mailstack.mta.routes import Routes
+from mailstack.mta.transfer import Transfer
+from mailstack.net.conversation import Welcomes
+from mailstack.net.listener import Door, Listener, Speaks
+from mailstack.net.log import observer
+from mailstack.net.peer import Peer
+from mailstack.net.reception import Reception
+from mailstack.net.resolver import Resolver
+from mailstack.net.settings import LogConfig
+from mailstack.net.tls import ServerTls
+from mailstack.net.transcript import Transcript
+from mailstack.store import MessageStore
+from mailstack.wire import pop3, smtp
+from mailstack.wire.imap.framer import Limits as ImapLimits
+from mailstack.wire.imap.server import Server as ImapServer
+from mailstack.work import Overloaded, Work
+
+TLS_SECONDS = 60.0  # between looks whether the certificate was renewed
+BUSY = {
+    "smtp": b"421 4.7.0 Too many connections, try again later\r\n",
+    "imap": b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n",
+    "pop3": b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
+}
+
+_log = Logger(namespace="mailstack")
+
+
+class CannotStart(Exception):
+    """The stack cannot run as it is configured; the message is for the operator: what, where, what to do."""
+
+
+def assemble(config: Config, reactor: Any) -> Stack:
+    """The whole stack, not yet started. Blocks; raises CannotStart."""
+    database = _database(config)
+    tls = _certificate(config)
+    transcript = _transcript(config)
+    chance = random.SystemRandom()
+
+    work = Work(reactor, database, config.work)
+    resolver = Resolver(reactor, config.dns)
+    directory = Directory(work, config.directory, reactor)
+    store = MessageStore(config.store, work, reactor, database.is_sqlite)
+    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance)
+
+    mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
+    exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
+    transfer = Transfer(  # 3 to the next MTA, by MX
+        config.mta, config.hostname, exchangers, work, reactor, transcript=transcript("transfer")
+    )
+    routes = Routes(directory, mda, transfer)
+    queue = Queue(
+        config.mta,
+        work,
+        routes,
+        reactor,
+        hostname=config.hostname,
+        spool=config.data / "spool" / "queue",
+        random=chance,
+    )
+    submission = Submission(  # 1, 2 from our users
+        config.msa,
+        hostname=config.hostname,
+        directory=directory,
+        accepts=queue,
+        reception=reception,
+        plaintext_networks=config.auth.plaintext_networks,
+        tls=tls is not None,
+    )
+    relay = Relay(  # 3 from other MTAs
+        config.relay,
+        hostname=config.hostname,
+        directory=directory,
+        accepts=queue,
+        reception=reception,
+        tls=tls is not None,
+    )
+    pop3_access = Pop3Access(  # 5 the MUA asks,
+        store,
+        directory,
+        config.access.pop3,
+        plaintext_networks=config.auth.plaintext_networks,
+        clock=reactor,
+        work=work,
+        hostname=config.hostname,
+        offers_tls=tls is not None,
+    )
+    imap_access = ImapAccess(  # 6 and there it is
+        store,
+        directory,
+        config.access.imap,
+        plaintext_networks=config.auth.plaintext_networks,
+        clock=reactor,
+        work=work,
+        hostname=config.hostname,
+        offers_tls=tls is not None,
+    )
+    imap_limits = ImapLimits(message=config.access.imap.max_message_octets)
+
+    speaks: dict[str, tuple[str, Callable[[], Any], Welcomes]] = {
+        "smtp": ("smtp", smtp.Server, relay),
+        "submission": ("smtp", smtp.Server, submission),
+        "submissions": ("smtp", smtp.Server, submission),
+        "imap": ("imap", partial(ImapServer, imap_limits), imap_access),
+        "imaps": ("imap", partial(ImapServer, imap_limits), imap_access),
+        "pop3": ("pop3", pop3.Server, pop3_access),
+        "pop3s": ("pop3", pop3.Server, pop3_access),
+    }
+    door = Door(config.listeners.connections, config.listeners.connections_per_address)
+    listeners = [
+        Listener(
+            reactor,
+            Speaks(place.service, session, BUSY[protocol]),
+            service,
+            door=door,
+            port=place.port,
+            interface=address,
+            tls=tls,
+            implicit_tls=place.tls,
+            backlog=config.listeners.backlog,
+            transcript=transcript(place.service),
+        )
+        for place in config.listeners.services()
+        if tls is not None or not place.tls
+        for protocol, session, service in [speaks[place.service]]
+        for address in place.addresses
+    ]
+    return Stack(reactor, reception, listeners, [queue, store, work], tls)
+
+
+class Stack(Service):
+    """What `assemble` put together, started from the bottom up and stopped from the top down."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        reception: Reception,
+        listeners: list[Listener],
+        below: list[Any],
+        tls: ServerTls | None,
+    ) -> None:
+        self._reactor = reactor
+        self._reception = reception
+        self._listeners = listeners
+        self._below = below  # queue, store, work: each needs those after it
+        self._tls = tls
+        self._renewals = LoopingCall(self._look_for_renewal)
+        self._renewals.clock = reactor
+
+    def privilegedStartService(self) -> None:
+        """Take the ports while we still may; raise PortUnavailable."""
+        for listener in self._listeners:
+            listener.privilegedStartService()
+
+    def startService(self) -> None:
+        """Start everything; raise OSError or PortUnavailable."""
+        super().startService()
+        self._reception.prepare()
+        for service in reversed(self._below):
+            service.startService()
+        for listener in self._listeners:
+            listener.startService()
+        self._renewals.start(TLS_SECONDS, now=False)
+        _log.info("mailstack {version} is ready", version=__version__)
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections, finish what was begun, then stop the queue, the store and the threads."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._renewals.stop()
+        for listener in self._listeners:
+            await listener.close()
+        for service in self._below:
+            await maybeDeferred(service.stopService)
+        _log.info("mailstack has stopped")
+
+    async def _look_for_renewal(self) -> None:
+        if self._tls is not None:
+            work: Work = self._below[-1]
+            try:
+                await work.files(self._tls.refresh)
+            except Overloaded:
+                pass  # there is a next time
+
+
+def _database(config: Config) -> Database:
+    database = Database(config.database)
+    if not is_current(database):
+        raise CannotStart(
+            f"{database.url}: the tables are not those of this version; "
+            "bring them up to date with: mailstack db upgrade"
+        )
+    return database
+
+
+def _certificate(config: Config) -> ServerTls | None:
+    if config.tls.certificate is None or config.tls.key is None:
+        return None
+    try:
+        return ServerTls(config.tls.certificate, config.tls.key, config.tls.minimum)
+    except OSError as error:
+        raise CannotStart(f"tls: {error.filename}: {error.strerror}; name the files in [tls]") from error
+    except (SSL.Error, ValueError) as error:
+        raise CannotStart(
+            f"tls: {config.tls.certificate} and {config.tls.key} cannot be used together: {error}"
+        ) from error
+
+
+def _transcript(config: Config) -> Callable[[str], Callable[[Peer], Transcript] | None]:
+    """Makes what logs a service's conversations; None unless [log] asks for them."""
+
+    def of(service: str) -> Callable[[Peer], Transcript] | None:
+        return (lambda peer: Transcript(service, peer)) if config.log.conversation else None
+
+    return of
+
+
+# What twistd asks for.
+
+
+class BadSettings(ConfigError, usage.UsageError):
+    """twistd shows a usage error as it is, without a traceback."""
+
+
+class Options(usage.Options):
+    """The options of ``twistd mailstack``."""
+
+    optParameters = [["config", "c", "mailstack.toml", "The configuration file."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overrides: list[str] = []
+
+    def opt_set(self, setting: str) -> None:
+        """Override a setting for this run: dotted.key=TOML-value. May be repeated."""
+        self.overrides.append(setting)
+
+    def postOptions(self) -> None:
+        """Read the settings, and have twistd log as they say."""
+        try:
+            self.settings = load(Path(self["config"]), self.overrides)
+        except ConfigError as error:
+            raise BadSettings(error.messages) from None
+        parent = getattr(self, "parent", None)
+        if parent is not None and not parent.get("logger") and not parent.get("logfile"):
+            Logging.config = self.settings.log
+            parent["logger"] = f"{__name__}.Logging.observer"
+
+
+class Logging:
+    """What twistd logs with. It wants a dotted name, so the settings wait where a name can reach them."""
+
+    config: LogConfig = LogConfig()
+
+    @classmethod
+    def observer(cls) -> ILogObserver:
+        """An observer as [log] asks for."""
+        return observer(cls.config)
+
+
+def makeService(options: Options) -> Stack:
+    """The stack that `options` describe; called by twistd."""
+    from twisted.internet import reactor
+
+    return assemble(options.settings, reactor)

@@ -1,0 +1,70 @@
+"""The inbox: Maildir bytes, which are the truth, and their index in the database, which can be rebuilt.
+
+Theory of operation. A delivery writes bytes, then the directory entry, then the row, and only then answers.
+Flags live in the index and reach the file names later; an expunge removes the row first and the file later.
+What other Maildir programs do to the files is taken over when a mailbox is opened and while it is open.
+"""
+
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import (
+    ANSWERED,
+    DELETED,
+    DRAFT,
+    FLAGGED,
+    NO_QUOTA,
+    SEEN,
+    Appended,
+    BadMailboxName,
+    Copied,
+    Delivered,
+    Entry,
+    Expunged,
+    Facts,
+    MailboxExists,
+    MailboxInfo,
+    New,
+    NoSuchMailbox,
+    OverQuota,
+    Parcel,
+    Quota,
+    Stored,
+    StoreError,
+    TooMany,
+    Update,
+    Usage,
+)
+from mailstack.store.view import View
+
+__all__ = [
+    "ANSWERED",
+    "DELETED",
+    "DRAFT",
+    "FLAGGED",
+    "NO_QUOTA",
+    "SEEN",
+    "Appended",
+    "BadMailboxName",
+    "Copied",
+    "Delivered",
+    "Entry",
+    "Expunged",
+    "Facts",
+    "Mailbox",
+    "MailboxExists",
+    "MailboxInfo",
+    "MessageStore",
+    "New",
+    "NoSuchMailbox",
+    "OverQuota",
+    "Parcel",
+    "Quota",
+    "StoreConfig",
+    "StoreError",
+    "Stored",
+    "TooMany",
+    "Update",
+    "Usage",
+    "View",
+]

@@ -1,0 +1,240 @@
+"""Messages changed where they are: flags, expunge, copy, move. Blocking; in the writer's transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+
+from mailstack.db import undo
+from mailstack.mail.message import Message
+from mailstack.mail.message import Stored as StoredMessage
+from mailstack.store import maildir
+from mailstack.store.flags import SEEN_BIT
+from mailstack.store.news import Change, Row
+from mailstack.store.rows import (
+    Addition,
+    Box,
+    Span,
+    add_messages,
+    advance,
+    box_by_id,
+    box_by_name,
+    check_quota,
+    flag_mask,
+    keywords_of,
+    within,
+)
+from mailstack.store.tables import UID_MASK, expunged, messages
+from mailstack.store.values import Copied, Expunged, Quota, Stored
+
+_ROW = (
+    messages.c.id,
+    messages.c.flags,
+    messages.c.modseq,
+    messages.c.internal_date,
+    messages.c.zone,
+    messages.c.size,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FlagChange:
+    """What STORE asks (RFC 3501 section 6.4.6, RFC 7162 section 3.1.3)."""
+
+    mode: str  # "add", "remove" or "replace"
+    flags: frozenset[str]
+    unchanged_since: int | None = None
+
+    def after(self, before: int, mask: int) -> int:
+        """The bits that a message has then."""
+        if self.mode == "add":
+            return before | mask
+        return before & ~mask if self.mode == "remove" else mask
+
+    def concerns(self, mask: int) -> ColumnElement[bool]:
+        """Which rows `after` would change."""
+        column = messages.c.flags
+        if self.mode == "add":
+            condition = column.bitwise_and(mask) != mask
+        else:
+            condition = column.bitwise_and(mask) != 0 if self.mode == "remove" else column != mask
+        if self.unchanged_since is not None:
+            condition = and_(condition, messages.c.modseq <= self.unchanged_since)
+        return condition
+
+    def value(self, mask: int) -> ColumnElement[int] | int:
+        """`after`, said in SQL."""
+        if self.mode == "add":
+            return messages.c.flags.bitwise_or(mask)
+        return messages.c.flags.bitwise_and(~mask) if self.mode == "remove" else mask
+
+
+def store_flags(
+    db: Connection, root: Path, mailbox_id: int, spans: Sequence[Span], change: FlagChange
+) -> tuple[Stored, Change | None]:
+    """Change flags. Raise NoSuchMailbox; TooMany keywords."""
+    box = box_by_id(db, mailbox_id)
+    mask, known = _mask(db, root, box, change)
+    modseq = box.modseq + 1
+    changed: list[Row] = []
+    failed: list[int] = []
+    unseen = 0
+    for condition in within(mailbox_id, spans):
+        rows = db.execute(select(*_ROW).where(condition)).all()
+        some = _changed(rows, change, mask, modseq, failed)
+        if some:
+            unseen += sum(1 for row in rows if not row[1] & SEEN_BIT)
+            values: dict[str, Any] = {"flags": change.value(mask), "modseq": modseq, "dirty": True}
+            db.execute(update(messages).where(condition, change.concerns(mask)).values(values))
+            after = {row[0]: row[1] for row in some}
+            unseen -= sum(1 for row in rows if after.get(row[0], row[1]) & SEEN_BIT == 0)
+            changed += some
+    outcome = Stored(sorted(row[0] & UID_MASK for row in changed), sorted(failed))
+    if not changed and known is None:
+        return outcome, None
+    advance(db, box, modseq, 0, -unseen, 0)
+    names = None if known is None else tuple(known.names.items())
+    return outcome, Change(box.id, box.modseq, modseq, tuple(changed), keywords=names)
+
+
+def expunge(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
+    """Remove messages for good: their rows now, their files after the commit. The UIDs that were there."""
+    return _expunge(db, box_by_id(db, mailbox_id), spans)
+
+
+def copy(
+    db: Connection,
+    root: Path,
+    mailbox_id: int,
+    spans: Sequence[Span],
+    to_name: str,
+    quota: Quota,
+    now: int,
+    move: bool = False,
+) -> tuple[Copied, list[Change]]:
+    """Copy messages, flags and dates kept, by hard links; for a move remove the originals with it.
+
+    Raise NoSuchMailbox, OverQuota, Expunged where a file has vanished, TooMany, OSError: nothing is done
+    then.
+    """
+    source = box_by_id(db, mailbox_id, lock=False)
+    target = box_by_name(db, source.user_id, to_name, lock=False)
+    for each in sorted({source.id, target.id}):  # two processes never wait for each other in a circle
+        box_by_id(db, each)
+    source, target = box_by_id(db, source.id), box_by_id(db, target.id)
+    rows: list[Any] = []
+    for condition in within(mailbox_id, spans):
+        rows += db.execute(select(messages).where(condition)).all()
+    if not rows:
+        return Copied(target.uidvalidity, []), []
+    rows.sort(key=lambda row: row.id)
+    if not move:
+        check_quota(target, sum(row.size for row in rows), len(rows), quota)
+    masks, known = _translate(db, root, source, target, {row.flags for row in rows})
+    with_links = _Links(db, source.path(root), target.path(root))
+    additions = [with_links.addition(row, masks[row.flags]) for row in rows]
+    changes = [add_messages(db, root, target, additions, now, known)]
+    pairs = [(old.id & UID_MASK, new[0] & UID_MASK) for old, new in zip(rows, changes[0].rows, strict=True)]
+    if move:
+        _, gone = _expunge(db, box_by_id(db, source.id), [(uid, uid) for uid, _ in pairs])
+        changes += [gone] if gone else []
+    return Copied(target.uidvalidity, pairs), changes
+
+
+def move_all(db: Connection, root: Path, user_id: int, name: str, to_name: str, now: int) -> list[Change]:
+    """Move every message: what RENAME does to INBOX (RFC 3501 section 6.3.5). Errors as `copy`."""
+    source = box_by_name(db, user_id, name)
+    _, changes = copy(db, root, source.id, [(1, UID_MASK)], to_name, (None, None), now, move=True)
+    return changes
+
+
+def _mask(db: Connection, root: Path, box: Box, change: FlagChange) -> tuple[int, Any]:
+    if change.mode == "remove":  # a keyword that nobody has needs no bit
+        return keywords_of(db, box.id).mask(change.flags)[0], None
+    return flag_mask(db, root, box, change.flags)
+
+
+def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, failed: list[int]) -> list[Row]:
+    changed: list[Row] = []
+    since = change.unchanged_since
+    for row in rows:
+        if since is not None and row[2] > since:
+            failed.append(row[0] & UID_MASK)
+            continue
+        after = change.after(row[1], mask)
+        if after != row[1]:
+            changed.append((row[0], after, modseq, *row[3:]))
+    return changed
+
+
+def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
+    modseq = box.modseq + 1
+    gone: list[Any] = []
+    for condition in within(box.id, spans):
+        rows = db.execute(select(messages).where(condition)).all()
+        if rows:
+            db.execute(insert(expunged), [_grave(row, modseq) for row in rows])
+            db.execute(delete(messages).where(condition))
+            gone += rows
+    if not gone:
+        return [], None
+    unseen = sum(1 for row in gone if not row.flags & SEEN_BIT)
+    advance(db, box, modseq, -len(gone), -unseen, -sum(row.size for row in gone))
+    uids = sorted(row.id & UID_MASK for row in gone)
+    return uids, Change(box.id, box.modseq, modseq, expunged=tuple(uids))
+
+
+def _grave(row: Any, modseq: int) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "mailbox_id": row.mailbox_id,
+        "modseq": modseq,
+        "name": maildir.relative(row.name, row.disk_info, row.is_new),
+        "delivery": row.delivery,
+    }
+
+
+def _translate(
+    db: Connection, root: Path, source: Box, target: Box, masks: set[int]
+) -> tuple[dict[int, int], Any]:
+    """What each mask of the source is in the target: keywords have other bits there."""
+    if source.id == target.id or all(mask < 1 << 8 for mask in masks):
+        return {mask: mask for mask in masks}, None
+    names, known, translated = keywords_of(db, source.id), None, {}
+    for mask in masks:
+        translated[mask], added = flag_mask(db, root, target, names.flags(mask))
+        known = added or known
+    return translated, known
+
+
+class _Links:
+    """Where the bytes of copied messages are linked from."""
+
+    def __init__(self, db: Connection, source: Path, target: Path) -> None:
+        self._db = db
+        self._source = source
+        self._target = target
+
+    def addition(self, row: Any, mask: int) -> Addition:
+        """The message of `row` as it comes into the target. Raise Expunged."""
+        path = self._source / maildir.relative(row.name, row.disk_info, row.is_new)
+        if not path.exists():
+            found = maildir.find(self._source, row.name)  # another program renamed it
+            if found is None:
+                raise Expunged(f"message {row.id & UID_MASK} has lost its file")
+            path = self._source / found
+        link = os.stat(path).st_nlink < 1000 and os.stat(self._target).st_dev == os.stat(path).st_dev
+        if not link:
+            path = self._bytes(path, row)
+        return Addition(path, link, mask, row.internal_date, row.zone, row.size, row.id)
+
+    def _bytes(self, path: Path, row: Any) -> Path:
+        message = Message((StoredMessage(path, 0, row.size),))
+        written = maildir.write_message(self._target / "tmp", message, row.internal_date)
+        undo(self._db, lambda: maildir.remove(written.path))
+        return written.path

@@ -1,0 +1,329 @@
+"""The live state of one mailbox: one object for all sessions of this process, in the reactor's thread.
+
+Theory of operation. The rows of all messages, without names and facts, are in memory. A change is a
+transaction; what it did comes back as a `Change`, is published, and every live mailbox applies it. One that
+does not continue what the mailbox knows makes it read what is newer from the database; nothing else is ever
+needed to be right again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailstack.mail.message import Stored as StoredMessage
+from mailstack.store import changes, maildir, reading
+from mailstack.store.news import Change, News, Row
+from mailstack.store.rows import Span, spans_of
+from mailstack.store.tables import UID_MASK
+from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Stored
+from mailstack.store.view import Timeline, View
+from mailstack.work import Work
+
+_LOG_LENGTH = 200  # changes remembered for views; a view further behind looks at every row
+_LOG_UIDS = 5_000  # messages in one remembered change at most
+_PLACES = 1_024  # paths of files remembered
+_AHEAD = 63  # paths looked up with one that is asked for
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every live mailbox has from its store."""
+
+    root: Path
+    work: Work
+    news: News
+    released: Callable[[Mailbox], None]  # a use has ended
+    claimed: Callable[[int, int], None]  # mailbox id, first UID not yet \Recent to anybody
+    behind: Callable[[], None]  # file names are behind the index
+    doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
+
+
+class Mailbox:
+    """One open mailbox. Each `MessageStore.open` needs one `close`."""
+
+    def __init__(self, loaded: reading.Loaded, around: Surroundings) -> None:
+        box = loaded.box
+        self.id = box.id
+        self.user_id = box.user_id
+        self.name = box.name
+        self.uidvalidity = box.uidvalidity
+        self.uidnext = box.uidnext
+        self.highest_modseq = box.modseq
+        self.deleted = False
+        self.uses = 0
+        self.timeline = Timeline(loaded.uids)
+        self.directory = box.path(around.root)
+        self._around = around
+        self._keywords = loaded.keywords
+        self._rows = loaded.rows
+        self._recent_uid = box.recent_uid
+        self._log: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._log_from = box.modseq  # the log is whole after this modseq
+        self._watchers: list[Callable[[], None]] = []
+        self._places: dict[int, reading.FilePlace] = {}
+        self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
+        self.heard = box.modseq  # the highest modseq that any news told of
+        self.unsubscribe = around.news.subscribe(box.id, self.hear)
+
+    # What the mailbox holds
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The keywords that messages here have or had."""
+        return tuple(self._keywords.names.values())
+
+    def entry(self, uid: int) -> Entry | None:
+        """One message, or None once it is expunged."""
+        row = self._rows.get(uid)
+        if row is None:
+            return None
+        return Entry(uid, self._keywords.flags(row[1]), row[2], row[3], row[4], row[5], row[0])
+
+    def view(self, read_only: bool = False) -> View:
+        """A new session's picture. One that is not read-only claims what is \\Recent."""
+        return View(self, read_only)
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after each change, until the returned function is called."""
+        self._watchers.append(callback)
+
+        def unwatch() -> None:
+            if callback in self._watchers:
+                self._watchers.remove(callback)
+
+        return unwatch
+
+    def close(self) -> None:
+        """End one use."""
+        self._around.released(self)
+
+    # What a view asks
+
+    def modseq_of(self, uid: int) -> int:
+        """The last change of a message; 0 once it is expunged."""
+        row = self._rows.get(uid)
+        return row[2] if row else 0
+
+    def changed_since(self, modseq: int) -> Iterable[int]:
+        """The UIDs of messages new or changed after `modseq`, ascending."""
+        if modseq < self._log_from:
+            return [uid for uid, row in self._rows.items() if row[2] > modseq]
+        found: set[int] = set()
+        for at, uids in reversed(self._log):
+            if at <= modseq:
+                break
+            found.update(uids)
+        return sorted(found)
+
+    def claim_recent(self, read_only: bool) -> tuple[int, int]:
+        """The UIDs, from and to before, that no session was told of; theirs who asks and is not read-only."""
+        claim = self._recent_uid, self.uidnext
+        if not read_only and claim[0] < claim[1]:
+            self._recent_uid = self.uidnext
+            self._around.claimed(self.id, self.uidnext)
+        return claim
+
+    # Changing it
+
+    async def store_flags(
+        self, uids: Sequence[int], mode: str, flags: frozenset[str], unchanged_since: int | None = None
+    ) -> Stored:
+        """Change flags; `mode` is "add", "remove" or "replace". UIDs that are gone are passed over.
+
+        Raise NoSuchMailbox if the mailbox was deleted, TooMany keywords.
+        """
+        wanted = changes.FlagChange(mode, flags, unchanged_since)
+        spans = self._spans(uids)
+        stored, change = await self._around.work.transaction(
+            changes.store_flags, self._around.root, self.id, spans, wanted
+        )
+        await self._published([change])
+        self._around.behind()
+        return stored
+
+    async def expunge(self, uids: Sequence[int]) -> list[int]:
+        """Remove messages for good, whatever their flags; the UIDs that were there. Raise NoSuchMailbox."""
+        gone, change = await self._around.work.transaction(changes.expunge, self.id, self._spans(uids))
+        await self._published([change])
+        self._around.behind()
+        return gone
+
+    async def copy(self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA) -> Copied:
+        """Copy to another mailbox of the user, all or none.
+
+        Raise NoSuchMailbox, OverQuota, Expunged, OSError.
+        """
+        return await self._copy(uids, to_name, quota, move=False)
+
+    async def move(self, uids: Sequence[int], to_name: str) -> Copied:
+        """Move in one transaction (RFC 6851). Raise NoSuchMailbox, Expunged, OSError."""
+        return await self._copy(uids, to_name, NO_QUOTA, move=True)
+
+    async def refresh(self) -> None:
+        """Take over what is newer in the database."""
+        if self._reading is not None:
+            waiter: Deferred[None] = Deferred()
+            self._reading.append(waiter)
+            await waiter
+            return
+        self._reading = []
+        try:
+            for _ in range(10):
+                change = await self._around.work.read(reading.changes_since, self.id, self.highest_modseq)
+                self._apply(change)
+                if change.gone or self.highest_modseq >= self.heard:
+                    break
+        finally:
+            waiters, self._reading = self._reading, None
+            for waiter in waiters:
+                waiter.callback(None)
+
+    # Reading messages
+
+    async def facts(self, uids: Sequence[int], columns: frozenset[str]) -> list[Facts | None]:
+        """Facts in the order of `uids`, None where a message is gone; columns not asked for are empty.
+
+        One trip to a thread: ask for at most some hundred messages at a time.
+        """
+        spans = self._spans(uids)
+        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+
+    async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
+        """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
+        for _ in range(3):  # it may be renamed between our look at the index and at the disk
+            path = await self._path(uid)
+            try:
+                return await self._around.work.files(maildir.read_file, path, offset, length)
+            except FileNotFoundError:
+                self._places.clear()
+        path = await self._search(uid)
+        return await self._around.work.files(maildir.read_file, path, offset, length)
+
+    async def stored(self, uid: int) -> StoredMessage:
+        """Where a message's bytes lie now. The file may be renamed any time: on FileNotFoundError ask again.
+
+        Raise Expunged.
+        """
+        self._places.pop(uid, None)
+        path = await self._path(uid)
+        if not await self._around.work.files(path.exists):
+            path = await self._search(uid)
+        return StoredMessage(path, 0, self._rows[uid][5] if uid in self._rows else 0)
+
+    # Inside
+
+    async def _copy(self, uids: Sequence[int], to_name: str, quota: Quota, move: bool) -> Copied:
+        root, now = self._around.root, int(time.time())
+        copied, done = await self._around.work.transaction(
+            changes.copy, root, self.id, self._spans(uids), to_name, quota, now, move
+        )
+        await self._published(done)
+        if move:
+            self._around.behind()
+        return copied
+
+    async def _published(self, done: Iterable[Change | None]) -> None:
+        """Tell everybody; on return this mailbox has applied what it did."""
+        for change in done:
+            if change is not None:
+                self._around.news.publish(change)
+        if self.highest_modseq < self.heard:
+            await self.refresh()
+
+    def _spans(self, uids: Sequence[int]) -> list[Span]:
+        return spans_of(uids, self.timeline.current.uids)
+
+    async def _path(self, uid: int) -> Path:
+        place = self._places.get(uid)
+        if place is None:
+            places = await self._around.work.read(reading.read_places, self.id, uid, _AHEAD)
+            if uid not in places:
+                raise Expunged(f"message {uid}")
+            if len(self._places) + len(places) > _PLACES:
+                self._places.clear()
+            self._places.update(places)
+            place = places[uid]
+        return self.directory / maildir.relative(place.name, place.disk_info, place.is_new)
+
+    async def _search(self, uid: int) -> Path:
+        """The file of a message that another program renamed. Raise Expunged."""
+        self._around.doubted(self.id)
+        await self._path(uid)
+        found = await self._around.work.files(maildir.find, self.directory, self._places[uid].name)
+        if found is None:
+            raise Expunged(f"message {uid} has lost its file")
+        return self.directory / found
+
+    def hear(self, change: Change) -> None:
+        """News of this mailbox."""
+        self.heard = max(self.heard, change.modseq)
+        if change.renamed is not None:
+            self.name = change.renamed
+        if change.gone or change.since <= self.highest_modseq:
+            self._apply(change)
+        elif self._reading is None:
+            _log.debug("news of mailbox {id} were missed; reading the index", id=self.id)
+            Deferred.fromCoroutine(self.refresh()).addErrback(self._refresh_failed)
+
+    def _refresh_failed(self, failure: Any) -> None:
+        _log.failure("mailbox {id} could not be read again", failure, id=self.id)
+
+    def _apply(self, change: Change) -> None:
+        if change.gone:
+            self.deleted = True
+        elif change.modseq > self.highest_modseq:
+            if change.keywords is not None:
+                self._keywords = type(self._keywords)(dict(change.keywords))
+            self._apply_rows(change.rows)
+            if change.expunged:
+                self._bury(change.expunged)
+            self.highest_modseq = change.modseq
+            self._remember(change)
+        else:
+            return
+        for callback in tuple(self._watchers):
+            try:
+                callback()
+            except Exception:
+                _log.failure("a watcher of mailbox {id} failed", id=self.id)
+
+    def _apply_rows(self, rows: Sequence[Row]) -> None:
+        known = self._rows
+        for row in rows:
+            uid = row[0] & UID_MASK
+            if uid in known:
+                if known[uid][2] < row[2]:
+                    known[uid] = row
+            elif uid >= self.uidnext:
+                known[uid] = row
+                self.timeline.add(uid)
+                self.uidnext = uid + 1
+
+    def _bury(self, uids: Sequence[int]) -> None:
+        gone = [uid for uid in uids if self._rows.pop(uid, None) is not None]
+        for uid in gone:
+            self._places.pop(uid, None)
+        self.uidnext = max(self.uidnext, uids[-1] + 1)
+        if gone:
+            self.timeline.remove(gone)
+
+    def _remember(self, change: Change) -> None:
+        if len(change.rows) > _LOG_UIDS:
+            self._log.clear()
+            self._log_from = change.modseq
+        elif change.rows:
+            self._log.append((change.modseq, tuple(row[0] & UID_MASK for row in change.rows)))
+            if len(self._log) > _LOG_LENGTH:
+                self._log_from = self._log.popleft()[0]

@@ -1,0 +1,325 @@
+"""The mailboxes of a user: made, renamed, removed, listed (RFC 3501 section 6.3). Blocking; in a transaction.
+
+A mailbox's directory is named after the name it was created with and keeps that for life: a rename is one
+change of rows, with no moment in which a crash leaves files where no row looks for them. The mailbox's text
+file carries the current name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, column, delete, exists, func, insert, select, table, update
+
+from mailstack.db import undo
+from mailstack.store.flags import Keywords
+from mailstack.store.maildir import make_mailbox
+from mailstack.store.names import INBOX, SEPARATOR, check_name, directory_name, home_name, superiors
+from mailstack.store.rows import BOX, MAILDIR, Box, keywords_of, write_state
+from mailstack.store.statefile import write_subscriptions
+from mailstack.store.tables import UID_BITS, discarded, mailboxes, messages, subscriptions, usage
+from mailstack.store.values import BadMailboxName, MailboxExists, MailboxInfo, NoSuchMailbox, TooMany, Usage
+
+DEFAULT = (
+    (INBOX, ""),
+    ("Drafts", r"\Drafts"),
+    ("Sent", r"\Sent"),
+    ("Junk", r"\Junk"),
+    ("Trash", r"\Trash"),
+    ("Archive", r"\Archive"),
+)  # RFC 6154 section 2
+_users = table("users", column("id"), column("address"))
+
+_base = mailboxes.c.id * (1 << UID_BITS)  # `message_id`, said in SQL
+_recent = (
+    select(func.count())
+    .select_from(messages)
+    .where(messages.c.id >= _base + mailboxes.c.recent_uid)
+    .where(messages.c.id < _base + mailboxes.c.uidnext)
+    .correlate(mailboxes)
+    .scalar_subquery()
+)
+_subscribed = exists().where(
+    subscriptions.c.user_id == mailboxes.c.user_id, subscriptions.c.name == mailboxes.c.name
+)
+_INFO = select(
+    mailboxes.c.id,
+    mailboxes.c.user_id,
+    mailboxes.c.name,
+    mailboxes.c.uidvalidity,
+    mailboxes.c.uidnext,
+    mailboxes.c.modseq.label("highest_modseq"),
+    mailboxes.c.messages,
+    mailboxes.c.unseen,
+    _recent.label("recent"),
+    mailboxes.c.octets,
+    mailboxes.c.special_use,
+    _subscribed.label("subscribed"),
+    mailboxes.c.selectable,
+).where(mailboxes.c.user_id == bindparam("owner"))
+_ONE_INFO = _INFO.where(mailboxes.c.name == bindparam("mailbox"))
+
+
+def provision(db: Connection, root: Path, user_id: int) -> str:
+    """The user's folder and default mailboxes, whichever are missing; the folder, relative to the store's.
+
+    Raise NoSuchMailbox if there is no such user.
+    """
+    home = home_of(db, user_id)
+    if home is None:
+        address = db.execute(select(_users.c.address).where(_users.c.id == user_id)).scalar_one_or_none()
+        if address is None:
+            raise NoSuchMailbox(f"there is no user {user_id}")
+        home = _free_home(db, home_name(address))
+        db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
+        for name, special_use in DEFAULT:
+            if _row(db, user_id, name) is None:
+                _create(db, root, user_id, home, name, special_use)
+                _subscribe(db, user_id, name)
+        _write_subscriptions(db, root, user_id, home)
+    return home
+
+
+def home_of(db: Connection, user_id: int) -> str | None:
+    """The user's folder, if the user has one."""
+    return db.execute(select(usage.c.home).where(usage.c.user_id == user_id)).scalar_one_or_none()
+
+
+def _free_home(db: Connection, wanted: str) -> str:
+    """`wanted`, or with a number while the mail of an earlier user of that address is still being removed."""
+    number, home = 1, wanted
+    while (
+        db.execute(select(discarded.c.path).where(discarded.c.path == f"{home}/{MAILDIR}")).first()
+        or db.execute(select(usage.c.home).where(usage.c.home == home)).first()
+    ):
+        number += 1
+        home = f"{wanted}~{number}"
+    return home
+
+
+def usage_of(db: Connection, user_id: int) -> Usage:
+    """What the user holds."""
+    row = db.execute(select(usage.c.octets, usage.c.messages).where(usage.c.user_id == user_id)).one_or_none()
+    return Usage(*row) if row else Usage(0, 0)
+
+
+def list_mailboxes(db: Connection, user_id: int) -> list[MailboxInfo]:
+    """Every mailbox of the user, by name."""
+    return sorted((_info(row) for row in db.execute(_INFO, {"owner": user_id})), key=lambda info: info.name)
+
+
+def mailbox_info(db: Connection, user_id: int, name: str) -> MailboxInfo:
+    """One mailbox. Raise NoSuchMailbox."""
+    row = db.execute(_ONE_INFO, {"owner": user_id, "mailbox": name}).one_or_none()
+    if row is None or not row.selectable:
+        raise NoSuchMailbox(name)
+    return _info(row)
+
+
+def list_subscriptions(db: Connection, user_id: int) -> frozenset[str]:
+    """The names that the user subscribed to, whether or not such mailboxes exist."""
+    return frozenset(
+        db.execute(select(subscriptions.c.name).where(subscriptions.c.user_id == user_id)).scalars()
+    )
+
+
+def create(
+    db: Connection, root: Path, user_id: int, name: str, special_use: Sequence[str], most: int
+) -> MailboxInfo:
+    """Make a mailbox and the superiors it lacks. Raise MailboxExists, BadMailboxName, TooMany, OSError."""
+    name = check_name(name.removesuffix(SEPARATOR))
+    home = _lock_user(db, user_id)
+    row = _row(db, user_id, name)
+    if row is not None and row.selectable:
+        raise MailboxExists(name)
+    count = select(func.count()).select_from(mailboxes).where(mailboxes.c.user_id == user_id)
+    if db.execute(count).scalar_one() + name.count(SEPARATOR) >= most:
+        raise TooMany(f"a user has at most {most} mailboxes")
+    for superior in superiors(name):
+        if _row(db, user_id, superior) is None:
+            _create(db, root, user_id, home, superior, "")
+    _create(db, root, user_id, home, name, " ".join(special_use))
+    return mailbox_info(db, user_id, name)
+
+
+def remove(db: Connection, root: Path, user_id: int, name: str) -> int:
+    """Delete a mailbox and its messages; its id. One that has inferiors stays as their superior.
+
+    Raise NoSuchMailbox; BadMailboxName for INBOX and for a name that only holds others.
+    """
+    if name == INBOX:
+        raise BadMailboxName("INBOX cannot be deleted")
+    home = _lock_user(db, user_id)
+    row = _row(db, user_id, name)
+    if row is None:
+        raise NoSuchMailbox(name)
+    has_inferiors = bool(_inferiors(db, user_id, name))
+    if has_inferiors and not row.selectable:
+        raise BadMailboxName(f"{name} holds other mailboxes")
+    db.execute(
+        update(usage)
+        .where(usage.c.user_id == user_id)
+        .values(octets=usage.c.octets - row.octets, messages=usage.c.messages - row.messages)
+    )
+    db.execute(delete(mailboxes).where(mailboxes.c.id == row.id))
+    if row.directory:
+        db.execute(insert(discarded).values(path=f"{home}/{MAILDIR}/{row.directory}"))
+    if has_inferiors:
+        _insert(db, user_id, name, None, "")
+    return int(row.id)
+
+
+def rename(db: Connection, root: Path, user_id: int, old: str, new: str, most: int) -> list[tuple[int, str]]:
+    """Rename a mailbox and its inferiors; ids and new names. Not for INBOX.
+
+    Raise NoSuchMailbox, MailboxExists, BadMailboxName, TooMany, OSError.
+    """
+    new = check_name(new.removesuffix(SEPARATOR))
+    home = _lock_user(db, user_id)
+    if _row(db, user_id, old) is None:
+        raise NoSuchMailbox(old)
+    if _row(db, user_id, new) is not None:
+        raise MailboxExists(new)
+    if new.startswith(old + SEPARATOR):
+        raise BadMailboxName("a mailbox cannot become its own inferior")
+    names = [old, *_inferiors(db, user_id, old)]
+    targets = {name: check_name(new + name.removeprefix(old)) for name in names}
+    if any(_row(db, user_id, target) is not None for target in targets.values()):
+        raise MailboxExists(new)
+    for superior in superiors(new):
+        if _row(db, user_id, superior) is None:
+            _create(db, root, user_id, home, superior, "")
+    return [(_rename_one(db, root, user_id, name, target), target) for name, target in targets.items()]
+
+
+def subscribe(db: Connection, root: Path, user_id: int, name: str, most: int) -> None:
+    """Add a name to the subscriptions; it need not exist (RFC 3501 section 6.3.6). Raise TooMany, OSError."""
+    name = check_name(name)
+    home = _lock_user(db, user_id)
+    count = select(func.count()).select_from(subscriptions).where(subscriptions.c.user_id == user_id)
+    if db.execute(count).scalar_one() >= most:
+        raise TooMany(f"a user has at most {most} subscriptions")
+    _subscribe(db, user_id, name)
+    _write_subscriptions(db, root, user_id, home)
+
+
+def unsubscribe(db: Connection, root: Path, user_id: int, name: str) -> None:
+    """Take a name from the subscriptions, if it is there. Raise OSError."""
+    home = _lock_user(db, user_id)
+    db.execute(delete(subscriptions).where(subscriptions.c.user_id == user_id, subscriptions.c.name == name))
+    _write_subscriptions(db, root, user_id, home)
+
+
+def discard_user(db: Connection, user_id: int) -> None:
+    """Forget all mail of a user; the files go soon after the commit. For the operator's "user remove"."""
+    home = home_of(db, user_id)
+    if home is None:
+        return
+    db.execute(delete(discarded).where(discarded.c.path.startswith(f"{home}/{MAILDIR}/", autoescape=True)))
+    db.execute(insert(discarded).values(path=f"{home}/{MAILDIR}"))
+    for owned in (subscriptions, mailboxes, usage):
+        db.execute(delete(owned).where(owned.c.user_id == user_id))
+
+
+def _lock_user(db: Connection, user_id: int) -> str:
+    """The user's home, all changes to the user's mailboxes kept out until the commit."""
+    home = db.execute(
+        select(usage.c.home).where(usage.c.user_id == user_id).with_for_update()
+    ).scalar_one_or_none()
+    if home is None:
+        raise NoSuchMailbox(f"user {user_id} has no mail")
+    return str(home)
+
+
+def _row(db: Connection, user_id: int, name: str) -> Any:
+    query = BOX.where(mailboxes.c.user_id == user_id, mailboxes.c.name == name)
+    return db.execute(query).one_or_none()
+
+
+def _inferiors(db: Connection, user_id: int, name: str) -> list[str]:
+    below = mailboxes.c.name.startswith(name + SEPARATOR, autoescape=True)
+    found = db.execute(select(mailboxes.c.name).where(mailboxes.c.user_id == user_id, below)).scalars()
+    return sorted(
+        other for other in found if other.startswith(name + SEPARATOR)
+    )  # LIKE ignores case on SQLite
+
+
+def _create(db: Connection, root: Path, user_id: int, home: str, name: str, special_use: str) -> None:
+    """The row and directory of one mailbox; a name that only held others becomes selectable."""
+    db.execute(delete(mailboxes).where(mailboxes.c.user_id == user_id, mailboxes.c.name == name))
+    directory = _free_directory(db, user_id, home, directory_name(name))
+    make_mailbox(root / home / MAILDIR / directory)
+    _insert(db, user_id, name, directory, special_use)
+    write_state(root, Box(*_row(db, user_id, name)), Keywords({}))
+
+
+def _insert(db: Connection, user_id: int, name: str, directory: str | None, special_use: str) -> None:
+    now = int(time.time())
+    last = select(usage.c.uidvalidity).where(usage.c.user_id == user_id)
+    uidvalidity = max(now, db.execute(last).scalar_one() + 1)
+    db.execute(update(usage).where(usage.c.user_id == user_id).values(uidvalidity=uidvalidity))
+    db.execute(
+        insert(mailboxes).values(
+            user_id=user_id,
+            name=name,
+            directory=directory,
+            selectable=directory is not None,
+            uidvalidity=uidvalidity,
+            uidnext=1,
+            uid_reserved=1,
+            recent_uid=1,
+            modseq=1,
+            special_use=special_use,
+            messages=0,
+            unseen=0,
+            octets=0,
+            created=now,
+        )
+    )
+
+
+def _free_directory(db: Connection, user_id: int, home: str, wanted: str) -> str:
+    """`wanted`, or with a number if a renamed or just deleted mailbox lies there."""
+    taken = select(mailboxes.c.directory).where(mailboxes.c.user_id == user_id)
+    names = set(db.execute(taken).scalars())
+    prefix = f"{home}/{MAILDIR}/"
+    names |= {path.removeprefix(prefix) for path in db.execute(select(discarded.c.path)).scalars()}
+    number, directory = 1, wanted
+    while directory in names:
+        number += 1
+        directory = f"{wanted}~{number}"
+    return directory
+
+
+def _rename_one(db: Connection, root: Path, user_id: int, name: str, target: str) -> int:
+    box = Box(*_row(db, user_id, name))
+    db.execute(update(mailboxes).where(mailboxes.c.id == box.id).values(name=target))
+    if box.selectable:
+        renamed = Box(*_row(db, user_id, target))
+        known = keywords_of(db, box.id)
+        undo(db, lambda: write_state(root, box, known))
+        write_state(root, renamed, known)
+    return box.id
+
+
+def _subscribe(db: Connection, user_id: int, name: str) -> None:
+    known = select(subscriptions.c.name).where(
+        subscriptions.c.user_id == user_id, subscriptions.c.name == name
+    )
+    if db.execute(known).first() is None:
+        db.execute(insert(subscriptions).values(user_id=user_id, name=name))
+
+
+def _write_subscriptions(db: Connection, root: Path, user_id: int, home: str) -> None:
+    names: Iterable[str] = list_subscriptions(db, user_id)
+    write_subscriptions(root / home / MAILDIR, names)
+
+
+def _info(row: Any) -> MailboxInfo:
+    values = row._asdict()
+    values["special_use"] = tuple(row.special_use.split())
+    values["subscribed"] = bool(row.subscribed)
+    return MailboxInfo(**values)

@@ -1,0 +1,391 @@
+"""The store's front: what the MDA and the access protocols ask of it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mailstack.store import adoption, delivery, mailboxes, reading
+from mailstack.store.changes import move_all
+from mailstack.store.delivery import When
+from mailstack.store.mailbox import Mailbox, Surroundings
+from mailstack.store.maildir import Written
+from mailstack.store.names import INBOX, canonical
+from mailstack.store.news import Change, News
+from mailstack.store.rows import MAILDIR, Box, box_by_name
+from mailstack.store.settings import StoreConfig
+from mailstack.store.upkeep import Upkeep
+from mailstack.store.values import (
+    NO_QUOTA,
+    Appended,
+    Delivered,
+    MailboxInfo,
+    New,
+    NoSuchMailbox,
+    Parcel,
+    Quota,
+    StoreError,
+    Usage,
+)
+from mailstack.work import Work
+
+_HOMES = 10_000  # users whose folder is remembered
+_MARKS = 10_000  # mailboxes whose directories' times are remembered
+_POLLED = 500  # ids in one query
+
+
+class MessageStore(Service):
+    """Maildirs and their index. All methods in the reactor's thread; all may raise OSError and Overloaded."""
+
+    _log = Logger()
+
+    def __init__(self, config: StoreConfig, work: Work, clock: Any, is_sqlite: bool | None = None) -> None:
+        self._config = config
+        self._root = Path(config.path)
+        self._work = work
+        self._clock = clock
+        self.news = News()
+        self.upkeep = Upkeep(config, work, clock, self._look_around)
+        self._around = Surroundings(
+            self._root, work, self.news, self._released, self.upkeep.claim, self.upkeep.behind, self._doubted
+        )
+        self._homes: dict[int, Path] = {}
+        self._open: dict[int, Mailbox] = {}
+        self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
+        self._loading: dict[int, list[Deferred[None]]] = {}
+        self._marks: OrderedDict[int, adoption.Marks | None] = OrderedDict()
+        self._listeners: dict[int, list[Callable[[], None]]] = {}
+
+    # Users and their mailboxes
+
+    async def provision(self, user_id: int) -> None:
+        """Give a user INBOX, Drafts, Sent, Junk, Trash and Archive, if that was not done yet.
+
+        Raise NoSuchMailbox if there is no such user.
+        """
+        await self._home(user_id)
+
+    async def mailboxes(self, user_id: int) -> list[MailboxInfo]:
+        """Every mailbox of the user, by name; names that only hold others are not selectable."""
+        await self._home(user_id)
+        return await self._work.read(mailboxes.list_mailboxes, user_id)
+
+    async def subscriptions(self, user_id: int) -> frozenset[str]:
+        """The subscribed names, of mailboxes that exist and of others."""
+        await self._home(user_id)
+        return await self._work.read(mailboxes.list_subscriptions, user_id)
+
+    async def usage(self, user_id: int) -> Usage:
+        """What the user holds, for quotas."""
+        return await self._work.read(mailboxes.usage_of, user_id)
+
+    async def status(self, user_id: int, name: str) -> MailboxInfo:
+        """One mailbox. Raise NoSuchMailbox."""
+        await self._home(user_id)
+        return await self._work.read(mailboxes.mailbox_info, user_id, canonical(name))
+
+    async def create(self, user_id: int, name: str, special_use: Iterable[str] = ()) -> MailboxInfo:
+        """Make a mailbox, and its superiors (RFC 3501 section 6.3.3).
+
+        Raise MailboxExists, BadMailboxName, TooMany.
+        """
+        await self._home(user_id)
+        most = self._config.max_mailboxes
+        uses = tuple(special_use)
+        made = await self._work.transaction(mailboxes.create, self._root, user_id, name, uses, most)
+        self._listed(user_id)
+        return made
+
+    async def delete(self, user_id: int, name: str) -> None:
+        """Delete a mailbox with its messages; with inferiors it stays, not selectable (RFC 3501 section
+        6.3.4).
+
+        Raise NoSuchMailbox; BadMailboxName for INBOX and for what only holds others.
+        """
+        await self._home(user_id)
+        gone = await self._work.transaction(mailboxes.remove, self._root, user_id, canonical(name))
+        self._marks.pop(gone, None)
+        self.news.publish(Change(gone, 0, 0, gone=True))
+        if gone in self._idle:
+            self._drop(gone)
+        self.upkeep.behind()
+        self._listed(user_id)
+
+    async def rename(self, user_id: int, old: str, new: str) -> None:
+        """Rename with all inferiors; INBOX stays and its messages move (RFC 3501 section 6.3.5).
+
+        Raise NoSuchMailbox, MailboxExists, BadMailboxName, TooMany.
+        """
+        await self._home(user_id)
+        old = canonical(old)
+        if old == INBOX:
+            await self._rename_inbox(user_id, new)
+            return
+        most = self._config.max_mailboxes
+        renamed = await self._work.transaction(mailboxes.rename, self._root, user_id, old, new, most)
+        for mailbox_id, name in renamed:
+            self.news.publish(Change(mailbox_id, 0, 0, renamed=name))
+        self._listed(user_id)
+
+    async def subscribe(self, user_id: int, name: str) -> None:
+        """Subscribe to a name. Raise BadMailboxName, TooMany."""
+        await self._home(user_id)
+        most = self._config.max_mailboxes
+        await self._work.transaction(mailboxes.subscribe, self._root, user_id, name, most)
+        self._listed(user_id)
+
+    async def unsubscribe(self, user_id: int, name: str) -> None:
+        """Take a subscription back; no matter if there is none."""
+        await self._home(user_id)
+        await self._work.transaction(mailboxes.unsubscribe, self._root, user_id, canonical(name))
+        self._listed(user_id)
+
+    def watch_list(self, user_id: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when the user's mailboxes or subscriptions change; returns how to stop that."""
+        listeners = self._listeners.setdefault(user_id, [])
+        listeners.append(callback)
+
+        def unwatch() -> None:
+            if callback in listeners:
+                listeners.remove(callback)
+            if not listeners and self._listeners.get(user_id) is listeners:
+                del self._listeners[user_id]
+
+        return unwatch
+
+    # Mail comes in
+
+    async def deliver(self, parcels: Sequence[Parcel]) -> list[Delivered | StoreError | OSError]:
+        """Deliver each parcel exactly once, durably: an outcome for each, in order.
+
+        All files are written first; where one cannot be written, none is delivered and each gets that
+        OSError. Other errors (Overloaded, of the database) are raised: nothing is delivered then, deliver
+        again.
+        """
+        refused: dict[int, StoreError] = {}
+        homes: dict[int, Path] = {}
+        for user_id in {parcel.user_id for parcel in parcels}:
+            try:
+                homes[user_id] = await self._home(user_id)
+            except StoreError as error:
+                refused[user_id] = error
+        chosen = [parcel for parcel in parcels if parcel.user_id in homes]
+        done = iter(await self._deliver(chosen, homes))
+        return [refused[p.user_id] if p.user_id in refused else next(done) for p in parcels]
+
+    async def append(self, user_id: int, name: str, new: Sequence[New], quota: Quota = NO_QUOTA) -> Appended:
+        """Append messages, all or none. Raise NoSuchMailbox, OverQuota, TooMany, OSError."""
+        home = await self._home(user_id)
+        when = self._when()
+        target = (user_id, name)
+
+        def prepare() -> list[Written]:
+            return delivery.write_new(home, new, when)
+
+        def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
+            return delivery.append_txn(db, self._root, written, target, new, quota, when)
+
+        appended, change = await self._work.prepared(prepare, index)
+        if change is not None:
+            self.news.publish(change)
+        return appended
+
+    # Open mailboxes
+
+    async def open(self, user_id: int, name: str) -> Mailbox:
+        """The live mailbox, what other programs did to its files taken over. Raise NoSuchMailbox, OSError."""
+        await self._home(user_id)
+        box = await self._work.read(box_by_name, user_id, name, False)
+        while box.id in self._loading:
+            waiter: Deferred[None] = Deferred()
+            self._loading[box.id].append(waiter)
+            await waiter
+        mailbox = self._open.get(box.id)
+        if mailbox is not None:
+            mailbox.uses += 1  # before the first wait: it must not be dropped meanwhile
+            self._idle.pop(box.id, None)
+        try:
+            return await self._freshened(mailbox, box) if mailbox else await self._loaded(box)
+        except BaseException:
+            if mailbox is not None:
+                self._released(mailbox)
+            raise
+
+    async def scan(self, mailbox_id: int) -> None:
+        """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
+        for _ in range(1_000):
+            known = self._marks.get(mailbox_id)
+            found = await self._work.read(adoption.survey, self._root, mailbox_id, known)
+            self._marks[mailbox_id] = found.marks
+            self._marks.move_to_end(mailbox_id)
+            if len(self._marks) > _MARKS:
+                self._marks.popitem(last=False)
+            if not found.unknown and not found.doubtful:
+                return
+            if not await self._settle(mailbox_id, found):
+                return
+
+    # Life
+
+    def startService(self) -> None:
+        """Begin the upkeep."""
+        super().startService()
+        self.upkeep.start()
+
+    def stopService(self) -> None:
+        """End the upkeep."""
+        super().stopService()
+        self.upkeep.stop()
+
+    # Inside
+
+    async def _deliver(
+        self, parcels: Sequence[Parcel], homes: dict[int, Path]
+    ) -> list[Delivered | StoreError | OSError]:
+        when = self._when()
+
+        def prepare() -> list[Written]:
+            return delivery.write_parcels([homes[parcel.user_id] for parcel in parcels], parcels, when)
+
+        def index(db: Any, written: list[Written]) -> Any:
+            return delivery.deliver_txn(db, self._root, written, parcels, when)
+
+        if not parcels:
+            return []
+        try:
+            outcomes, changes = await self._work.prepared(prepare, index)
+        except OSError as error:
+            for user_id in homes:
+                self._homes.pop(user_id, None)  # it may be the folder that is gone
+            return [error for _ in parcels]
+        for change in changes:
+            self.news.publish(change)
+        return list(outcomes)
+
+    async def _rename_inbox(self, user_id: int, new: str) -> None:
+        most = self._config.max_mailboxes
+
+        def move(db: Any) -> list[Change]:
+            made = mailboxes.create(db, self._root, user_id, new, (), most)
+            return move_all(db, self._root, user_id, INBOX, made.name, int(time.time()))
+
+        for change in await self._work.transaction(move):
+            self.news.publish(change)
+        self.upkeep.behind()
+        self._listed(user_id)
+
+    async def _home(self, user_id: int) -> Path:
+        """The user's Maildir; made at first sight of the user."""
+        known = self._homes.get(user_id)
+        if known is None:
+            home = await self._work.read(mailboxes.home_of, user_id)
+            if home is None:
+                home = await self._work.transaction(mailboxes.provision, self._root, user_id)
+            if len(self._homes) > _HOMES:
+                self._homes.clear()
+            known = self._homes[user_id] = self._root / home / MAILDIR
+        return known
+
+    async def _freshened(self, mailbox: Mailbox, box: Box) -> Mailbox:
+        if box.modseq > mailbox.highest_modseq:
+            await mailbox.refresh()
+        await self.scan(mailbox.id)
+        if mailbox.deleted:
+            raise NoSuchMailbox(mailbox.name)
+        return mailbox
+
+    async def _loaded(self, box: Box) -> Mailbox:
+        self._loading[box.id] = []
+        try:
+            await self.scan(box.id)
+            early: list[Change] = []  # news that come while we read
+            unsubscribe = self.news.subscribe(box.id, early.append)
+            try:
+                mailbox = Mailbox(await self._work.read(reading.load, box.id), self._around)
+            finally:
+                unsubscribe()
+            self._open[box.id] = mailbox
+            mailbox.uses += 1
+            for change in early:
+                mailbox.hear(change)
+            return mailbox
+        finally:
+            for waiter in self._loading.pop(box.id):
+                waiter.callback(None)
+
+    async def _settle(self, mailbox_id: int, found: adoption.Survey) -> bool:
+        """Take over the first of what was found; whether there may be more."""
+        paths = found.unknown[: adoption.ROUND]
+        directory = await self._work.read(reading.directory, self._root, mailbox_id)
+        files = await self._work.files(adoption.examine, directory, paths) if paths else []
+        if not files and not found.doubtful:
+            return False  # nothing that we can read
+        now = int(time.time())
+        change = await self._work.transaction(
+            adoption.settle, self._root, mailbox_id, files, found.doubtful, now
+        )
+        if change is not None:
+            self.news.publish(change)
+            self.upkeep.behind()
+        return len(found.unknown) > len(paths)
+
+    def _released(self, mailbox: Mailbox) -> None:
+        mailbox.uses -= 1
+        if mailbox.uses > 0:
+            return
+        self._idle[mailbox.id] = self._clock.seconds()
+        self._idle.move_to_end(mailbox.id)
+        if mailbox.deleted or len(self._idle) > self._config.keep_mailboxes:
+            self._drop(mailbox.id if mailbox.deleted else next(iter(self._idle)))
+
+    def _drop(self, mailbox_id: int) -> None:
+        self._idle.pop(mailbox_id, None)
+        mailbox = self._open.pop(mailbox_id, None)
+        if mailbox is not None:
+            mailbox.unsubscribe()
+
+    def _doubted(self, mailbox_id: int) -> None:
+        """A file was not where it should be: the next look at the directory is a thorough one."""
+        self._marks.pop(mailbox_id, None)
+
+    async def _look_around(self) -> None:
+        """What other processes and programs did to the mailboxes that are open here."""
+        oldest = self._clock.seconds() - self._config.keep
+        for mailbox_id in [key for key, since in self._idle.items() if since <= oldest]:
+            self._drop(mailbox_id)
+        ids = [mailbox_id for mailbox_id in self._open if mailbox_id not in self._idle]
+        for start in range(0, len(ids), _POLLED):
+            some = ids[start : start + _POLLED]
+            modseqs = await self._work.read(reading.modseqs, some)
+            for mailbox_id in some:
+                await self._look_at(mailbox_id, modseqs.get(mailbox_id))
+
+    async def _look_at(self, mailbox_id: int, modseq: int | None) -> None:
+        mailbox = self._open.get(mailbox_id)
+        if mailbox is None or mailbox.deleted:
+            return
+        try:
+            if modseq is None or modseq > mailbox.highest_modseq:
+                await mailbox.refresh()
+            if not mailbox.deleted:
+                await self.scan(mailbox_id)
+        except (StoreError, OSError) as error:
+            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox_id, error=error)
+
+    def _listed(self, user_id: int) -> None:
+        for callback in tuple(self._listeners.get(user_id, ())):
+            try:
+                callback()
+            except Exception:
+                self._log.failure("a watcher of the mailboxes of user {id} failed", id=user_id)
+
+    def _when(self) -> When:
+        now = time.time()
+        return When(int(now), time.localtime(now).tm_gmtoff // 60)

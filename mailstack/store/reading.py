@@ -1,0 +1,145 @@
+"""What is read of the index for an open mailbox. Blocking; in a read transaction."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, select
+
+from mailstack.store.flags import Keywords
+from mailstack.store.news import Change, Row
+from mailstack.store.rows import Box, Span, box_by_id, keywords_of, within
+from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts, message_id, messages
+from mailstack.store.values import Facts, NoSuchMailbox
+
+_SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
+_ROWS = select(
+    messages.c.id,
+    messages.c.flags,
+    messages.c.modseq,
+    messages.c.internal_date,
+    messages.c.zone,
+    messages.c.size,
+)
+_ALL = _ROWS.where(messages.c.id.between(bindparam("low"), bindparam("high"))).order_by(messages.c.id)
+_CHANGED = (
+    _ROWS.where(messages.c.mailbox_id == bindparam("mailbox"), messages.c.modseq > bindparam("known"))
+).order_by(messages.c.id)
+_EXPUNGED = select(expunged.c.id).where(
+    expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.modseq > bindparam("known")
+)
+FACT_COLUMNS = tuple(field.name for field in fields(Facts))
+_EMPTY = Facts()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All that is known of a mailbox's messages, at one moment."""
+
+    box: Box
+    keywords: Keywords
+    rows: dict[int, Row]  # by UID, ascending
+    uids: array[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """Where a message's file should lie."""
+
+    name: str
+    disk_info: str
+    is_new: bool
+    size: int
+
+
+def load(db: Connection, mailbox_id: int) -> Loaded:
+    """Everything of one mailbox. Raise NoSuchMailbox."""
+    box = box_by_id(db, mailbox_id, lock=False)
+    rows: dict[int, Row] = {}
+    bounds = {"low": message_id(mailbox_id, 0), "high": message_id(mailbox_id, UID_MASK)}
+    for some in _slices(db, _ALL, bounds):
+        rows.update([(row[0] & UID_MASK, row) for row in some])
+    return Loaded(box, keywords_of(db, mailbox_id), rows, array("I", rows))
+
+
+def changes_since(db: Connection, mailbox_id: int, known: int) -> Change:
+    """What happened to a mailbox after modseq `known`, whoever did it."""
+    try:
+        box = box_by_id(db, mailbox_id, lock=False)
+    except NoSuchMailbox:
+        return Change(mailbox_id, known, known, gone=True)
+    parameters = {"mailbox": mailbox_id, "known": known}
+    rows = tuple(row for some in _slices(db, _CHANGED, parameters) for row in some)
+    graves = tuple(sorted(id & UID_MASK for id in db.execute(_EXPUNGED, parameters).scalars()))
+    keywords = tuple(keywords_of(db, mailbox_id).names.items())
+    return Change(mailbox_id, known, box.modseq, rows, graves, keywords)
+
+
+def read_facts(
+    db: Connection, mailbox_id: int, uids: Sequence[int], spans: Sequence[Span], columns: frozenset[str]
+) -> list[Facts | None]:
+    """The facts of some messages, in the order of `uids`; None for those that are gone."""
+    wanted = [name for name in FACT_COLUMNS if name in columns]
+    found: dict[int, Facts] = {}
+    query = select(messages.c.id, *(message_facts.c[name] for name in wanted)).outerjoin(
+        message_facts, message_facts.c.message_id == messages.c.id
+    )
+    make = _maker(wanted)
+    for condition in within(mailbox_id, spans):
+        for some in _slices(db, query.where(condition), {}):
+            found.update([(row[0] & UID_MASK, make(row)) for row in some])
+    return [found.get(uid) for uid in uids]
+
+
+def read_places(db: Connection, mailbox_id: int, uid: int, more: int) -> dict[int, FilePlace]:
+    """Where the files of a message and of the `more` after it should lie, by UID."""
+    query = (
+        select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
+        .where(messages.c.id.between(message_id(mailbox_id, uid), message_id(mailbox_id, UID_MASK)))
+        .order_by(messages.c.id)
+        .limit(more + 1)
+    )
+    return {row[0] & UID_MASK: FilePlace(row[1], row[2], bool(row[3]), row[4]) for row in db.execute(query)}
+
+
+def directory(db: Connection, root: Path, mailbox_id: int) -> Path:
+    """Where a mailbox lies. Raise NoSuchMailbox."""
+    return box_by_id(db, mailbox_id, lock=False).path(root)
+
+
+def modseqs(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, int]:
+    """The highest modseq of each of some mailboxes; those that are gone are missing."""
+    query = select(mailboxes.c.id, mailboxes.c.modseq).where(
+        mailboxes.c.id.in_(mailbox_ids), mailboxes.c.selectable
+    )
+    return dict(tuple(row) for row in db.execute(query))
+
+
+def _maker(wanted: Sequence[str]) -> Any:
+    """A function from a row to Facts; a message whose facts are missing gets empty ones."""
+    if tuple(wanted) == FACT_COLUMNS:
+        return lambda row: Facts(*row[1:]) if row[1] is not None else _EMPTY
+    empty = [0 if name == "header_size" else b"" for name in FACT_COLUMNS]
+    places = [FACT_COLUMNS.index(name) for name in wanted]
+
+    def make(row: Any) -> Facts:
+        values: list[Any] = list(empty)
+        for place, value in zip(places, row[1:], strict=True):
+            values[place] = empty[place] if value is None else value
+        return Facts(*values)
+
+    return make
+
+
+def _slices(db: Connection, query: Select[Any], parameters: dict[str, int]) -> Iterator[Sequence[Any]]:
+    """The driver's own rows, some at a time: SQLAlchemy's row objects would double the cost."""
+    result = db.execute(query, parameters)
+    try:
+        while some := result.cursor.fetchmany(_SLICE):
+            yield some
+    finally:
+        result.close()

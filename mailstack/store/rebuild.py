@@ -1,0 +1,254 @@
+"""A lost index made again from the files: mailboxes, UIDVALIDITY, UIDs, flags, keywords, subscriptions.
+
+What is lost with the database: names and UIDs of expunged messages (no UID is given again all the same, the
+mailbox's file says how far they went), time zones of internal dates, quotas' history. MODSEQ goes on from the
+clock, which is ahead of any count of changes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from mailstack.db import sync_directory
+from mailstack.store import maildir
+from mailstack.store.adoption import Found, examine
+from mailstack.store.flags import SEEN_BIT, letters_mask
+from mailstack.store.names import INBOX, home_name, mailbox_name, superiors
+from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
+from mailstack.store.statefile import MailboxState, read_subscriptions
+from mailstack.store.tables import (
+    keywords,
+    mailboxes,
+    message_facts,
+    message_id,
+    messages,
+    subscriptions,
+    usage,
+)
+from mailstack.store.values import BadMailboxName, Usage
+
+_SLICE = 200  # messages read and inserted at a time
+
+
+def rebuild_user(root: Path, db: Connection, user_id: int, address: str) -> Usage:
+    """Replace what the index says of a user by what the files say. Raise OSError; the index is kept then.
+
+    Blocking, in a write transaction, long: for the operator's command while the server is stopped.
+    """
+    home = home_name(address)
+    known = db.execute(select(usage.c.home).where(usage.c.user_id == user_id)).scalar_one_or_none()
+    home = known or home
+    for table in (subscriptions, mailboxes, usage):
+        db.execute(delete(table).where(table.c.user_id == user_id))
+    db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
+    rebuilder = _Rebuild(db, root, user_id, home)
+    for directory, state in rebuilder.states():
+        rebuilder.mailbox(directory, state)
+    rebuilder.superiors()
+    names = read_subscriptions(root / home / MAILDIR)
+    if names:
+        db.execute(insert(subscriptions), [{"user_id": user_id, "name": name} for name in names])
+    return rebuilder.finish()
+
+
+@dataclass(slots=True)
+class _Rebuild:
+    db: Connection
+    root: Path
+    user_id: int
+    home: str
+    octets: int = 0
+    count: int = 0
+    uidvalidity: int = 0
+
+    def states(self) -> Iterator[tuple[str, MailboxState]]:
+        """Every mailbox's directory, from the user's Maildir, with what its file says or its name tells."""
+        top = self.root / self.home / MAILDIR
+        folders = sorted(path.name for path in top.iterdir() if path.name.startswith(".") and path.is_dir())
+        taken: set[str] = set()
+        for directory in ["", *folders]:
+            path = mailbox_path(self.root, self.home, directory)
+            if not ((path / "cur").is_dir() and (path / "new").is_dir()):
+                continue
+            state = MailboxState.read(path) or self._guess(path, directory)
+            if state is None:
+                continue
+            name = INBOX if not directory else _free(state.name, taken | {INBOX})
+            taken.add(name)
+            yield (
+                directory,
+                MailboxState(name, state.uidvalidity, state.reserved, state.special_use, state.keywords),
+            )
+
+    def mailbox(self, directory: str, state: MailboxState) -> None:
+        """One mailbox with its messages."""
+        mailbox_id = self._insert(directory, state)
+        if state.keywords:
+            rows = [{"mailbox_id": mailbox_id, "bit": bit, "name": n} for bit, n in state.keywords.items()]
+            self.db.execute(insert(keywords), rows)
+        path = mailbox_path(self.root, self.home, directory)
+        contents = _Contents(self.db, path, mailbox_id, state)
+        contents.index()
+        uidnext = max(contents.uidnext, state.reserved)
+        if uidnext > state.reserved or not (path / "mailstack-mailbox").exists():
+            reserved = uidnext + RESERVE
+            MailboxState(state.name, state.uidvalidity, reserved, state.special_use, state.keywords).write(
+                path
+            )
+        else:
+            reserved = state.reserved
+        self.db.execute(
+            update(mailboxes)
+            .where(mailboxes.c.id == mailbox_id)
+            .values(
+                uidnext=uidnext,
+                uid_reserved=reserved,
+                recent_uid=uidnext,
+                messages=contents.count,
+                unseen=contents.unseen,
+                octets=contents.octets,
+            )
+        )
+        self.octets += contents.octets
+        self.count += contents.count
+        self.uidvalidity = max(self.uidvalidity, state.uidvalidity)
+
+    def superiors(self) -> None:
+        """Names that only hold others."""
+        query = select(mailboxes.c.name).where(mailboxes.c.user_id == self.user_id)
+        names = set(self.db.execute(query).scalars())
+        missing = {above for name in names for above in superiors(name)} - names
+        for above in sorted(missing):
+            self._insert(None, MailboxState(above, int(time.time()), 1))
+
+    def finish(self) -> Usage:
+        """Note what the user holds."""
+        self.db.execute(
+            update(usage)
+            .where(usage.c.user_id == self.user_id)
+            .values(octets=self.octets, messages=self.count, uidvalidity=self.uidvalidity)
+        )
+        return Usage(self.octets, self.count)
+
+    def _guess(self, path: Path, directory: str) -> MailboxState | None:
+        """A mailbox of another program, or one whose file is lost: its UIDs are worth nothing then."""
+        self.uidvalidity = max(self.uidvalidity + 1, int(time.time()))
+        try:
+            return MailboxState(mailbox_name(directory), self.uidvalidity, 1)
+        except BadMailboxName:
+            return MailboxState(f"Recovered {path.name[1:60]}".replace("/", "-"), self.uidvalidity, 1)
+
+    def _insert(self, directory: str | None, state: MailboxState) -> int:
+        now = int(time.time())
+        row: dict[str, Any] = {
+            "user_id": self.user_id,
+            "name": state.name,
+            "directory": directory,
+            "selectable": directory is not None,
+            "uidvalidity": state.uidvalidity,
+            "uidnext": 1,
+            "uid_reserved": 1,
+            "recent_uid": 1,
+            "modseq": now,
+            "special_use": state.special_use,
+            "messages": 0,
+            "unseen": 0,
+            "octets": 0,
+            "created": now,
+        }
+        return int(self.db.execute(insert(mailboxes).values(row).returning(mailboxes.c.id)).scalar_one())
+
+
+class _Contents:
+    """The messages of one mailbox, indexed anew."""
+
+    def __init__(self, db: Connection, path: Path, mailbox_id: int, state: MailboxState) -> None:
+        self._db = db
+        self._path = path
+        self._mailbox_id = mailbox_id
+        self._reserved = state.reserved
+        self._meant = 0xFF | sum(1 << bit for bit in state.keywords)
+        self._modseq = int(time.time())
+        self._uids: set[int] = set()
+        self._deliveries: set[str] = set()
+        self.uidnext = 1
+        self.count = self.unseen = self.octets = 0
+
+    def index(self) -> None:
+        """Read every file. Files without a UID of ours come last and get new ones."""
+        paths = sorted(maildir.list_files(self._path).values(), key=self._order)
+        own = {uid for uid in map(self._own_uid, paths) if uid}
+        self.uidnext = max([*own, 0, self._reserved - 1]) + 1
+        for start in range(0, len(paths), _SLICE):
+            self._insert(examine(self._path, paths[start : start + _SLICE]))
+
+    def _order(self, path: str) -> tuple[int, str]:
+        return (self._own_uid(path) or 1 << 32, maildir.base_of(path))
+
+    def _own_uid(self, path: str) -> int | None:
+        uid = maildir.uid_of(maildir.base_of(path))
+        return uid if uid is not None and uid < self._reserved else None
+
+    def _insert(self, found: list[Found]) -> None:
+        rows = [self._row(file) for file in found]
+        if not rows:
+            return
+        self._db.execute(insert(messages), rows)
+        facts = [
+            {"message_id": row["id"], **{name: getattr(file.facts, name) for name in _FACTS}}
+            for row, file in zip(rows, found, strict=True)
+        ]
+        self._db.execute(insert(message_facts), facts)
+
+    def _row(self, file: Found) -> dict[str, Any]:
+        uid = self._own_uid(file.path)
+        if uid is None or uid in self._uids:
+            uid, self.uidnext = self.uidnext, self.uidnext + 1
+        self._uids.add(uid)
+        key = maildir.delivery_of(file.base)
+        key = None if key in self._deliveries else key
+        self._deliveries.add(key or "")
+        letters, is_new = maildir.letters_of(file.path), file.path.startswith("new/")
+        name = maildir.with_uid(file.base, file.size, uid)
+        if maildir.size_of(file.base) == file.size and maildir.uid_of(file.base) == uid:
+            name = file.base
+        target = self._path / maildir.relative(name, letters, is_new)
+        if target != self._path / file.path:
+            (self._path / file.path).rename(target)
+            sync_directory(self._db, target.parent)
+        mask = letters_mask(letters) & self._meant
+        self.count += 1
+        self.octets += file.size
+        self.unseen += not mask & SEEN_BIT
+        return {
+            "id": message_id(self._mailbox_id, uid),
+            "mailbox_id": self._mailbox_id,
+            "name": name,
+            "disk_info": letters,
+            "is_new": is_new,
+            "dirty": False,
+            "flags": mask,
+            "modseq": self._modseq,
+            "internal_date": file.modified,
+            "zone": 0,
+            "size": file.size,
+            "saved": self._modseq,
+            "delivery": key,
+        }
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}~{number}"
+    return free
+
+
+_FACTS = [column.name for column in message_facts.c if column.name != "message_id"]

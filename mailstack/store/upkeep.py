@@ -1,0 +1,109 @@
+"""What the store does beside: names behind flags, files of expunged messages, looks at the directories."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from mailstack.store import behind
+from mailstack.store.settings import StoreConfig
+from mailstack.work import Work
+
+_NAMES = 200  # files renamed in one transaction
+_GRAVES = 500  # files unlinked between two transactions
+_ROUNDS = 1_000  # of either in one run
+
+
+class Upkeep:
+    """Two loops: what is behind is caught up soon after it fell behind; open mailboxes are looked at."""
+
+    _log = Logger()
+
+    def __init__(
+        self, config: StoreConfig, work: Work, clock: Any, look: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._root = Path(config.path)
+        self._work = work
+        self._claims: dict[int, int] = {}  # mailbox id: the first UID that is still recent
+        self._behind = True  # after a start there may be something from before a crash
+        self._look = look
+        self._loops = [
+            (self._loop(clock, self._catch_up), config.write_behind),
+            (self._loop(clock, self._look_around), config.poll),
+        ]
+
+    def start(self) -> None:
+        """Begin; the first run is one interval from now."""
+        for loop, interval in self._loops:
+            loop.start(interval, now=False)
+
+    def stop(self) -> None:
+        """End. What is behind waits for the next start."""
+        for loop, _ in self._loops:
+            if loop.running:
+                loop.stop()
+
+    def behind(self) -> None:
+        """Something is behind the index."""
+        self._behind = True
+
+    def claim(self, mailbox_id: int, uid: int) -> None:
+        """A session was told of the messages below `uid`."""
+        self._claims[mailbox_id] = max(uid, self._claims.get(mailbox_id, 0))
+        self._behind = True
+
+    async def catch_up(self) -> None:
+        """Do all that is behind, now."""
+        claims, self._claims = self._claims, {}
+        self._behind = False
+        try:
+            if claims:
+                await self._work.transaction(behind.claim_recent, claims)
+            for _ in range(_ROUNDS):
+                if await self._work.transaction(behind.sync_names, self._root, _NAMES) < _NAMES:
+                    break
+            await self._bury()
+            await self._clear()
+        except BaseException:
+            for mailbox_id, uid in claims.items():
+                self.claim(mailbox_id, uid)
+            self._behind = True
+            raise
+
+    async def _bury(self) -> None:
+        for _ in range(_ROUNDS):
+            graves = await self._work.read(behind.graves, self._root, _GRAVES)
+            done = await self._work.files(behind.unlink, graves) if graves else []
+            if done:
+                await self._work.transaction(behind.forget_names, done)
+            if len(done) < _GRAVES:
+                break
+
+    async def _clear(self) -> None:
+        paths = await self._work.read(behind.discarded_paths)
+        if paths:
+            done = await self._work.files(behind.remove_directories, self._root, paths)
+            await self._work.transaction(behind.forget_discarded, done)
+
+    async def _catch_up(self) -> None:
+        if self._behind:
+            await self.catch_up()
+
+    async def _look_around(self) -> None:
+        await self._look()
+
+    def _loop(self, clock: Any, run: Callable[[], Awaitable[None]]) -> LoopingCall:
+        async def once() -> None:
+            try:
+                await run()
+            except Exception:
+                self._log.failure("upkeep of the store failed; it is tried again")
+
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(once()))
+        loop.clock = clock
+        return loop

@@ -1,0 +1,220 @@
+"""Sequence numbers: each session's own picture of a mailbox, at almost no cost while nothing is expunged.
+
+Theory of operation. The UIDs of a mailbox are one array, shared by all sessions. New messages are appended; a
+view is a count of how many of them its client was told. An expunge cannot change an array that somebody still
+numbers by: a new `Epoch` with its own array follows then, and the old one records what was removed between
+them. A view that catches up walks to the last epoch, and tells its client in one pass what went. An epoch
+that no view stands in is changed in place, so that there are never more arrays than views that lag behind.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Protocol
+from weakref import WeakSet, ref
+
+from mailstack.store.values import Update
+
+
+class Epoch:
+    """The mailbox between two expunges: its UIDs, ascending; only appended to."""
+
+    __slots__ = ("__weakref__", "following", "removed", "uids", "views")
+
+    def __init__(self, uids: array[int]) -> None:
+        self.uids = uids
+        self.views: WeakSet[View] = WeakSet()  # those that stand here
+        self.removed: set[int] = set()  # UIDs that the following epoch lacks
+        self.following: Epoch | None = None
+
+
+class Timeline:
+    """The epochs of one mailbox; holds the last, the others live as long as a view stands there."""
+
+    def __init__(self, uids: array[int]) -> None:
+        self.current = Epoch(uids)
+        self._before: ref[Epoch] | None = None
+
+    def add(self, uid: int) -> None:
+        """Append a UID higher than all before."""
+        self.current.uids.append(uid)
+
+    def remove(self, uids: Collection[int]) -> None:
+        """Take UIDs out; views notice when they catch up."""
+        epoch = self.current
+        removed = set(uids)
+        left = _without(epoch.uids, removed)
+        if epoch.views:
+            epoch.removed = removed
+            epoch.following = self.current = Epoch(left)
+            self._before = ref(epoch)
+            return
+        epoch.uids = left
+        before = self._before() if self._before else None
+        if before is not None:
+            before.removed |= removed
+
+
+class Source(Protocol):
+    """What a view needs of its mailbox."""
+
+    timeline: Timeline
+    highest_modseq: int
+
+    def modseq_of(self, uid: int) -> int: ...
+
+    def changed_since(self, modseq: int) -> Iterable[int]: ...
+
+    def claim_recent(self, read_only: bool) -> tuple[int, int]: ...
+
+
+class Recent(Collection[int]):
+    """The UIDs that are \\Recent in one view: runs of UIDs that it was the first to be told of."""
+
+    __slots__ = ("_runs", "_view")
+
+    def __init__(self, view: View, runs: list[tuple[int, int]]) -> None:
+        self._view = view
+        self._runs = runs
+
+    def __contains__(self, uid: object) -> bool:
+        return any(first <= uid < end for first, end in self._runs)  # type: ignore[operator]
+
+    def __iter__(self) -> Iterator[int]:
+        for start, end in self._places():
+            yield from self._view.slice(start, end)
+
+    def __len__(self) -> int:
+        return sum(end - start for start, end in self._places())
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        for first, end in self._runs:
+            yield self._view.place(first), self._view.place(end)
+
+
+class View:
+    """One session's picture of a mailbox. It changes only in `catch_up`."""
+
+    __slots__ = ("__weakref__", "_count", "_epoch", "_mailbox", "_modseq", "_runs", "_silenced", "read_only")
+
+    def __init__(self, mailbox: Source, read_only: bool) -> None:
+        self._mailbox = mailbox
+        self.read_only = read_only
+        self._enter(mailbox.timeline.current)
+        self._count = len(self._epoch.uids)
+        self._modseq = mailbox.highest_modseq
+        self._silenced: dict[int, int] = {}  # UID to the modseq of a change that the client made itself
+        self._runs: list[tuple[int, int]] = []  # UIDs that are recent here: from, to before
+        self._claim()
+
+    def __len__(self) -> int:
+        """The messages that the client knows of."""
+        return self._count
+
+    @property
+    def uids(self) -> Sequence[int]:
+        """Their UIDs, ascending: a copy, an array."""
+        return self._epoch.uids[: self._count]
+
+    @property
+    def recent(self) -> Collection[int]:
+        """The UIDs that are \\Recent here (RFC 3501 section 2.3.2)."""
+        return Recent(self, self._runs)
+
+    def slice(self, start: int, end: int) -> Sequence[int]:
+        """The UIDs of places `start` to before `end`, counted from 0."""
+        return self._epoch.uids[start : min(end, self._count)]
+
+    def uid(self, seq: int) -> int:
+        """The UID of a sequence number. Raise IndexError."""
+        if not 1 <= seq <= self._count:
+            raise IndexError(f"no message {seq}")
+        return self._epoch.uids[seq - 1]
+
+    def place(self, uid: int) -> int:
+        """How many messages have a lower UID."""
+        return bisect_left(self._epoch.uids, uid, 0, self._count)
+
+    def sequence(self, uid: int) -> int | None:
+        """The sequence number of a UID, or None."""
+        place = self.place(uid)
+        return place + 1 if place < self._count and self._epoch.uids[place] == uid else None
+
+    def silence(self, uids: Iterable[int]) -> None:
+        """The client knows the flags of these as they are now: it set them itself."""
+        for uid in uids:
+            self._silenced[uid] = self._mailbox.modseq_of(uid)
+
+    def catch_up(self, expunges: bool) -> Update:
+        """Take over what happened, and say what to tell the client.
+
+        Without `expunges` (during FETCH, STORE and SEARCH, RFC 3501 section 7.4.1) no number may change: what
+        was expunged, and what came after it, waits.
+        """
+        changed = self._changed()
+        if self._epoch.following is not None and not expunges:
+            return Update(changed=changed)
+        expunged = self._leave() if self._epoch.following is not None else []
+        exists = recent = None
+        if len(self._epoch.uids) > self._count:
+            exists = self._count = len(self._epoch.uids)
+            self._claim()
+        if exists is not None or (expunged and self.recent):
+            recent = len(self.recent)
+        return Update(expunged, exists, recent, changed)
+
+    def close(self) -> None:
+        """The session leaves the mailbox. A view that is merely forgotten is as good as closed."""
+        self._epoch.views.discard(self)
+
+    def _claim(self) -> None:
+        first, end = self._mailbox.claim_recent(self.read_only)
+        if self._runs and first <= self._runs[-1][1]:
+            first, last_end = self._runs.pop()
+            end = max(end, last_end)
+        if first < end:
+            self._runs.append((first, end))
+
+    def _enter(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+        epoch.views.add(self)
+
+    def _leave(self) -> list[int]:
+        """Go to the last epoch; the sequence numbers that went, the highest first: so each stays true."""
+        removed: set[int] = set()
+        epoch = self._epoch
+        while epoch.following is not None:
+            removed |= epoch.removed
+            epoch = epoch.following
+        numbers = [number for number in map(self.sequence, removed) if number is not None]
+        self._epoch.views.discard(self)
+        self._count -= len(numbers)
+        self._enter(epoch)
+        return sorted(numbers, reverse=True)
+
+    def _changed(self) -> list[int]:
+        if self._modseq == self._mailbox.highest_modseq:
+            return []
+        silenced = self._silenced
+        modseq_of = self._mailbox.modseq_of
+        changed = [
+            uid
+            for uid in self._mailbox.changed_since(self._modseq)
+            if modseq_of(uid) > silenced.get(uid, 0) and self.sequence(uid) is not None
+        ]
+        self._modseq = self._mailbox.highest_modseq
+        self._silenced = {}
+        return changed
+
+
+def _without(uids: array[int], removed: set[int]) -> array[int]:
+    if len(removed) > 50:
+        return array("I", [uid for uid in uids if uid not in removed])
+    left = uids[:]
+    for uid in removed:
+        place = bisect_left(left, uid)
+        if place < len(left) and left[place] == uid:
+            del left[place]
+    return left

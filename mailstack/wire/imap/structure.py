@@ -1,0 +1,159 @@
+"""ENVELOPE, BODY and BODYSTRUCTURE as finished IMAP syntax (RFC 3501 section 7.4.2).
+
+Every string is written quoted and in 7 bits: NUL, CR and LF cannot stand in one and become blanks, and 8-bit
+text, which a header should not hold, is written as RFC 2047 words in UTF-8, which every client reads.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mailstack.mail.charset import encode_words
+from mailstack.mail.fields import (
+    ENVELOPE_FIELDS,
+    Group,
+    Mailbox,
+    field_value,
+    iterate_fields,
+    parse_addresses,
+)
+from mailstack.mail.mime_part import Parameters, Part
+
+MAX_HEADER = 256 * 1024  # octets of a header section that are read for an envelope
+MAX_ADDRESSES = 64 * 1024  # of them, those of one kind of address field
+
+_UNSAFE = re.compile(r"[^\x01-\x08\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]")
+_FORBIDDEN = dict.fromkeys(b"\0\t\r\n", " ")  # the tab may stand there, but comes from folding
+_ADDRESS_FIELDS = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"))
+
+
+def string(text: str | None) -> bytes:
+    """An nstring: NIL or a quoted string, 7-bit (RFC 3501 section 4.3)."""
+    if text is None:
+        return b"NIL"
+    if _UNSAFE.search(text) is not None:
+        text = encode_words(text.translate(_FORBIDDEN)).translate(_FORBIDDEN)  # an old word may hold CR LF
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return b'"%s"' % text.encode("ascii")
+
+
+def envelope(header: bytes) -> bytes:
+    """The parenthesized ENVELOPE of a header section; 7-bit, no literal; never raises.
+
+    Several fields of one address kind count as one; of the others the last holds. Sender and Reply-To default
+    to From. Dates are as written. Source routes are NIL; an address without a domain has the host "".
+    """
+    texts: dict[bytes, str] = {}
+    lists: dict[bytes, bytes] = {}
+    for name, raw in iterate_fields(header[:MAX_HEADER]):
+        if name in _ADDRESS_FIELDS:
+            lists[name] = lists.get(name, b"") + _addresses(field_value(raw)[:MAX_ADDRESSES])
+        elif name in ENVELOPE_FIELDS:
+            texts[name] = field_value(raw)
+    from_ = lists.get(b"from")
+    return b"(%s %s %s %s %s %s %s %s %s %s)" % (
+        string(texts.get(b"date")),
+        string(texts.get(b"subject")),
+        _listed(from_),
+        _listed(lists.get(b"sender") or from_),
+        _listed(lists.get(b"reply-to") or from_),
+        _listed(lists.get(b"to")),
+        _listed(lists.get(b"cc")),
+        _listed(lists.get(b"bcc")),
+        string(texts.get(b"in-reply-to")),
+        string(texts.get(b"message-id")),
+    )
+
+
+def _listed(addresses: bytes | None) -> bytes:
+    return b"(%s)" % addresses if addresses else b"NIL"
+
+
+def _addresses(value: str) -> bytes:
+    written: list[bytes] = []
+    for address in parse_addresses(value):
+        if isinstance(address, Group):
+            written.append(b"(NIL NIL %s NIL)" % string(address.name))
+            written.extend(map(_address, address.members))
+            written.append(b"(NIL NIL NIL NIL)")
+        else:
+            written.append(_address(address))
+    return b"".join(written)
+
+
+def _address(address: Mailbox) -> bytes:
+    return b"(%s NIL %s %s)" % (
+        string(address.name),
+        string(address.local_part),
+        string(_domain(address.domain)),
+    )
+
+
+def _domain(domain: str) -> str:
+    if domain.isascii():
+        return domain
+    try:
+        return domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return domain
+
+
+def body(part: Part) -> bytes:
+    """The parenthesized BODY (no extension data) of a scanned part; 7-bit, no literal."""
+    return _structure(part, extended=False)
+
+
+def body_structure(part: Part) -> bytes:
+    """The parenthesized BODYSTRUCTURE of a scanned part; 7-bit, no literal."""
+    return _structure(part, extended=True)
+
+
+def _structure(part: Part, extended: bool) -> bytes:
+    if part.is_multipart:
+        inner = b"".join([_structure(child, extended) for child in part.children])
+        if not extended:
+            return b"(%s %s)" % (inner, string(part.subtype))
+        return b"(%s %s %s %s)" % (
+            inner,
+            string(part.subtype),
+            _parameters(part.parameters),
+            _extension(part),
+        )
+    parameters = part.parameters
+    if part.type == "text" and part.value("charset") is None:
+        parameters = (*parameters, ("charset", "us-ascii"))  # RFC 2045 section 5.2
+    written = b"%s %s %s %s %s %s %d" % (
+        string(part.type),
+        string(part.subtype),
+        _parameters(parameters),
+        string(part.id),
+        string(part.description),
+        string(part.encoding),
+        part.size,
+    )
+    if part.is_message:
+        embedded = part.children[0]
+        written += b" %s %s %d" % (envelope(embedded.fields), _structure(embedded, extended), part.lines)
+    elif part.type == "text":
+        written += b" %d" % part.lines
+    if extended:
+        written += b" %s %s" % (string(part.md5), _extension(part))
+    return b"(%s)" % written
+
+
+def _parameters(parameters: Parameters) -> bytes:
+    if not parameters:
+        return b"NIL"
+    return b"(%s)" % b" ".join([b"%s %s" % (string(name), string(value)) for name, value in parameters])
+
+
+def _extension(part: Part) -> bytes:
+    """Disposition, language and location, which leaves and multiparts share."""
+    disposition = b"NIL"
+    if part.disposition is not None:
+        disposition = b"(%s %s)" % (string(part.disposition[0]), _parameters(part.disposition[1]))
+    return b"%s %s %s" % (disposition, _languages(part.language), string(part.location))
+
+
+def _languages(languages: tuple[str, ...]) -> bytes:
+    return b"(%s)" % b" ".join(map(string, languages)) if languages else b"NIL"

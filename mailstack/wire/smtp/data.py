@@ -1,0 +1,77 @@
+"""The content of a message on its way in: where DATA ends, what was stuffed, and what must not be there.
+
+Theory of operation. Content is scanned as it comes, never line by line. Only CRLF.CRLF ends it (RFC 5321
+section 4.1.1.4), also at its very start, for which a CRLF is imagined in front. The last octets of what has
+arrived, at most four, wait for the next if they may begin that mark. So no dot that was stuffed and no CRLF
+is ever cut in two, and each run can be checked and un-stuffed by itself. A CR or LF that stands alone makes
+the content refused at its end: some server behind us may take it for a line end and see commands in what we
+saw as text ("SMTP smuggling").
+"""
+
+from __future__ import annotations
+
+_END = b"\r\n.\r\n"
+_HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # what may begin the mark, longest first
+
+
+class DotContent:
+    """Reads the content that follows DATA."""
+
+    __slots__ = ("_held", "_skip", "bare")
+
+    def __init__(self) -> None:
+        self._held = b"\r\n"
+        self._skip = 2  # octets still to drop: the imagined CRLF
+        self.bare = False  # a bare CR or LF was seen
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """(content, what comes after its end); the second is None until the end is there."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        end = data.find(_END)
+        if end >= 0:
+            return self._text(data[: end + 2]), data[end + len(_END) :]
+        for held in _HELD:
+            if data.endswith(held):
+                self._held = held
+                data = data[: -len(held)]
+                break
+        return self._text(data), None
+
+    def _text(self, data: bytes) -> bytes:
+        if not data:
+            return data
+        lines = data.count(b"\r\n")
+        if data.count(b"\n") != lines or data.count(b"\r") != lines:
+            self.bare = True
+        if b"\r\n." in data:
+            data = data.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2: dot-stuffing
+        if self._skip:
+            data = data[self._skip :]
+            self._skip = 0
+        return data
+
+
+class ChunkContent:
+    """Checks the content of a transaction's BDAT chunks (RFC 3030), which may cut a CRLF in two."""
+
+    __slots__ = ("_cr", "bare")
+
+    def __init__(self) -> None:
+        self._cr = False  # the last octet was a CR
+        self.bare = False  # a bare CR or LF was seen
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next octets."""
+        if self._cr:
+            data = b"\r" + data
+        self._cr = data.endswith(b"\r")
+        lines = data.count(b"\r\n")
+        if data.count(b"\n") != lines or data.count(b"\r") - self._cr != lines:
+            self.bare = True
+
+    def end(self) -> None:
+        """The last chunk has come whole."""
+        if self._cr:
+            self.bare = True

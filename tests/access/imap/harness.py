@@ -1,0 +1,285 @@
+"""IMAP conversations over the real store, in one thread: nothing waits, so transcripts are exact."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+import mailstack.store.tables
+from mailstack.access.imap import ImapAccess
+from mailstack.access.settings import ImapConfig
+from mailstack.db import Database, DatabaseConfig, metadata
+from mailstack.directory import User
+from mailstack.directory.tables import domains, users
+from mailstack.mail.address import Address
+from mailstack.mail.message import Message
+from mailstack.net.conversation import Conversation
+from mailstack.store import MessageStore, New, Parcel, StoreConfig
+from mailstack.wire.imap.server import Server
+
+assert mailstack.store.tables  # its tables are on `metadata`
+
+PASSWORDS = {"alice@example.test": "secret", "bob@example.test": "sesame"}
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+HELLO = b"From: Bob <bob@example.test>\r\nTo: alice@example.test\r\nSubject: hello\r\n\r\nHello, Alice.\r\n"
+
+
+class SyncWork:
+    """`mailstack.work.Work` without threads."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.trips: list[str] = []
+        self.failing: dict[str, Exception] = {}  # kind of work to the error it meets
+
+    def _note(self, kind: str) -> None:
+        self.trips.append(kind)
+        if kind in self.failing:
+            raise self.failing[kind]
+
+    async def transaction(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._note("transaction")
+        return self.database.write(function, *args)
+
+    async def prepared(self, prepare: Callable[[], Any], function: Callable[..., Any]) -> Any:
+        self._note("prepared")
+        return self.database.write(function, prepare())
+
+    async def read(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._note("read")
+        return self.database.read(function, *args)
+
+    async def files(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._note("files")
+        return function(*args)
+
+    async def hash(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._note("hash")
+        return function(*args)
+
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._note("compute")
+        return function(*args)
+
+
+class People:
+    """A directory of two."""
+
+    def __init__(self, found: dict[str, User]) -> None:
+        self.found = found
+
+    async def authenticate(self, login: str, password: str) -> User | None:
+        return self.found.get(login) if PASSWORDS.get(login) == password else None
+
+
+class Wire(StringTransport):
+    """A transport that shows what was written, and can be full."""
+
+    def __init__(self) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", "127.0.0.1", 40000))
+        self.producing = True
+        self.tls = False
+        self.aborted = False
+
+    def pauseProducing(self) -> None:
+        self.producing = False
+
+    def resumeProducing(self) -> None:
+        self.producing = True
+
+    def startTLS(self, context: Any) -> None:
+        self.tls = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, world: World, session: Server, access: ImapAccess, secure: bool = False) -> None:
+        self.world = world
+        self.wire = Wire()
+        self.conversation = Conversation(session, access, world.clock, secure=secure)
+        self.conversation.makeConnection(self.wire)
+        world.settle()
+
+    @property
+    def closed(self) -> bool:
+        return self.wire.disconnecting or self.wire.aborted
+
+    def send(self, data: bytes, one_by_one: bool = False) -> None:
+        for piece in [data[i : i + 1] for i in range(len(data))] if one_by_one else [data]:
+            self.conversation.dataReceived(piece)
+            self.world.settle()
+
+    def heard(self) -> bytes:
+        data: bytes = self.wire.value()
+        self.wire.clear()
+        return data
+
+    def ask(self, command: bytes | str) -> bytes:
+        """Send a command line (CRLF added); all that is said until now."""
+        data = command.encode() if isinstance(command, str) else command
+        self.send(data + b"\r\n")
+        return self.heard()
+
+    def login(self, name: str = "alice") -> Client:
+        self.heard()
+        said = self.ask(f"l LOGIN {name}@example.test {PASSWORDS[name + '@example.test']}")
+        assert said.startswith(b"l OK"), said
+        return self
+
+    def select(self, name: str = "INBOX") -> Client:
+        self.login()
+        said = self.ask(f"s SELECT {name}")
+        assert b"\r\ns OK" in said, said
+        return self
+
+    def lose(self) -> None:
+        self.conversation.connectionLost(Failure(ConnectionResetError()))
+        self.world.settle()
+
+
+class World:
+    """A store, a directory and a clock."""
+
+    def __init__(
+        self, config: ImapConfig | None = None, quota: tuple[int | None, int | None] = (None, None)
+    ) -> None:
+        shared = Path("/dev/shm")
+        self.path = Path(tempfile.mkdtemp(prefix="mailstack-test-", dir=shared if shared.is_dir() else None))
+        self.database = Database(DatabaseConfig(url=f"sqlite:///{self.path}/mailstack.db"))
+        metadata.create_all(self.database.engine)
+        self.work: Any = SyncWork(self.database)
+        self.clock = Clock()
+        self.clock.advance(1_790_000_000)
+        self.store = MessageStore(StoreConfig(path=self.path / "mail"), self.work, self.clock, True)
+        self.people = {name: self._add(name, quota) for name in PASSWORDS}
+        self.config = config or ImapConfig()
+
+    def _add(self, name: str, quota: tuple[int | None, int | None]) -> User:
+        number = list(PASSWORDS).index(name) + 1
+        with self.database.engine.connect() as db:
+            if number == 1:
+                db.execute(insert(domains).values(id=1, name="example.test", created=0))
+            row = {
+                "id": number,
+                "domain_id": 1,
+                "address": name,
+                "password_hash": "x",
+                "enabled": True,
+                "created": 0,
+            }
+            db.execute(insert(users).values(**row))
+            db.commit()
+        self.run(self.store.provision(number))
+        return User(number, Address.parse(name), *quota)
+
+    @property
+    def alice(self) -> User:
+        return self.people["alice@example.test"]
+
+    def settle(self) -> None:
+        """Let everything run that is due now."""
+        for _ in range(10_000):
+            due = [call for call in self.clock.getDelayedCalls() if call.getTime() <= self.clock.seconds()]
+            if not due:
+                return
+            self.clock.advance(0)
+        raise AssertionError("it never ends")
+
+    def run(self, coroutine: Awaitable[Any]) -> Any:
+        """The coroutine's result; it must need no more than the clock as it is."""
+        results: list[Any] = []
+        Deferred.fromCoroutine(coroutine).addBoth(results.append)  # type: ignore[arg-type]
+        self.settle()
+        assert results, "the coroutine still waits"
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+    def access(self, *, plaintext: bool = True) -> ImapAccess:
+        return ImapAccess(
+            self.store,
+            People(self.people),
+            self.config,
+            plaintext_networks=LOOPBACK if plaintext else (),
+            clock=self.clock,
+            work=self.work,
+            hostname="mail.example.test",
+        )
+
+    def connect(self, *, plaintext: bool = True, secure: bool = False) -> Client:
+        return Client(self, Server(), self.access(plaintext=plaintext), secure)
+
+    def deliver(self, *messages: bytes, mailbox: str = "INBOX", flags: Iterable[str] = ()) -> list[Any]:
+        """As the MDA does."""
+        self._delivered = getattr(self, "_delivered", 0)
+        parcels = []
+        for data in messages:
+            self._delivered += 1
+            name = f"delivery-{self._delivered}"
+            parcels.append(Parcel(self.alice.id, mailbox, Message.of(data), name, frozenset(flags)))
+        done: list[Any] = self.run(self.store.deliver(parcels))
+        for each in done:
+            if isinstance(each, Exception):
+                raise each
+        return done
+
+    def append(
+        self,
+        data: bytes,
+        mailbox: str = "INBOX",
+        flags: Iterable[str] = (),
+        date: int | None = None,
+        zone: int = 0,
+    ) -> int:
+        """As APPEND does; the UID."""
+        new = [New(Message.of(data), frozenset(flags), date, zone)]
+        return self.run(self.store.append(self.alice.id, mailbox, new)).uids[0]
+
+    def close(self) -> None:
+        self.database.dispose()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def converse(client: Client, text: str, one_by_one: bool = False) -> None:
+    """Run a transcript: ``C:`` lines are sent, ``S:`` lines must be all that is said; ``...`` is any text."""
+    steps: list[tuple[list[str], list[str]]] = []
+    for line in (line.strip() for line in text.strip().splitlines()):
+        kind, words = line[:2], line[3:]
+        if kind == "C:":
+            if not steps or steps[-1][1]:
+                steps.append(([], []))
+            steps[-1][0].append(words)
+        elif kind == "S:":
+            if not steps:
+                steps.append(([], []))
+            steps[-1][1].append(words)
+        else:
+            raise AssertionError(f"neither C: nor S: {line!r}")
+    for sent, expected in steps:
+        client.send("".join(f"{line}\r\n" for line in sent).encode("utf-8"), one_by_one)
+        said = client.heard().decode("utf-8").split("\r\n")
+        assert said.pop() == "", "the last line has no end"
+        fits = len(said) == len(expected) and all(map(_fits, expected, said))
+        shown = "expected:\n  " + "\n  ".join(expected) + "\nsaid:\n  " + "\n  ".join(said)
+        assert fits, f"after {sent!r}\n{shown}"
+
+
+def _fits(expected: str, said: str) -> bool:
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    return re.fullmatch(pattern, said, re.DOTALL) is not None

@@ -1,0 +1,19 @@
+"""The directory's tables, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailstack.db import Database
+from mailstack.directory.tables import aliases, domains, users
+from tests.databases import empty_database
+
+__all__ = ["database", "empty_database"]
+
+
+@pytest.fixture
+def database(empty_database: Database) -> Database:
+    with empty_database.engine.begin() as db:
+        for table in (domains, users, aliases):
+            table.create(db)
+    return empty_database

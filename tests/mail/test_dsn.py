@@ -1,0 +1,169 @@
+"""Delivery status notifications, read back by the standard library's parser."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from dataclasses import replace
+from email.message import Message
+
+from mailstack.mail.address import Address
+from mailstack.mail.dsn import Report, Status, compose
+from mailstack.mail.reply import Reply
+
+ALICE = Address("alice", "a.test")
+BOB = Address("bob", "b.test")
+ORIGINAL = b"Subject: hello\r\nMessage-ID: <1@a.test>\r\n\r\nthe body\r\n"
+FAILED = Status(
+    BOB,
+    "failed",
+    Reply(550, "5.1.1", "No such user\nreally"),
+    orcpt="rfc822;robert@a.test",
+    remote="mx.b.test",
+    last_attempt=1_000_000_060.0,
+)
+REPORT = Report(
+    "q1.fail1", "mx.a.test", ALICE, 1_000_000_100.0, 1_000_000_000.0, "env1", (FAILED,), ORIGINAL, True
+)
+
+
+def parsed(report: Report) -> tuple[Message, list[Message]]:
+    data = compose(report)
+    assert data.count(b"\n") == data.count(b"\r\n") == data.count(b"\r")
+    assert max(len(line) for line in data.split(b"\r\n")) <= 998
+    message = email.message_from_bytes(data)
+    assert not message.defects
+    parts = message.get_payload()
+    assert isinstance(parts, list)
+    assert len(parts) == 3
+    return message, parts  # type: ignore[return-value]
+
+
+def groups(part: Message) -> list[Message]:
+    found = part.get_payload()
+    assert isinstance(found, list)
+    return found  # type: ignore[return-value]
+
+
+class TestFailure:
+    def test_the_header(self) -> None:
+        message, _ = parsed(REPORT)
+        assert message.get_content_type() == "multipart/report"
+        assert message.get_param("report-type") == "delivery-status"
+        assert message["From"] == "Mail Delivery System <MAILER-DAEMON@mx.a.test>"
+        assert message["To"] == "<alice@a.test>"
+        assert message["Auto-Submitted"] == "auto-replied"
+        assert message["Message-ID"] == "<q1.fail1@mx.a.test>"
+        assert message["In-Reply-To"] == message["References"] == "<1@a.test>"
+        assert message["Date"] == "Sun, 09 Sep 2001 01:48:20 -0000"
+
+    def test_the_words(self) -> None:
+        _, parts = parsed(REPORT)
+        text = str(parts[0].get_payload())
+        assert parts[0].get_content_type() == "text/plain"
+        assert "could not be delivered" in text
+        assert "<bob@b.test>" in text
+        assert "mx.b.test said" in text
+        assert "550 5.1.1 No such user / really" in text
+
+    def test_the_fields(self) -> None:
+        _, parts = parsed(REPORT)
+        assert parts[1].get_content_type() == "message/delivery-status"
+        whole, recipient = groups(parts[1])
+        assert dict(whole.items()) == {
+            "Original-Envelope-Id": "env1",
+            "Reporting-MTA": "dns; mx.a.test",
+            "Arrival-Date": "Sun, 09 Sep 2001 01:46:40 -0000",
+        }
+        assert dict(recipient.items()) == {
+            "Original-Recipient": "rfc822;robert@a.test",
+            "Final-Recipient": "rfc822;bob@b.test",
+            "Action": "failed",
+            "Status": "5.1.1",
+            "Remote-MTA": "dns; mx.b.test",
+            "Diagnostic-Code": "smtp; 550 5.1.1 No such user / really",
+            "Last-Attempt-Date": "Sun, 09 Sep 2001 01:47:40 -0000",
+        }
+
+    def test_the_message_comes_back(self) -> None:
+        _, parts = parsed(REPORT)
+        assert parts[2].get_content_type() == "message/rfc822"
+        assert groups(parts[2])[0].as_bytes(policy=email.policy.SMTP) == ORIGINAL
+
+    def test_or_its_header_alone(self) -> None:
+        _, parts = parsed(replace(REPORT, full=False))
+        assert parts[2].get_content_type() == "text/rfc822-headers"
+        assert parts[2].get_payload() == "Subject: hello\r\nMessage-ID: <1@a.test>\r\n"
+
+    def test_several_recipients_each_with_a_group(self) -> None:
+        other = replace(
+            FAILED, recipient=Address("eve", "c.test"), reply=Reply(451, "4.4.1", "no answer"), remote=None
+        )
+        _, parts = parsed(replace(REPORT, statuses=(FAILED, other)))
+        _, first, second = groups(parts[1])
+        assert (first["Final-Recipient"], second["Final-Recipient"]) == (
+            "rfc822;bob@b.test",
+            "rfc822;eve@c.test",
+        )
+        assert second["Status"] == "4.4.1"  # it expired
+        assert second["Remote-MTA"] is None
+
+
+class TestOtherActions:
+    def test_a_delay_says_how_long_we_try(self) -> None:
+        late = replace(
+            FAILED, action="delayed", reply=Reply(451, "4.4.1", "no answer"), will_retry_until=1_000_400_000.0
+        )
+        message, parts = parsed(replace(REPORT, statuses=(late,), full=False))
+        assert message["Subject"] == "Delayed: your message"
+        _, recipient = groups(parts[1])
+        assert (recipient["Action"], recipient["Status"]) == ("delayed", "4.4.1")
+        assert recipient["Will-Retry-Until"] == "Thu, 13 Sep 2001 16:53:20 -0000"
+        assert "Thu, 13 Sep 2001 16:53:20" in str(parts[0].get_payload())
+
+    def test_a_success_has_a_code_of_its_class_and_no_diagnostic(self) -> None:
+        for action in ("delivered", "relayed"):
+            done = replace(FAILED, action=action, reply=Reply(250, "", "ok"))
+            _, parts = parsed(replace(REPORT, statuses=(done,), full=False))
+            _, recipient = groups(parts[1])
+            assert (recipient["Action"], recipient["Status"]) == (action, "2.0.0")
+            assert recipient["Diagnostic-Code"] is None
+
+
+class TestHostileInput:
+    def test_a_reply_cannot_add_fields(self) -> None:
+        nasty = replace(
+            FAILED, reply=Reply(550, "5.0.0", "x\nAction: delivered\r\n\r\n--=_report"), remote="mx\r\nX: y"
+        )
+        _, parts = parsed(replace(REPORT, statuses=(nasty,), envid="e\r\nX: y"))
+        whole, recipient = groups(parts[1])
+        assert recipient.get_all("Action") == ["failed"]
+        assert whole["X"] is None
+        assert recipient["X"] is None
+
+    def test_a_long_reply_is_folded(self) -> None:
+        long = replace(FAILED, reply=Reply(550, "5.0.0", "word " * 1000))
+        _, parts = parsed(replace(REPORT, statuses=(long,)))
+        _, recipient = groups(parts[1])
+        assert str(recipient["Diagnostic-Code"]).count("word") == 1000
+
+    def test_8_bit_content_is_declared(self) -> None:
+        _, parts = parsed(replace(REPORT, original=b"Subject: x\r\n\r\ncaf\xc3\xa9\r\n"))
+        assert parts[2]["Content-Transfer-Encoding"] == "8bit"
+        assert parts[2].get_content_type() == "message/rfc822"
+
+    def test_a_message_with_nothing_in_it(self) -> None:
+        parsed(replace(REPORT, original=b""))
+        parsed(replace(REPORT, original=b"no header at all", full=False))
+
+
+class TestUtf8:
+    def test_the_global_types(self) -> None:
+        status = replace(FAILED, recipient=Address("bøb", "b.test"))
+        report = replace(REPORT, statuses=(status,))
+        assert report.utf8
+        assert not REPORT.utf8
+        data = compose(report)
+        assert b"Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n" in data
+        assert "Final-Recipient: utf-8;bøb@b.test\r\n".encode() in data
+        assert b"Content-Type: message/global\r\n" in data

@@ -1,0 +1,173 @@
+"""Which hosts take a domain's mail: every case of RFC 5321 section 5, against a name server of our own."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import dns.message
+import pytest
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from mailstack.mail.reply import Refused
+from mailstack.mta.exchangers import MOST_ADDRESSES, Exchangers
+from mailstack.mta.settings import MtaConfig, parse_route
+from mailstack.net.dns_settings import DnsConfig
+from mailstack.net.name_server import NameServer
+from mailstack.net.resolver import Resolver
+
+ZONE = {
+    "b.test": ["MX 20 mx2.b.test.", "MX 10 mx1.b.test."],
+    "mx1.b.test": ["A 192.0.2.1", "AAAA 2001:db8::1"],
+    "mx2.b.test": ["A 192.0.2.2"],
+    "equal.test": [f"MX 10 e{n}.equal.test." for n in range(6)],
+    **{f"e{n}.equal.test": [f"A 198.51.100.{n}"] for n in range(6)},
+    "bare.test": ["A 192.0.2.9"],
+    "six.test": ["AAAA 2001:db8::9"],
+    "null.test": ["MX 0 ."],
+    "alias.test": ["CNAME b.test."],
+    "mxalias.test": ["MX 10 pointer.test."],
+    "pointer.test": ["CNAME mx1.b.test."],
+    "dangling.test": ["MX 10 gone.test."],
+    "half.test": ["MX 10 gone.test.", "MX 20 mx2.b.test."],
+    "sick.test": ["MX 10 silent.test."],
+    "addressless.test": ["TXT x"],
+    "ours.test": ["MX 10 mail.a.test.", "MX 20 mx2.b.test."],
+    "backup.test": ["MX 10 mx1.b.test.", "MX 20 MAIL.a.test.", "MX 20 mx2.b.test.", "MX 30 mx2.b.test."],
+    "hidden.test": ["MX 10 mx1.b.test.", "MX 20 other-name.test.", "MX 30 mx2.b.test."],
+    "mirror.test": ["MX 10 other-name.test."],
+    "other-name.test": ["A 203.0.113.5"],
+    "crowd.test": [f"MX {n} crowd{n}.test." for n in range(20)],
+    **{f"crowd{n}.test": [f"A 198.51.100.{n}"] for n in range(20)},
+}
+
+
+class Server(NameServer):
+    """Says nothing about names that begin with silent."""
+
+    def answer(self, query: dns.message.Message) -> dns.message.Message | None:
+        return None if query.question[0].name.to_text().startswith("silent") else super().answer(query)
+
+
+class TestFind(TestCase):
+    def setUp(self) -> None:
+        self.server = Server(reactor, ZONE)
+        self.server.startService()
+        self.addCleanup(self.server.stopService)
+
+    def exchangers(self, seed: int = 1, **options: Any) -> Exchangers:
+        dns_config = DnsConfig((f"127.0.0.1:{self.server.port}",), timeout=0.05, lifetime=0.15)
+        return Exchangers(Resolver(reactor, dns_config), MtaConfig(**options), "mail.a.test", Random(seed))
+
+    async def found(self, hop: str, **options: Any) -> list[str]:
+        return [f"{one.name} {one.address} {one.port}" for one in await self.exchangers(**options).find(hop)]
+
+    async def refused(self, hop: str, **options: Any) -> str:
+        try:
+            found = await self.exchangers(**options).find(hop)
+        except Refused as refused:
+            return f"{refused.reply.code} {refused.reply.enhanced}"
+        raise AssertionError(found)
+
+    async def test_the_preferred_first_ipv4_first(self) -> None:
+        first, second, third = (
+            "mx1.b.test 192.0.2.1 25",
+            "mx1.b.test 2001:db8::1 25",
+            "mx2.b.test 192.0.2.2 25",
+        )
+        self.assertEqual(await self.found("b.test"), [first, second, third])
+        self.assertEqual(await self.found("b.test", prefer_ipv6=True), [second, first, third])
+
+    async def test_equals_are_shuffled(self) -> None:
+        orders = {tuple(await self.found("equal.test", seed=seed)) for seed in range(6)}
+        self.assertGreater(len(orders), 1)
+        self.assertEqual(len({frozenset(order) for order in orders}), 1)
+
+    async def test_no_mx_is_the_domain_itself(self) -> None:
+        self.assertEqual(await self.found("bare.test"), ["bare.test 192.0.2.9 25"])
+        self.assertEqual(await self.found("six.test", port=2525), ["six.test 2001:db8::9 2525"])
+
+    async def test_cnames_are_followed(self) -> None:
+        self.assertEqual(len(await self.found("alias.test")), 3)
+        self.assertEqual((await self.found("mxalias.test"))[0], "pointer.test 192.0.2.1 25")
+
+    async def test_refusals(self) -> None:
+        self.assertEqual(await self.refused("null.test"), "556 5.1.10")
+        self.assertEqual(await self.refused("nowhere.test"), "550 5.1.2")
+        self.assertEqual(await self.refused("addressless.test"), "550 5.4.4")
+        self.assertEqual(await self.refused("dangling.test"), "550 5.4.4")
+        self.assertEqual(await self.refused("silent.test"), "451 4.4.3")
+        self.assertEqual(await self.refused("sick.test"), "451 4.4.3")
+
+    async def test_one_bad_exchanger_does_not_matter(self) -> None:
+        self.assertEqual(await self.found("half.test"), ["mx2.b.test 192.0.2.2 25"])
+
+    async def test_we_are_the_best_exchanger_and_do_not_serve_it(self) -> None:
+        self.assertEqual(await self.refused("ours.test"), "554 5.4.6")
+        self.assertEqual(await self.refused("mirror.test", own_addresses=("203.0.113.5",)), "554 5.4.6")
+
+    async def test_only_those_better_than_we_are_tried(self) -> None:
+        better = ["mx1.b.test 192.0.2.1 25", "mx1.b.test 2001:db8::1 25"]
+        self.assertEqual(await self.found("backup.test"), better)
+        self.assertEqual(await self.found("hidden.test", own_addresses=("203.0.113.5",)), better)
+
+    async def test_a_number_of_addresses_is_enough(self) -> None:
+        self.assertEqual(len(await self.found("crowd.test")), MOST_ADDRESSES)
+
+    async def test_literals(self) -> None:
+        self.assertEqual(await self.found("[192.0.2.77]"), ["[192.0.2.77] 192.0.2.77 25"])
+        self.assertEqual(await self.found("[IPv6:2001:db8::7]"), ["[IPv6:2001:db8::7] 2001:db8::7 25"])
+
+    async def test_routes(self) -> None:
+        self.assertEqual(await self.found("smtp://mx2.b.test:2525"), ["mx2.b.test 192.0.2.2 2525"])
+        self.assertEqual(await self.found("smtp://192.0.2.3"), ["192.0.2.3 192.0.2.3 25"])
+        self.assertEqual(await self.found("smtp://[2001:db8::3]:26"), ["2001:db8::3 2001:db8::3 26"])
+        self.assertEqual(await self.refused("smtp://gone.test:25"), "550 5.4.4")
+
+    async def test_which_route_is_whose(self) -> None:
+        exchangers = self.exchangers(routes={"x.test": "smtp://192.0.2.1:25"})
+        self.assertEqual(
+            (exchangers.hop("x.test"), exchangers.hop("y.test")), ("smtp://192.0.2.1:25", "y.test")
+        )
+        everything = self.exchangers(routes={"x.test": "smtp://192.0.2.1:25", "*": "smtp://smart.test:587"})
+        self.assertEqual(everything.hop("y.test"), "smtp://smart.test:587")
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "b.test",
+            "smtp://",
+            "smtp://h:x",
+            "smtp://h:99999",
+            "http://h:25",
+            "smtp://h:25/x",
+            "smtp://u:p@h:25",
+            "smtp://[::1",
+        ],
+    )
+    def test_bad_routes(self, text: str) -> None:
+        with pytest.raises(ValueError, match="no route"):
+            MtaConfig(routes={"b.test": text})
+
+    def test_good_routes(self) -> None:
+        assert parse_route("smtp://h.test:2525") == ("h.test", 2525)
+        assert parse_route("smtp://h.test") == ("h.test", 25)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"port": 0},
+            {"retry": ()},
+            {"retry": (0.1,)},
+            {"concurrency": 0},
+            {"expire": 0},
+            {"routes": {"": "smtp://h"}},
+        ],
+    )
+    def test_other_mistakes(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=r"must be|needs|routes"):
+            MtaConfig(**options)

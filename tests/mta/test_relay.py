@@ -1,0 +1,126 @@
+"""Relay: mail from other MTAs, for our own recipients only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailstack.directory.model import User
+from mailstack.mail.address import Address
+from mailstack.mta.relay import Relay, RelayConfig
+from tests.net.fakes import BOB, Box, Connection, Here, Town, reception
+
+
+class Gate:
+    """A relay with its surroundings."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.box = Box()
+        made, self.clock = reception(Here(), folder)
+        self.service = Relay(
+            RelayConfig(),
+            hostname="mx.Example.org",
+            directory=Town(),
+            accepts=self.box,
+            reception=made,
+            **options,
+        )
+
+    def ready(self, **options: Any) -> Connection:
+        connection = Connection(self.service, self.clock, **options)
+        assert connection.say("EHLO mta.example.net", "MAIL FROM:<x@example.net>").endswith(
+            "250 2.1.0 Ok\r\n"
+        )
+        return connection
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+class TestRecipients:
+    @pytest.mark.parametrize(
+        ("address", "reply"),
+        [
+            ("bob@example.org", "250 2.1.5"),
+            ("BOB+tag@EXAMPLE.org", "250 2.1.5"),
+            ("sales@example.org", "250 2.1.5"),
+            ("postmaster@example.org", "250 2.1.5"),
+            ("Postmaster", "250 2.1.5"),
+            ("@other.example:bob@example.org", "250 2.1.5"),
+            ("nobody@example.org", "550 5.1.1"),
+            ("bob@example.net", "550 5.7.1"),
+            ("@example.org:bob@example.net", "550 5.7.1"),
+            ("bob%example.net@example.org", "550 5.1.1"),
+            ('"bob@example.net"@example.org', "550 5.1.1"),
+            ("bob@[192.0.2.25]", "550 5.7.1"),
+            ("bob!example.net@example.org", "550 5.1.1"),
+        ],
+    )
+    def test_only_ours(self, gate: Gate, address: str, reply: str) -> None:
+        assert gate.ready().say(f"RCPT TO:<{address}>").startswith(reply)
+
+    def test_postmaster_has_a_domain_in_the_envelope(self, gate: Gate) -> None:
+        gate.ready().say("RCPT TO:<postmaster>", "DATA", "Subject: x", "", ".")
+        assert str(gate.box.taken[0][0].recipients[0].address) == "postmaster@example.org"
+
+    def test_case_does_not_matter_here(self, gate: Gate) -> None:
+        gate.ready().say(
+            "RCPT TO:<bob@example.org>", "RCPT TO:<BOB@example.org>", "DATA", "Subject: x", "", "."
+        )
+        assert len(gate.box.taken[0][0].recipients) == 1
+
+    def test_postmaster_as_told(self, tmp_path: Path) -> None:
+        gate = Gate(tmp_path, postmaster=Address("bob", "example.org"))
+        gate.ready().say("RCPT TO:<postmaster>", "DATA", "Subject: x", "", ".")
+        assert str(gate.box.taken[0][0].recipients[0].address) == "bob@example.org"
+
+    def test_a_full_mailbox(self, tmp_path: Path) -> None:
+        async def full(user: User) -> bool:
+            return user == BOB
+
+        connection = Gate(tmp_path, full=full).ready()
+        assert connection.say("RCPT TO:<bob@example.org>").startswith("452 4.2.2")
+        assert connection.say("RCPT TO:<alice@example.org>").startswith("250")
+
+    def test_bounces_are_taken(self, gate: Gate) -> None:
+        connection = gate.ready()
+        said = connection.say(
+            "RSET", "MAIL FROM:<>", "RCPT TO:<bob@example.org>", "DATA", "Subject: x", "", "."
+        )
+        assert "250 2.0.0 Ok: queued as" in said
+        assert gate.box.taken[0][0].reverse_path is None
+        assert gate.box.taken[0][0].authenticated is None
+
+
+class TestOffers:
+    def test_no_login(self, gate: Gate) -> None:
+        connection = Connection(gate.service, gate.clock, secure=True)
+        said = connection.say("EHLO mta.example.net", "AUTH PLAIN AGFsaWNlAHNlY3JldA==")
+        assert "250-AUTH" not in said
+        assert "250 AUTH" not in said
+        assert said.endswith("502 5.5.1 Authentication is not offered here\r\n")
+
+    def test_starttls(self, gate: Gate, tmp_path: Path) -> None:
+        assert "STARTTLS" not in Connection(gate.service, gate.clock).say("EHLO x")
+        with_tls = Gate(tmp_path, tls=True)
+        connection = Connection(with_tls.service, with_tls.clock)
+        assert "250 STARTTLS\r\n" in connection.say("EHLO x")
+        connection.say("STARTTLS")
+        assert "STARTTLS" not in connection.say("EHLO x")
+
+    def test_extensions(self, gate: Gate) -> None:
+        said = Connection(gate.service, gate.clock).say("EHLO x")
+        assert said == (
+            "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
+            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 DSN\r\n"
+        )
+
+
+@pytest.mark.parametrize("wrong", [{"max_message_octets": 0}, {"idle_seconds": 0}])
+def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        RelayConfig(**wrong)

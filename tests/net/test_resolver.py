@@ -1,0 +1,212 @@
+"""The resolver against our own name server, over real UDP and TCP on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import dns.message
+import dns.rcode
+import pytest
+from dns.rdatatype import RdataType
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from mailstack.net.dns_settings import DnsConfig, split_address
+from mailstack.net.name_server import NameServer
+from mailstack.net.resolver import NoSuchDomain, NullMx, Resolver, TemporaryDnsError
+
+T = TypeVar("T")
+
+LONG_TXT = ['TXT "%s"' % (str(n) * 200) for n in range(1, 10)]
+ZONE = {
+    "many.test": ["MX 20 c.many.test.", "MX 10 b.many.test.", "MX 10 A.many.test."],
+    "a.many.test": ["A 192.0.2.1", "AAAA 2001:db8::1"],
+    "alias.test": ["CNAME many.test."],
+    "circle.test": ["CNAME circle.test."],
+    "null.test": ["MX 0 ."],
+    "bare.test": ["A 192.0.2.9"],
+    "six.test": ["AAAA 2001:db8::6"],
+    "text.test": ['TXT "v=spf1" " -all"'],
+    "long.test": LONG_TXT,
+    "xn--bcher-kva.test": ["A 192.0.2.7"],
+}
+
+
+class Counting(NameServer):
+    """Counts the questions, and answers some badly."""
+
+    asked = 0
+    silent = False
+
+    def answer(self, query: dns.message.Message) -> dns.message.Message | None:
+        self.asked += 1
+        if self.silent:
+            return None
+        if query.question[0].name.to_text() == "broken.test.":
+            response = dns.message.make_response(query)
+            response.set_rcode(dns.rcode.SERVFAIL)
+            return response
+        return super().answer(query)
+
+
+class TickingReactor:
+    """The real network, with a clock that only the cache sees."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    def seconds(self) -> float:
+        return self.clock.seconds()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
+def run(awaitable: Awaitable[T]) -> Deferred[T]:
+    return Deferred.fromCoroutine(awaitable)  # type: ignore[arg-type]
+
+
+class ResolverCase(TestCase):
+    def setUp(self) -> None:
+        self.server = Counting(reactor, ZONE)
+        self.server.startService()
+        self.addCleanup(self.server.stopService)
+        self.ticking = TickingReactor()
+        self.resolver = self.make()
+
+    def make(self, **options: float) -> Resolver:
+        address = f"127.0.0.1:{self.server.port}"
+        return Resolver(self.ticking, DnsConfig((address,), **options))
+
+    async def refusal(self, awaitable: Awaitable[Any], kind: type[Exception]) -> Exception:
+        try:
+            found = await awaitable
+        except kind as error:
+            return error
+        raise AssertionError(f"{found} and no {kind.__name__}")
+
+
+class TestLookUps(ResolverCase):
+    async def test_mx_by_preference(self) -> None:
+        expected = [(10, "a.many.test"), (10, "b.many.test"), (20, "c.many.test")]
+        self.assertEqual(await self.resolver.mx("many.test"), expected)
+        self.assertEqual(await self.resolver.mx("MANY.test."), expected)
+        self.assertEqual(await self.resolver.mx("alias.test"), expected)
+
+    async def test_no_mx_is_no_error_and_a_null_mx_is_one(self) -> None:
+        self.assertEqual(await self.resolver.mx("bare.test"), [])
+        await self.refusal(self.resolver.mx("null.test"), NullMx)
+
+    async def test_no_such_domain(self) -> None:
+        for name in ("nowhere.test", "a..b.test", "x" * 70 + ".test", ".".join(["abc"] * 90), "\\999.test"):
+            await self.refusal(self.resolver.mx(name), NoSuchDomain)
+        await self.refusal(self.resolver.addresses("nowhere.test"), NoSuchDomain)
+
+    async def test_addresses_of_both_families(self) -> None:
+        self.assertEqual(await self.resolver.addresses("a.many.test"), ["192.0.2.1", "2001:db8::1"])
+        self.assertEqual(await self.resolver.addresses("bare.test"), ["192.0.2.9"])
+        self.assertEqual(await self.resolver.addresses("six.test"), ["2001:db8::6"])
+        self.assertEqual(await self.resolver.addresses("text.test"), [])
+        self.assertEqual(await self.resolver.addresses("bücher.test"), ["192.0.2.7"])
+
+    async def test_what_is_not_asked_of_the_dns(self) -> None:
+        self.assertEqual(await self.resolver.addresses("192.0.2.44"), ["192.0.2.44"])
+        self.assertEqual(await self.resolver.addresses("2001:db8::44"), ["2001:db8::44"])
+        self.assertEqual(await self.resolver.addresses("localhost"), ["127.0.0.1", "::1"])
+        self.assertEqual(self.server.asked, 0)
+
+    async def test_txt_strings_are_joined(self) -> None:
+        self.assertEqual(await self.resolver.txt("text.test"), [b"v=spf1 -all"])
+
+    async def test_a_truncated_answer_is_asked_again_over_tcp(self) -> None:
+        found = await self.resolver.txt("long.test")
+        self.assertEqual(sorted(found), [(str(n) * 200).encode() for n in range(1, 10)])
+        self.assertEqual(self.server.asked, 2)
+
+    async def test_failures_are_temporary(self) -> None:
+        await self.refusal(self.make(lifetime=0.5).mx("broken.test"), TemporaryDnsError)
+        await self.refusal(self.make(lifetime=0.5).addresses("broken.test"), TemporaryDnsError)
+        await self.refusal(self.make(lifetime=0.5).mx("circle.test"), TemporaryDnsError)
+
+    async def test_silence_is_temporary(self) -> None:
+        self.server.silent = True
+        resolver = self.make(timeout=0.05, lifetime=0.2)
+        await self.refusal(resolver.mx("many.test"), TemporaryDnsError)
+        self.server.silent = False
+        self.assertEqual(len(await resolver.mx("many.test")), 3)
+
+    async def test_nobody_listens(self) -> None:
+        await self.server.stopService()
+        await self.refusal(self.make(timeout=0.1, lifetime=0.3).txt("text.test"), TemporaryDnsError)
+        self.server.startService()
+
+    async def test_many_at_once(self) -> None:
+        asked = [run(self.resolver.records(f"x{n}.test", RdataType.A)) for n in range(150)]
+        for one in asked:
+            one.addErrback(lambda failure: failure.type)
+        self.assertEqual(set(await gatherResults(asked)), {NoSuchDomain})
+
+    async def test_a_cancelled_look_up_leaves_nothing_behind(self) -> None:
+        self.server.silent = True
+        asked = run(self.resolver.mx("many.test"))
+        asked.addErrback(lambda _: None)
+        asked.cancel()
+        await asked
+
+
+class TestCache(ResolverCase):
+    async def test_an_answer_is_kept_for_its_ttl(self) -> None:
+        for _ in range(3):
+            await self.resolver.mx("many.test")
+        self.assertEqual(self.server.asked, 1)
+        self.ticking.clock.advance(61)
+        await self.resolver.mx("many.test")
+        self.assertEqual(self.server.asked, 2)
+
+    async def test_that_there_is_none_is_kept_too_and_a_failure_is_not(self) -> None:
+        for _ in range(3):
+            await self.refusal(self.resolver.mx("nowhere.test"), NoSuchDomain)
+        self.assertEqual(self.server.asked, 1)
+        quick = self.make(lifetime=0.3)
+        await self.refusal(quick.mx("broken.test"), TemporaryDnsError)
+        before = self.server.asked
+        await self.refusal(quick.mx("broken.test"), TemporaryDnsError)
+        self.assertGreater(self.server.asked, before)
+
+
+class TestNameServer(ResolverCase):
+    async def test_a_taken_port_is_said(self) -> None:
+        second = NameServer(reactor, ZONE, port=self.server.port)
+        self.assertRaises(CannotListenError, second.startService)
+
+    async def test_noise_gets_no_answer(self) -> None:
+        self.assertIsNone(self.server.datagram(b""))
+        self.assertIsNone(self.server.datagram(b"\x00" * 11))
+        self.assertIsNone(self.server.datagram(b"\xff" * 600))
+        response = dns.message.make_response(dns.message.make_query("many.test", "MX"))
+        self.assertIsNone(self.server.datagram(response.to_wire()))
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("text", "place"),
+        [
+            ("127.0.0.1", ("127.0.0.1", 53)),
+            ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+            ("::1", ("::1", 53)),
+            ("[::1]:5353", ("::1", 5353)),
+        ],
+    )
+    def test_addresses(self, text: str, place: tuple[str, int]) -> None:
+        assert split_address(text) == place
+
+    @pytest.mark.parametrize(
+        "text", ["", "dns.test", "127.0.0.1:0", "127.0.0.1:x", "127.0.0.1:70000", "[::1", "1:2:3"]
+    )
+    def test_mistakes(self, text: str) -> None:
+        with pytest.raises(ValueError, match="name server"):
+            DnsConfig((text,))
