@@ -69,7 +69,7 @@ def select_fields(
 
     `most` bounds the octets that are taken: a field that would go beyond is left out.
     """
-    wanted = names if isinstance(names, frozenset) else frozenset(name.lower() for name in names)
+    wanted = frozenset(map(bytes.lower, names))
     kept: list[bytes] = []
     room = len(header) if most is None else most
     for name, raw in iterate_fields(header):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from mailstack.mail.dsn import Status
@@ -85,6 +85,8 @@ class Attempts:
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         try:
             results = await self._routes.deliver(batch.hop, batch.envelope, message)
+        except CancelledError:
+            raise  # the process stops: the entries stay as they are, and the next one attempts them at once
         except Exception:
             self._log.failure("{id}: the attempt failed by itself", id=batch.envelope.id)
             results = {}

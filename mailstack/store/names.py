@@ -75,8 +75,9 @@ def home_name(address: str) -> str:
 
 def _encode_home(text: str) -> str:
     encoded = "".join(chr(o) if o in _HOME_SAFE else f"%{o:02X}" for o in text.encode("utf-8", "replace"))
-    if encoded.startswith((".", "%2E")) or not encoded:
+    if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
+    encoded = encoded or "%"  # which is nobody else's
     return _bounded(encoded)
 
 

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mailstack.admin.journey import command, steps
 from mailstack.admin.journey.command import settings_table
 from mailstack.admin.journey.names import zone
+from mailstack.admin.journey.screen import Screen
 from mailstack.admin.journey.stacks import Ports, Stack
-from mailstack.admin.journey.steps import STEPS, NotSeen, literal
+from mailstack.admin.journey.steps import STEPS, Journey, NotSeen, literal
 
 JOURNEY = [sys.executable, "-c", "from mailstack.admin.cli import main; main()", "journey"]
 PATIENCE = 180
@@ -122,6 +125,39 @@ def test_a_journey_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "is not empty" in done.stdout
     assert (tmp_path / "one.test" / "precious").read_text() == "mine"
+
+
+def test_a_step_that_is_not_seen_ends_the_journey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walked: list[str] = []
+
+    def fine(journey: Journey) -> str:
+        walked.append("fine")
+        return "it works"
+
+    def broken(journey: Journey) -> str:
+        raise NotSeen("nothing came")
+
+    monkeypatch.setattr(steps, "STEPS", (("one", fine), ("two", broken), ("three", fine)))
+    ports = Ports()
+    ports.release()
+    stacks = [Stack(tmp_path / name, name, "u", ports) for name in ("one.test", "two.test")]
+    (tmp_path / "two.test.log").write_text("why it did not come\n")
+    names: Any = None
+    assert steps.walk(Journey(Screen(), names, *stacks)) is False
+    told = capsys.readouterr().out
+    assert walked == ["fine"]
+    assert "ok - it works" in told
+    assert "FAILED - step 2: nothing came" in told
+    assert "why it did not come" in told
+
+
+def test_the_status_is_that_of_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_set_up", lambda screen, folder, cleanup: None)
+    for seen, status in ((True, 0), (False, 1)):
+        monkeypatch.setattr(command, "walk", lambda journey, seen=seen: seen)
+        assert command.travel(Screen(), once=True, keep=tmp_path) == status
 
 
 def test_two_journeys_get_different_ports() -> None:

@@ -38,7 +38,7 @@ class TestSplit:
         assert split_fields(header) == []
 
     def test_select(self) -> None:
-        assert select_fields(HEADER, [b"SUBJECT", b"x"]) == (
+        assert select_fields(HEADER, frozenset((b"SUBJECT", b"x"))) == (
             b"Subject: one\r\n two\r\nsubject : three\n\tfour\n\r\n"
         )
 

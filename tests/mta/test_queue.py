@@ -68,6 +68,7 @@ class QueueContract:
         self.directory.broken = True
         replies = await self.send("bob@a.test", "x@b.test")
         self.assertEqual([reply.code for reply in replies.values()], [451, 451])
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
     # Recipients elsewhere.
 
@@ -150,7 +151,7 @@ class QueueContract:
             pauses.append(round((entry.next_attempt - self.clock.seconds()) / 6))
             self.assertEqual(entry.last_reply, f"mx.b.test[192.0.2.1]:25 TLSv1.3: {LATER}")
             self.assertEqual(entry.last_attempt, self.clock.seconds())
-            await self.pass_time(entry.next_attempt - self.clock.seconds())
+            await self.pass_time(entry.next_attempt - self.clock.seconds() + 1)
         self.assertTrue(9 <= pauses[0] <= 11, pauses)
         self.assertTrue(all(18 <= one <= 22 for one in pauses[1:]), pauses)
 
@@ -164,7 +165,7 @@ class QueueContract:
             )
             [entry] = self.entries()
             self.assertLessEqual(entry.next_attempt, START + 7000)
-            await self.pass_time(entry.next_attempt - self.clock.seconds())
+            await self.pass_time(entry.next_attempt - self.clock.seconds() + 1)
         await self.until(lambda: not self.entries() and not self.files())
         envelope, report = self.bounce(self.mda)
         self.assertEqual(envelope.recipients[0].address, addr("alice@a.test"))
@@ -182,7 +183,7 @@ class QueueContract:
                 lambda n=number: self.entries()[0].attempts == n and not self.entries()[0].active
             )
             self.assertEqual(self.bounces(self.mda), 0 if self.clock.seconds() < START + 5000 else 1)
-            await self.pass_time(self.entries()[0].next_attempt - self.clock.seconds())
+            await self.pass_time(self.entries()[0].next_attempt - self.clock.seconds() + 1)
         _, report = self.bounce(self.mda)
         self.assertEqual(fields(report)[1]["Action"], "delayed")
         self.assertIsNotNone(fields(report)[1]["Will-Retry-Until"])
@@ -284,9 +285,9 @@ class QueueContract:
         self.assertEqual(self.entries(), [])
 
     async def test_what_a_crash_left_in_the_spool_is_removed_after_an_hour(self) -> None:
-        with mock.patch.object(entries, "insert_message", side_effect=OSError("killed")):
-            with self.assertRaises(OSError):
-                await self.send("x@b.test")
+        killed = mock.patch.object(entries, "insert_message", side_effect=OSError("killed"))
+        with killed, self.assertRaises(OSError):
+            await self.send("x@b.test")
         await self.send("y@b.test", id="q2")
         self.transfer.says = {"y@b.test": LATER}
         (self.folder / "spool" / "tmp" / "q3").write_bytes(b"half")
@@ -295,7 +296,7 @@ class QueueContract:
                 os.utime(path, (START - age, START - age))
             queue = self.make()
             queue.startService()
-            await self.until(lambda: queue._scheduler._running)
+            await queue._starting
             await queue.stopService()
             self.assertEqual(self.files(), left)
 
@@ -396,7 +397,7 @@ class QueueContract:
                 done += 1
                 one.callback(None)
         await self.until(lambda: not self.entries())
-        self.assertEqual(set(self.transfer.most.values()), {2})
+        self.assertEqual(max(self.transfer.most.values()), 2)
         self.assertLessEqual(self.transfer.most_in_all, 6)
         self.assertEqual(len({got[1] for got in self.transfer.got}), 16)
         self.assertEqual(len(self.transfer.got), 16)
@@ -419,7 +420,7 @@ class QueueContract:
         await self.send("x@b.test")
         self.queue.startService()
         await self.until(lambda: self.transfer.hold)
-        self.transfer.hold[0] = Deferred()  # work_settled has nothing to do with the one that is cancelled
+        self.transfer.hold = []  # nobody lets go of the one that is under way
         stopping = self.queue.stopService()
         await self.until(lambda: self.clock.getDelayedCalls())
         self.clock.advance(20)

@@ -128,6 +128,7 @@ class World(TestCase):
     """The base of the queue's tests; `kind` chooses the database."""
 
     kind = "sqlite"
+    timeout = 15
     _urls: dict[type, str] = {}
 
     def setUp(self) -> None:

@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
-
 from zope.interface import implementer
 
 from mailstack.mail.message import Message, Stored

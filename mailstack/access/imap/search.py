@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
-
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.texts import together
@@ -91,21 +89,17 @@ async def _header(selected: Selected, uid: int, size: int) -> bytes:
 async def _by_text(
     context: Context, selected: Selected, candidates: list[Candidate], tests: Sequence[Test]
 ) -> list[Candidate]:
-    """In a thread, some messages a trip, the next ones read meanwhile: the reactor serves others beside."""
+    """In a thread, some messages a trip: the reactor serves others between and beside.
+
+    The next texts are not read meanwhile: threads that compute and threads that read would fight for the lock,
+    and both take twice as long.
+    """
     found: list[Candidate] = []
-    slices = _slices(candidates)
-    most = 0 if all(test.cost <= Cost.HEADER for test in tests) else context.services.config.max_search_octets
-    coming = [Deferred.fromCoroutine(_texts(selected, some, most)) for some in slices[:1]]
-    for following in [*slices[1:], []]:
-        texts = await coming.pop()
-        if following:
-            coming.append(Deferred.fromCoroutine(_texts(selected, following, most)))
-        try:
-            found += await context.services.work.compute(_search_texts, texts, tests)
-        except BaseException:
-            for deferred in coming:
-                deferred.addErrback(lambda failure: None)  # nobody will look at it any more
-            raise
+    work, limit = context.services.work, context.services.config.max_search_octets
+    most = 0 if all(test.cost <= Cost.HEADER for test in tests) else limit
+    for some in _slices(candidates):
+        texts = await _texts(selected, some, most)
+        found += await work.compute(_search_texts, texts, tests)
     return found
 
 

@@ -19,6 +19,7 @@ from mailstack.work import Work
 T = TypeVar("T")
 
 SMALL = 256 * 1024  # octets; what is longer is streamed
+AT_ONCE = 6  # reads under way together: more would each look up what the first of them finds for all
 CHUNK = 256 * 1024  # octets read at a time
 MAX_HEADER = 4 * 1024 * 1024  # octets of a header section that fields are looked for in
 
@@ -100,21 +101,24 @@ async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int,
 
 
 async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they return, in order; run together, but for the first, which finds the others' files too."""
-    if not coroutines:
-        return []
+    """What they return, in order; AT_ONCE of them run at a time."""
+    found: dict[int, T] = {}
+    waiting = iter(enumerate(coroutines))
+
+    async def run_some() -> None:
+        try:
+            for place, coroutine in waiting:
+                found[place] = await coroutine
+        finally:  # after an error the rest is not begun
+            for _, coroutine in waiting:
+                coroutine.close()
+
     try:
-        first = await coroutines[0]
-    except BaseException:
-        for coroutine in coroutines[1:]:
-            coroutine.close()
-        raise
-    try:
-        rest = await gatherResults(map(Deferred.fromCoroutine, coroutines[1:]), consumeErrors=True)
+        runs = [Deferred.fromCoroutine(run_some()) for _ in coroutines[:AT_ONCE]]
+        await gatherResults(runs, consumeErrors=True)
     except FirstError as error:
         error.subFailure.raiseException()
-        raise
-    return [first, *rest]
+    return [found[place] for place in range(len(coroutines))]
 
 
 async def _read(mailbox: Mailbox, wanted: Wanted) -> bytes | None:

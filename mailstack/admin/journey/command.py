@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,16 +86,17 @@ def _together(jobs: Sequence[Callable[[], None]]) -> None:
 def _serve(screen: Screen, folder: Path, journey: Journey) -> None:
     for stack in (journey.near, journey.far):
         screen.table(*settings_table(stack.account))
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopping.append(number))
     screen.note(f"Both servers go on; their logs are {folder}/*.log. Ctrl-C ends them.")
-    stopped = threading.Event()
-    try:
-        while not stopped.wait(1.0):
-            for stack in (journey.near, journey.far):
-                if not stack.is_running():
-                    screen.failed(f"the server of {stack.domain} ended", stack.log()[-15:])
-                    return
-    except KeyboardInterrupt:
-        screen.note("stopping")
+    while not stopping:
+        time.sleep(0.2)
+        for stack in (journey.near, journey.far):
+            if not stack.is_running():
+                screen.failed(f"the server of {stack.domain} ended", stack.log()[-15:])
+                return
+    screen.note("stopping")
 
 
 def settings_table(account: Account) -> tuple[str, list[tuple[str, ...]]]:

@@ -130,7 +130,7 @@ def _messages() -> None:
         Column("name", Text, nullable=False),
         Column("disk_info", Text, nullable=False),
         Column("is_new", Boolean, nullable=False),
-        Column("dirty", Boolean, nullable=False, ),
+        Column("dirty", Boolean, nullable=False, server_default=false()),
         Column("flags", BigInteger, nullable=False),
         Column("modseq", BigInteger, nullable=False),
         Column("internal_date", BigInteger, nullable=False),

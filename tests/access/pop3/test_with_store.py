@@ -1,0 +1,95 @@
+"""POP3 over the real store and real files."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import TestCase
+
+from mailstack.access.pop3 import Pop3Access
+from mailstack.access.settings import Pop3Config
+from mailstack.db import Database, DatabaseConfig
+from mailstack.directory import User
+from mailstack.mail.address import Address
+from mailstack.mail.message import Message
+from mailstack.net.conversation import Conversation
+from mailstack.store import New
+from mailstack.wire import pop3
+from tests.store.harness import Harness, now, text
+
+
+class Anybody:
+    """A directory where every password is alice's."""
+
+    async def authenticate(self, login: str, password: str) -> User:
+        return User(1, Address("alice", "example.org"), None, None)
+
+
+class StoreTests(TestCase):
+    def setUp(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        database = Database(DatabaseConfig(f"sqlite:///{folder.resolve() / 'test.db'}"))
+        self.addCleanup(database.dispose)
+        self.harness = Harness(database, folder.resolve())
+        now(self.harness.store.provision(1))
+        work: Any = self.harness.work
+        self.access = Pop3Access(
+            self.harness.store,
+            Anybody(),
+            Pop3Config(),
+            plaintext_networks=(ipaddress.ip_network("192.168.1.0/24"),),
+            clock=self.harness.clock,
+            work=work,
+        )
+
+    def session(self, commands: bytes) -> bytes:
+        """What a client that logs in and says `commands` hears after the login."""
+        conversation = Conversation(pop3.Server(), self.access, self.harness.clock)  # type: ignore[arg-type]
+        transport = StringTransport()
+        conversation.makeConnection(transport)
+        conversation.dataReceived(b"USER alice@example.org\r\nPASS x\r\n")
+        transport.clear()
+        conversation.dataReceived(commands)
+        conversation.connectionLost()
+        return transport.value()
+
+    def test_fetch_and_delete(self) -> None:
+        for number in range(3):
+            self.harness.deliver(number)
+        size = len(text(0))
+        uidvalidity = now(self.harness.store.status(1, "INBOX")).uidvalidity
+        answer = self.session(b"STAT\r\nUIDL 3\r\nRETR 1\r\nDELE 2\r\nQUIT\r\n")
+        self.assertEqual(
+            answer,
+            b"+OK 3 %d\r\n+OK 3 %d.3\r\n+OK %d octets\r\n" % (3 * size, uidvalidity, size)
+            + text(0)
+            + b".\r\n+OK Message 2 is marked\r\n+OK Good-bye\r\n",
+        )
+        self.assertEqual(self.harness.flags(), {1: {r"\Seen"}, 3: set()})
+        self.assertEqual(
+            self.session(b"UIDL\r\n"),
+            b"+OK 2 messages\r\n1 %d.1\r\n2 %d.3\r\n.\r\n" % (uidvalidity, uidvalidity),
+        )
+        self.harness.check()
+
+    def test_without_quit_nothing_is_deleted(self) -> None:
+        self.harness.deliver(1)
+        self.session(b"DELE 1\r\n")
+        self.assertEqual(self.session(b"STAT\r\n"), b"+OK 1 %d\r\n" % len(text(1)))
+
+    def test_big_message(self) -> None:
+        data = text(1, 300_000)
+        now(self.harness.store.append(1, "INBOX", [New(Message.of(data))]))
+        answer = self.session(b"RETR 1\r\nTOP 1 1\r\n")
+        whole = b"+OK %d octets\r\n" % len(data) + data + b"\r\n.\r\n"
+        self.assertTrue(answer.startswith(whole))
+        self.assertEqual(answer[len(whole) :], b"+OK Top follows\r\n" + text(1) + b".\r\n")
+
+    def test_recent_is_left_to_imap(self) -> None:
+        self.harness.deliver(1)
+        self.session(b"RETR 1\r\nQUIT\r\n")
+        self.assertEqual(now(self.harness.store.status(1, "INBOX")).recent, 1)
