@@ -28,6 +28,7 @@ from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.queue import Queue
 from mailstack.mta.relay import Relay
 from mailstack.mta.routes import Routes
@@ -106,6 +107,14 @@ def assemble(config: Config, reactor: Any) -> Stack:
         reception=reception,
         tls=tls is not None,
     )
+    lmtp = Lmtp(  # 4 from another program's queue
+        config.lmtp,
+        hostname=config.hostname,
+        directory=directory,
+        accepts=AtOnce(queue),
+        reception=reception,
+        tls=tls is not None,
+    )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
         directory,
@@ -132,6 +141,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         "smtp": ("smtp", smtp.Server, relay),
         "submission": ("smtp", smtp.Server, submission),
         "submissions": ("smtp", smtp.Server, submission),
+        "lmtp": ("smtp", partial(smtp.Server, lmtp=True), lmtp),
         "imap": ("imap", partial(ImapServer, imap_limits), imap_access),
         "imaps": ("imap", partial(ImapServer, imap_limits), imap_access),
         "pop3": ("pop3", pop3.Server, pop3_access),
@@ -146,6 +156,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
             door=door,
             port=place.port,
             interface=address,
+            path=place.socket,
+            mode=config.listeners.lmtp_socket_mode,
             tls=tls,
             implicit_tls=place.tls,
             backlog=config.listeners.backlog,

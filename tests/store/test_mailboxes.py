@@ -47,7 +47,13 @@ class TestProvision:
         assert len({info.uidvalidity for info in infos}) == len(infos)
         assert now(harness.store.subscriptions(1)) == set(DEFAULTS)
         maildir = harness.root / "example.org" / "alice" / "Maildir"
-        assert sorted(os.listdir(maildir / ".Sent")) == ["cur", "mailstack-mailbox", "maildirfolder", "new", "tmp"]
+        assert sorted(os.listdir(maildir / ".Sent")) == [
+            "cur",
+            "mailstack-mailbox",
+            "maildirfolder",
+            "new",
+            "tmp",
+        ]
         assert (maildir / "subscriptions").read_text().splitlines() == sorted(DEFAULTS)
 
     def test_nobody(self, harness: Harness) -> None:
@@ -83,7 +89,19 @@ class TestCreate:
         for name in ("Sent", "INBOX", "inbox"):
             with pytest.raises(MailboxExists):
                 now(harness.store.create(1, name))
-        for name in ("", "/", "/a", "a//b", "a\r\nb", "a*", "%", "x" * 201, "/".join("a" * 21), "\udc80", "\x00"):
+        for name in (
+            "",
+            "/",
+            "/a",
+            "a//b",
+            "a\r\nb",
+            "a*",
+            "%",
+            "x" * 201,
+            "/".join("a" * 21),
+            "\udc80",
+            "\x00",
+        ):
             with pytest.raises(BadMailboxName):
                 now(harness.store.create(1, name))
         assert names(harness) == DEFAULTS
@@ -122,7 +140,9 @@ class TestCreate:
         assert len({harness.path(name) for name in names(harness)}) == len(names(harness))
 
     def test_a_bound(self, harness: Harness) -> None:
-        harness.store = MessageStore(StoreConfig(path=harness.root, max_mailboxes=8), harness.work, harness.clock)  # type: ignore[arg-type]
+        harness.store = MessageStore(
+            StoreConfig(path=harness.root, max_mailboxes=8), harness.work, harness.clock
+        )  # type: ignore[arg-type]
         now(harness.store.create(1, "a"))
         with pytest.raises(TooMany):
             now(harness.store.create(1, "b/c/d"))
