@@ -26,7 +26,7 @@ DEFAULTS = ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"]
 
 def names(harness: Harness, selectable: bool | None = None) -> list[str]:
     infos = now(harness.store.mailboxes(1))
-    return [info.name for info in infos if selectable in (None, info.selectable)]
+    return [info.name for info in infos if selectable is None or selectable == info.selectable]
 
 
 class TestProvision:
@@ -47,7 +47,7 @@ class TestProvision:
         assert len({info.uidvalidity for info in infos}) == len(infos)
         assert now(harness.store.subscriptions(1)) == set(DEFAULTS)
         maildir = harness.root / "example.org" / "alice" / "Maildir"
-        assert sorted(os.listdir(maildir / ".Sent")) == ["cur", "mailstack-mailbox", "maildirfolder", "new", "tmp"]
+        assert sorted(os.listdir(maildir / ".Sent")) == ["cur", "maildirfolder", "mailstack-mailbox", "new", "tmp"]
         assert (maildir / "subscriptions").read_text().splitlines() == sorted(DEFAULTS)
 
     def test_nobody(self, harness: Harness) -> None:
@@ -56,10 +56,16 @@ class TestProvision:
 
     def test_mail_in_a_maildir_that_was_there_before(self, harness: Harness) -> None:
         maildir = harness.root / "example.org" / "alice" / "Maildir"
-        (maildir / "cur").mkdir(parents=True)
-        (maildir / "cur" / "1.old.host:2,S").write_bytes(text(3))
-        assert harness.contents() == {1: text(3)}
-        assert harness.flags() == {1: {r"\Seen"}}
+        for folder in ("", ".Sent", ".Work.Bills"):
+            for name in ("new", "cur"):
+                (maildir / folder / name).mkdir(parents=True)
+            (maildir / folder / "cur" / "1.old.host:2,S").write_bytes(text(3))
+        for name in ("INBOX", "Sent", "Work/Bills"):
+            assert harness.contents(name) == {1: text(3)}
+            assert harness.flags(name) == {1: {r"\Seen"}}
+        assert "Drafts" in names(harness)
+        assert names(harness, selectable=False) == ["Work"]
+        assert harness.append([1], "Work/Bills") == (2,)
         harness.check()
 
 

@@ -91,8 +91,8 @@ async def _by_text(
 ) -> list[Candidate]:
     """In a thread, some messages a trip: the reactor serves others between and beside.
 
-    The next texts are not read meanwhile: threads that compute and threads that read would fight for the lock,
-    and both take twice as long.
+    The next texts are not read meanwhile: threads that compute and threads that read would fight for the
+    lock, and both take twice as long.
     """
     found: list[Candidate] = []
     work, limit = context.services.work, context.services.config.max_search_octets
