@@ -106,6 +106,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         accepts=queue,
         reception=reception,
         tls=tls is not None,
+        full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
     )
     lmtp = Lmtp(  # 4 from another program's queue
         config.lmtp,

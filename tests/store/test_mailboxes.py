@@ -26,7 +26,7 @@ DEFAULTS = ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"]
 
 def names(harness: Harness, selectable: bool | None = None) -> list[str]:
     infos = now(harness.store.mailboxes(1))
-    return [info.name for info in infos if selectable in (None, info.selectable)]
+    return [info.name for info in infos if selectable is None or selectable == info.selectable]
 
 
 class TestProvision:
@@ -49,8 +49,8 @@ class TestProvision:
         maildir = harness.root / "example.org" / "alice" / "Maildir"
         assert sorted(os.listdir(maildir / ".Sent")) == [
             "cur",
-            "mailstack-mailbox",
             "maildirfolder",
+            "mailstack-mailbox",
             "new",
             "tmp",
         ]
@@ -62,10 +62,16 @@ class TestProvision:
 
     def test_mail_in_a_maildir_that_was_there_before(self, harness: Harness) -> None:
         maildir = harness.root / "example.org" / "alice" / "Maildir"
-        (maildir / "cur").mkdir(parents=True)
-        (maildir / "cur" / "1.old.host:2,S").write_bytes(text(3))
-        assert harness.contents() == {1: text(3)}
-        assert harness.flags() == {1: {r"\Seen"}}
+        for folder in ("", ".Sent", ".Work.Bills"):
+            for name in ("new", "cur"):
+                (maildir / folder / name).mkdir(parents=True)
+            (maildir / folder / "cur" / "1.old.host:2,S").write_bytes(text(3))
+        for name in ("INBOX", "Sent", "Work/Bills"):
+            assert harness.contents(name) == {1: text(3)}
+            assert harness.flags(name) == {1: {r"\Seen"}}
+        assert "Drafts" in names(harness)
+        assert names(harness, selectable=False) == ["Work"]
+        assert harness.append([1], "Work/Bills") == (2,)
         harness.check()
 
 
@@ -244,7 +250,7 @@ class TestRename:
         now(harness.store.rename(1, "inbox", "old/mail"))
         assert harness.contents() == {}
         assert harness.contents("old/mail") == {n + 1: text(n) for n in range(3)}
-        assert harness.flags("old/mail") == dict.fromkeys((1, 2, 3), {"K"})
+        assert harness.flags("old/mail") == {uid: {"K"} for uid in (1, 2, 3)}
         assert harness.append([7]) == (4,)
         harness.upkeep()
         harness.check()
