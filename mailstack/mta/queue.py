@@ -133,6 +133,9 @@ class Queue(Service):
         if not steps:
             return refused
         steps = _once(steps)
+        if self._held(envelope):
+            await self._hold(envelope, message, steps, refused)
+            return dict.fromkeys(_addresses(envelope), queued(envelope.id))
         if all(step.local for step in steps):
             return await self._deliver(envelope, message, steps, refused, keep)
         return await self._enqueue(envelope, message, steps, refused)
@@ -204,10 +207,33 @@ class Queue(Service):
         self._scheduler.wake()
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
+    def _held(self, envelope: Envelope) -> bool:
+        return envelope.hold_until is not None and envelope.hold_until > self._clock.seconds()
+
+    async def _hold(
+        self, envelope: Envelope, message: Message, steps: list[Step], refused: dict[Address, Reply]
+    ) -> None:
+        """Nothing of it leaves before its time, not even a bounce (RFC 4865)."""
+        assert envelope.hold_until is not None
+        new = [NewEntry(step.recipient, step.hop, envelope.hold_until) for step in steps]
+        new += [
+            NewEntry(one, LOCAL, envelope.hold_until)
+            for one in envelope.recipients
+            if one.address in refused
+        ]
+        await self._write(envelope, message, new)
+        self._scheduler.wake()
+
+    def _expires(self, envelope: Envelope, now: float) -> float:
+        """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
+        expires = max(now, envelope.hold_until or now) + self._config.expire
+        by = envelope.deliver_by
+        return min(expires, by.deadline) if by is not None and by.returned else expires
+
     async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> Batch | None:
         """Spool file and rows, durable; return our leased entries, None where it was queued before."""
         now = self._clock.seconds()
-        expires = now + self._config.expire
+        expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
 

@@ -32,11 +32,14 @@ class RelayConfig:
     max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
     max_errors: int = 20  # commands that make no sense, then 421
     idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
+    min_deliver_by_seconds: int = 0  # the shortest time that DELIVERBY may ask for (RFC 2852); 0: any
 
     def __post_init__(self) -> None:
         for name in ("max_message_octets", "max_recipients", "max_received"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.min_deliver_by_seconds < 0:
+            raise ValueError("min_deliver_by_seconds must be 0 or more")
         if self.idle_seconds <= 0:
             raise ValueError("idle_seconds must be above 0")
 

@@ -167,7 +167,7 @@ def _is_text(message: Message) -> bool:
             return False
         if any(len(line) > _MOST_LINE or b"\r" in line or b"\n" in line for line in lines):
             return False
-    return b"\r" not in begun
+    return b"\r" not in begun and len(begun) <= _MOST_LINE
 
 
 def _header(message: Message) -> bytes:

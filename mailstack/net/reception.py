@@ -33,6 +33,7 @@ HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
 NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
+TOO_SOON = Reply(501, "5.5.4", "BY asks for less time than we need")
 LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
 NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -67,6 +68,9 @@ class Limits(Protocol):
 
     @property
     def idle_seconds(self) -> float: ...
+
+    @property
+    def min_deliver_by_seconds(self) -> int: ...
 
 
 class Reception:
@@ -141,7 +145,7 @@ class SmtpRole:
         """The extensions offered now: lines of the reply to EHLO."""
         return (
             "PIPELINING",  # RFC 2920
-            f"SIZE {self._limits.max_message_octets}",  # RFC 1870
+            f"SIZE {self.max_message_octets}",  # RFC 1870
             "8BITMIME",  # RFC 6152
             "BINARYMIME",  # RFC 3030
             "SMTPUTF8",  # RFC 6531
@@ -149,6 +153,7 @@ class SmtpRole:
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
             f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
             *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
 
@@ -231,6 +236,8 @@ class SmtpRole:
         try:
             if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(TOO_BIG)
+            if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
+                raise Refused(TOO_SOON)  # RFC 2852 section 4.1.2
             await self.mail(event)
         except Refused as refused:
             self._log_refused("sender", refused.reply, sender=_path(event.reverse_path))
