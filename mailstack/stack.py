@@ -27,6 +27,7 @@ from mailstack.db.schema import is_current
 from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
+from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.queue import Queue
@@ -72,7 +73,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
     work = Work(reactor, database, config.work)
     resolver = Resolver(reactor, config.dns)
     directory = Directory(work, config.directory, reactor)
-    store = MessageStore(config.store, work, reactor, database.is_sqlite)
+    store = MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent)
     reception = Reception(work, config.data / "spool" / "incoming", reactor, chance)
 
     mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
@@ -98,6 +99,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
         reception=reception,
         plaintext_networks=config.auth.plaintext_networks,
         tls=tls is not None,
+        limits=HourlyLimits(config.msa, work, reactor),
+        store=store,
     )
     relay = Relay(  # 3 from other MTAs
         config.relay,

@@ -89,7 +89,7 @@ class Directory:
         return await self._work.read(lookups.find_user, address_key(address))
 
     async def may_send_as(self, user: User, address: Address) -> bool:
-        """Whether `address` is the user's own, with or without detail, an alias of theirs, or granted to them."""
+        """Whether `address` is the user's own, with or without detail, an alias of theirs, or granted."""
         key = address_key(address)
         if key == address_key(user.address):
             return True

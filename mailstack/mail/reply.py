@@ -46,7 +46,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """LMTP's answer to a message: a reply for each RCPT that was accepted, in order (RFC 2033 section 4.2)."""
+    """LMTP's answer to a message: a reply for each accepted RCPT, in order (RFC 2033 section 4.2)."""
 
     each: tuple[Reply, ...]
 

@@ -16,8 +16,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from mailstack.mail.dsn import Status
-from mailstack.mail.message import Message
 from mailstack.mail.envelope import DeliverBy
+from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
 from mailstack.mta.bounce import Bounces, wanted

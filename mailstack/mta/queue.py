@@ -217,9 +217,7 @@ class Queue(Service):
         assert envelope.hold_until is not None
         new = [NewEntry(step.recipient, step.hop, envelope.hold_until) for step in steps]
         new += [
-            NewEntry(one, LOCAL, envelope.hold_until)
-            for one in envelope.recipients
-            if one.address in refused
+            NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
         ]
         await self._write(envelope, message, new)
         self._scheduler.wake()

@@ -49,6 +49,11 @@ def date_time(seconds: float) -> str:
     return _date_time(int(seconds))
 
 
+def utc(seconds: float) -> str:
+    """A date-time of RFC 3339, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 @lru_cache(maxsize=8)
 def _date_time(seconds: int) -> str:
     year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)

@@ -117,7 +117,8 @@ class TestOffers:
         assert said == (
             "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"
             "250-BINARYMIME\r\n250-SMTPUTF8\r\n"
-            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250 LIMITS RCPTMAX=1000\r\n"
+            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250-LIMITS RCPTMAX=1000\r\n"
+            "250 DELIVERBY\r\n"
         )
 
 

@@ -359,7 +359,7 @@ class TestOtherCommands:
         )
         codes = [line[:9] for line in said.split("\r\n") if not line.startswith("250-")]
         assert codes == [
-            "252 2.0.0", "502 5.5.1", "214 2.0.0", "250 2.0.0", "250 2.0.0", "250 LIMIT", "502 5.5.1", "221 2.0.0", "",
+            "252 2.0.0", "502 5.5.1", "214 2.0.0", "250 2.0.0", "250 2.0.0", "250 DELIV", "502 5.5.1", "221 2.0.0", "",
         ]  # fmt: skip
 
     def test_starttls_forgets(self, place: Place) -> None:
