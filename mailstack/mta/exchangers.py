@@ -27,7 +27,8 @@ class Target:
     def __str__(self) -> str:
         if self.address.startswith("/"):
             return f"unix:{self.address}"
-        return f"{self.name}[{self.address}]:{self.port}"
+        where = self.name if self.name.startswith("[") else f"{self.name}[{self.address}]"
+        return f"{where}:{self.port}"
 
 
 class Exchangers:

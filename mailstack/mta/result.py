@@ -19,6 +19,7 @@ class Result:
     reply: Reply
     exchanger: str = ""  # "mx.example.org[192.0.2.1]:25"; empty: nobody was reached
     tls: str | None = None
+    server: str | None = None  # who the reply is from; None: the words are ours, about what happened there
     dsn: bool = False  # the next hop promised to send what success reports were asked for (RFC 3461)
     by: bool = True  # it keeps to DELIVERBY, if that was asked for (RFC 2852)
 

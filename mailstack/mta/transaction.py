@@ -44,7 +44,7 @@ class Transaction:
         limit = self.offers.size
         if limit is not None and size > limit:
             text = f"Message of {size} octets; the server takes {limit}"
-            return same_for_all(envelope, self._result(Reply(552, "5.3.4", text)))
+            return same_for_all(envelope, self._ours(Reply(552, "5.3.4", text)))
         by_time = self._by_time(envelope)
         body, smtputf8 = await self._parameters(envelope, message)
         requiretls = envelope.requiretls and "REQUIRETLS" in self.offers
@@ -122,31 +122,40 @@ class Transaction:
                 raise
             # RFC 5321 section 4.5.3.2.6 and RFC 1047: it may have been taken, and is not sent elsewhere now.
             text = f"{error} after the end of the content; it may have been taken"
-            replies = [Reply(451, "4.4.2", text)]
-        if len(replies) < len(recipients):
+            return {one.address: self._ours(Reply(451, "4.4.2", text)) for one in recipients}
+        if not self.target.lmtp:
             replies = replies[:1] * len(recipients)
-        return {
-            recipient.address: self._result(
-                reply if reply.accepted else failure(reply), "DSN" in self.offers, "DELIVERBY" in self.offers
-            )
-            for recipient, reply in zip(recipients, replies, strict=True)
-        }
+        results = [self._verdict(reply) for reply in replies]
+        # In LMTP what was said of some recipients holds, whatever happened then.
+        broken = self._ours(Reply(451, "4.4.2", "Connection lost after the end of the content"))
+        results += [broken] * (len(recipients) - len(results))
+        return {recipient.address: result for recipient, result in zip(recipients, results, strict=True)}
 
     async def _data(self, message: Message, number: int) -> list[Reply]:
         reply = await self.dialogue.command(b"DATA\r\n", self.dialogue.timeouts.data)
         self._still_there(reply)
         if reply.code != 354:
-            return [failure(reply) if not reply.accepted else unexpected(reply)]
+            return [unexpected(reply) if reply.accepted else failure(reply)] * number
         return await self.dialogue.send_content(message, self.work, number)
 
     async def _chunk(self, message: Message, number: int) -> list[Reply]:
         return await self.dialogue.send_chunk(message, self.work, number)
 
+    def _verdict(self, reply: Reply) -> Result:
+        """What the server says at the end."""
+        offers = self.offers
+        return self._result(
+            reply if reply.accepted else failure(reply), "DSN" in offers, "DELIVERBY" in offers
+        )
+
     def _result(self, reply: Reply, dsn: bool = False, by: bool = True) -> Result:
-        return Result(reply, str(self.target), self.dialogue.tls, dsn, by)
+        return Result(reply, str(self.target), self.dialogue.tls, self.target.name, dsn, by)
+
+    def _ours(self, reply: Reply) -> Result:
+        return Result(reply, str(self.target), self.dialogue.tls)
 
     def _cannot(self, enhanced: str, text: str) -> NextExchangerError:
-        return NextExchangerError(self._result(Reply(554, enhanced, text)))
+        return NextExchangerError(self._ours(Reply(554, enhanced, text)))
 
     def _still_there(self, reply: Reply) -> None:
         """RFC 5321 section 3.8: 421 to any command ends the session."""

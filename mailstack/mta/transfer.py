@@ -168,7 +168,7 @@ class Transfer:
     async def _greet(self, dialogue: Dialogue, target: Target) -> Offers:
         greeting = await dialogue.greeting()
         if not greeting.accepted:  # RFC 7504 section 3: 521, a host that takes no mail, is one of these
-            raise NextExchangerError(Result(failure(greeting), str(target)))
+            raise NextExchangerError(Result(failure(greeting), str(target), server=target.name))
         return await self._hello(dialogue, target)
 
     async def _hello(self, dialogue: Dialogue, target: Target) -> Offers:
@@ -179,7 +179,7 @@ class Transfer:
             reply = await dialogue.command(client.hello(self._hostname, b"HELO"))
             offers = Offers(reply.text.split(" ")[0].lower())
         if not reply.accepted:
-            raise NextExchangerError(Result(failure(reply), str(target), dialogue.tls))
+            raise NextExchangerError(Result(failure(reply), str(target), dialogue.tls, target.name))
         if offers.name == self._hostname and not target.lmtp:
             loop = Reply(554, "5.4.6", "The server that answers calls itself by our name: a loop")
             raise NextExchangerError(Result(loop, str(target), dialogue.tls))

@@ -187,14 +187,13 @@ class Dialogue(Protocol):
         return await self._verdicts(replies)
 
     async def _verdicts(self, number: int) -> list[Reply]:
-        """The replies to the content; what LMTP has said of some recipients holds, whatever happens then."""
+        """The replies to the content; fewer than asked for where the connection breaks after the first."""
         replies = [await self._reply(self.timeouts.end, "reply to the content")]
-        while len(replies) < number:
-            try:
+        try:
+            while len(replies) < number:
                 replies.append(await self._reply(self.timeouts.end, "reply to the content"))
-            except Broken as error:
-                text = f"{error} after the end of the content; it may have been taken"
-                replies.append(Reply(451, "4.4.2", text))
+        except Broken:
+            pass  # what LMTP has said of some recipients holds
         return replies
 
     async def _early(self) -> Reply:
