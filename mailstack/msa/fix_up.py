@@ -60,7 +60,10 @@ class Draft:
         found = parse_addresses(values[0])
         if len(found) != 1 or isinstance(found[0], Group):
             return None
-        return _address(found[0])
+        try:
+            return _address(found[0])
+        except Refused:
+            return None
 
     def replace_sender(self, address: Address) -> bytes:
         """Take the Sender fields out; the one to put in their place."""
