@@ -30,6 +30,7 @@ UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Authentication mechanism not supported"
 WELCOME = Reply(235, "2.7.0", "Authentication successful")
 WRONG = Reply(535, "5.7.8", "Authentication credentials invalid")
 CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure; try again later")
 TOO_MANY_FAILURES = Reply(421, "4.7.0", "Too many failed logins; closing")
 NOT_YOURS = Reply(553, "5.7.1", "Not your address: send from your own")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
@@ -39,6 +40,7 @@ _REFUSALS = {
     Why.UNKNOWN_MECHANISM: UNKNOWN_MECHANISM,
     Why.CANCELLED: CANCELLED,
     Why.WRONG: WRONG,
+    Why.UNAVAILABLE: UNAVAILABLE,
 }
 _MOST_REMEMBERED = 100  # addresses whose owner a connection remembers
 

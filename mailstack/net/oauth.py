@@ -21,7 +21,7 @@ from mailstack.directory.names import address_key
 from mailstack.mail.address import Address, BadAddress
 from mailstack.net.fetch import Fetcher, FetchFailed
 from mailstack.net.settings import OAuthConfig
-from mailstack.net.sign_in import NotVouched, Vouched
+from mailstack.net.sign_in import NotVouched, Unavailable, Vouched
 from mailstack.work import Work
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ class Clock(Protocol):
     """What we ask of the reactor: IReactorTime."""
 
     def seconds(self) -> float: ...
-
-
-class NoKeys(Exception):
-    """The provider's keys cannot be had now; the message says why."""
 
 
 class Provider:
@@ -71,7 +67,7 @@ class Provider:
         self._told = _told(config)
 
     async def vouch(self, login: str, token: str) -> Vouched | NotVouched:
-        """Whose `token` is; if `login` is given it must be theirs. Raise NoKeys."""
+        """Whose `token` is; if `login` is given it must be theirs. Raise Unavailable."""
         if not token:
             return NotVouched("no token", self._told)
         try:
@@ -127,7 +123,7 @@ class Provider:
             await self._refresh()
             key = self._find(algorithm, name)
         if not self._keys:
-            raise NoKeys("the provider's keys could not be fetched")
+            raise Unavailable("the provider's keys could not be fetched")
         return key
 
     def _find(self, algorithm: str, name: object) -> PyJWK | None:

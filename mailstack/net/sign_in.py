@@ -25,6 +25,7 @@ from mailstack.net.peer import Peer
 from mailstack.net.settings import AuthConfig
 from mailstack.wire import sasl
 from mailstack.wire.sasl import Challenge
+from mailstack.work import Overloaded
 
 _log = Logger(namespace="mailstack.sign_in")
 
@@ -67,10 +68,16 @@ class NotVouched:
     told: Mapping[str, str]
 
 
+class Unavailable(Exception):
+    """The provider cannot be asked for its keys now; the message says why."""
+
+
 class Vouches(Protocol):
     """What we ask of the OpenID provider (`mailstack.net.oauth.Provider`)."""
 
-    async def vouch(self, login: str, token: str) -> Vouched | NotVouched: ...
+    async def vouch(self, login: str, token: str) -> Vouched | NotVouched:
+        """Whose token it is, or why it is nobody's; raise Unavailable."""
+        ...
 
 
 class Why(Enum):
@@ -81,6 +88,7 @@ class Why(Enum):
     CANCELLED = auto()  # by the client
     MALFORMED = auto()  # what it said is not in the mechanism's form
     WRONG = auto()  # whatever is wrong: user, password, key, token
+    UNAVAILABLE = auto()  # it cannot be checked now
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +210,10 @@ class Door:
         try:
             outcome = await self._settle(mechanism.step(data))
         except sasl.BadExchange as error:
-            self.abandon()
             return self.malformed(str(error))
+        except (Overloaded, Unavailable) as error:
+            self.abandon()
+            return self._unavailable(error)
         except BaseException:
             self.abandon()
             raise
@@ -219,15 +229,26 @@ class Door:
         if not login or not password or "\0" in login + password:
             return await self._wrong()
         self._name = "password"
-        return await self._entered(
-            await self._service.directory.authenticate(login, password, self._peer.address)
-        )
+        try:
+            user = await self._service.directory.authenticate(login, password, self._peer.address)
+        except Overloaded as error:
+            return self._unavailable(error)
+        return await self._entered(user)
 
     def malformed(self, text: str) -> Refusal:
         """Count words that are not even in the right form."""
         self.abandon()
         self.failures += 1
         return Refusal(Why.MALFORMED, text)
+
+    def _unavailable(self, error: Exception) -> Refusal:
+        _log.warn(
+            "{protocol}: a login from {peer} cannot be checked now: {why}",
+            protocol=self._protocol,
+            peer=self._peer.address,
+            why=str(error),
+        )
+        return Refusal(Why.UNAVAILABLE)
 
     async def _settle(self, step: sasl.Step) -> Outcome:
         """Do what the mechanism asks for until it has something to say, or is done."""

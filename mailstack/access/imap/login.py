@@ -25,8 +25,8 @@ _log = Logger(namespace="mailstack.access.imap")
 BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "NAMESPACE", "IDLE", "UIDPLUS", "MOVE", "CHILDREN",
-    "UNSELECT", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH",
-    "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
+    "UNSELECT", "CONDSTORE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE",
+    "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
 
@@ -55,8 +55,11 @@ async def identify(context: Context, command: c.Id) -> AnyResponse:
 
 
 async def enable(context: Context, command: c.Enable) -> AnyResponse:
-    """ENABLE (RFC 5161): nothing that we offer needs it, so nothing is enabled."""
-    return Enabled(), completed(command, "ENABLE")
+    """ENABLE (RFC 5161)."""
+    known = tuple(name for name in command.capabilities if name == "CONDSTORE")
+    if known:
+        context.enable_condstore()
+    return Enabled(known[:1]), completed(command, "ENABLE")
 
 
 async def start_tls(context: Context, command: c.StartTls) -> Response:
@@ -104,4 +107,5 @@ _REFUSALS = {
     Why.IN_CLEAR: ("No login in clear: use TLS first", "PRIVACYREQUIRED"),
     Why.UNKNOWN_MECHANISM: ("No such mechanism", "CANNOT"),
     Why.WRONG: ("Wrong user name or password", "AUTHENTICATIONFAILED"),
+    Why.UNAVAILABLE: ("Cannot check it now; try again later", "UNAVAILABLE"),
 }

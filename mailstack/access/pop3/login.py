@@ -151,4 +151,5 @@ _REFUSALS = {
     Why.UNKNOWN_MECHANISM: pop3.Err("No such mechanism"),
     Why.CANCELLED: pop3.Err("Cancelled"),
     Why.WRONG: pop3.Err("Wrong user name or password", "AUTH"),  # RFC 3206 section 4
+    Why.UNAVAILABLE: pop3.Err("Cannot check it now; try again later", "SYS/TEMP"),
 }

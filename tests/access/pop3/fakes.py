@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mailstack.mail.message import Stored
 from mailstack.net.conversation import Conversation
 from mailstack.store.values import Entry, Expunged
 from mailstack.wire import pop3
+from tests.net.sign_ins import sign_in_with
 
 ALICE, BOB = 1, 2
 
@@ -36,7 +38,7 @@ class FakeDirectory:
         self.users["bob@a.test", "ü"] = FakeUser(BOB, Address("bob", "a.test"))
         self.error: Exception | None = None
 
-    async def authenticate(self, login: str, password: str) -> Any:
+    async def authenticate(self, login: str, password: str, peer: str = "") -> Any:
         if self.error:
             raise self.error
         return self.users.get((login, password))
@@ -133,8 +135,9 @@ class AccessCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = FakeStore()
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir(parents=True)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
         self.fill(ALICE, MESSAGES)
         self.fill(BOB, [])
         self.directory = FakeDirectory()
@@ -142,11 +145,12 @@ class AccessCase(TestCase):
         self.access = self.make_access()
 
     def make_access(self, **settings: Any) -> Pop3Access:
-        settings.setdefault("plaintext_networks", (ipaddress.ip_network("192.168.1.0/24"),))
+        networks = settings.pop("plaintext_networks", (ipaddress.ip_network("192.168.1.0/24"),))
+        sign_in = sign_in_with(self.directory, self.clock, networks)
         work: Any = FakeWork()
         store: Any = self.store
         return Pop3Access(
-            store, self.directory, self.config, clock=self.clock, work=work, hostname="pop.a.test", **settings
+            store, sign_in, self.config, clock=self.clock, work=work, hostname="pop.a.test", **settings
         )
 
     def fill(self, user: int, messages: Sequence[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,31 @@ from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
 from mailstack.store import New
 from mailstack.wire import pop3
+from tests.net.sign_ins import sign_in_with
 from tests.store.harness import Harness, now, text
 
 
 class Anybody:
     """A directory where every password is alice's."""
 
-    async def authenticate(self, login: str, password: str) -> User:
+    async def authenticate(self, login: str, password: str, peer: str) -> User:
         return User(1, Address("alice", "example.org"), None, None)
 
 
 class StoreTests(TestCase):
     def setUp(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir(parents=True)
-        database = Database(DatabaseConfig(f"sqlite:///{folder.resolve() / 'test.db'}"))
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        database = Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}"))
         self.addCleanup(database.dispose)
-        self.harness = Harness(database, folder.resolve())
+        self.harness = Harness(database, folder)
         now(self.harness.store.provision(1))
         work: Any = self.harness.work
         self.access = Pop3Access(
             self.harness.store,
-            Anybody(),
+            sign_in_with(Anybody(), self.harness.clock, (ipaddress.ip_network("192.168.1.0/24"),)),
             Pop3Config(),
-            plaintext_networks=(ipaddress.ip_network("192.168.1.0/24"),),
             clock=self.harness.clock,
             work=work,
         )
