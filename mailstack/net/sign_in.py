@@ -128,12 +128,14 @@ class SignIn:
         *,
         hostname: str = "localhost",
         provider: Vouches | None = None,
+        nonce: Callable[[], str] = lambda: secrets.token_urlsafe(_NONCE_OCTETS),
     ) -> None:
         self.directory = directory
         self.clock = clock
         self.networks = config.plaintext_networks
         self.hostname = hostname
         self.provider = provider
+        self.nonce = nonce  # printable, without a comma, never the same again
         self.mechanisms = tuple(
             name for name in config.mechanisms if provider is not None or name not in sasl.BEARER
         )
@@ -192,7 +194,7 @@ class Door:
             return Refusal(Why.UNKNOWN_MECHANISM)
         plus = any(one.endswith(sasl.PLUS) for one in offered)
         terms = sasl.Terms(
-            secrets.token_urlsafe(_NONCE_OCTETS),
+            self._service.nonce(),
             self._service.hostname,
             self._peer.bindings if plus else {},
             plus,
