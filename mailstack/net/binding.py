@@ -1,25 +1,31 @@
 """Channel bindings of a TLS connection: what only its two ends have in common (RFC 5056).
 
 `tls-server-end-point` (RFC 5929 section 4) is a hash of the certificate that this very connection was made
-with, so a renewal meanwhile does no harm. `tls-exporter` (RFC 9266) exists in TLS 1.3 alone.
+with, so a renewal meanwhile does no harm. It is there before the handshake, when a greeting may have to say
+what is offered, so it alone decides whether -PLUS is. `tls-exporter` (RFC 9266) comes with the handshake, and
+with TLS 1.3 alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+END_POINT = "tls-server-end-point"
 
 _EXPORTER = b"EXPORTER-Channel-Binding"  # RFC 9266 section 2
 _EXPORTER_OCTETS = 32
 
 
 def bindings(connection: Any) -> dict[str, bytes]:
-    """Those of an `OpenSSL.SSL.Connection` whose handshake is done; empty for anything else."""
+    """Those of an `OpenSSL.SSL.Connection`; empty for anything else."""
     own = getattr(connection, "get_certificate", None)
     certificate = own() if own is not None else None
     if certificate is None:
@@ -27,9 +33,10 @@ def bindings(connection: Any) -> dict[str, bytes]:
     found = {}
     end_point = _end_point(certificate.to_cryptography().public_bytes(Encoding.DER))
     if end_point is not None:
-        found["tls-server-end-point"] = end_point
+        found[END_POINT] = end_point
     if connection.get_protocol_version_name() == "TLSv1.3":
-        found["tls-exporter"] = connection.export_keying_material(_EXPORTER, _EXPORTER_OCTETS, b"")
+        with suppress(SSL.Error):  # the handshake is not done
+            found["tls-exporter"] = connection.export_keying_material(_EXPORTER, _EXPORTER_OCTETS, b"")
     return found
 
 

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from mailstack.directory.directory import Claim
 from mailstack.directory.model import User
+from mailstack.net.binding import END_POINT
 from mailstack.net.peer import Peer
 from mailstack.net.settings import AuthConfig
 from mailstack.wire import sasl
@@ -176,7 +177,7 @@ class Door:
         if not self.is_private:
             return ()
         names = self._service.mechanisms
-        if any(name.endswith(sasl.PLUS) for name in names) and not self._peer.bindings:
+        if any(name.endswith(sasl.PLUS) for name in names) and END_POINT not in self._peer.bindings:
             return tuple(name for name in names if not name.endswith(sasl.PLUS))
         return names
 
