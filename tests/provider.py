@@ -31,11 +31,11 @@ class Signer:
             self.key, kind = ed25519.Ed25519PrivateKey.generate(), OKPAlgorithm
         self.public = {**kind.to_jwk(self.key.public_key(), as_dict=True), "kid": name, "use": "sig"}
 
-    def token(self, address: str, headers: dict[str, Any] | None = None, **claims: Any) -> str:
+    def token(self, address: str, named: bool = True, **claims: Any) -> str:
         """A token that is good for five minutes, but for `claims`; None takes one out."""
         usual = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 300, "email": address, **claims}
         said = {name: value for name, value in usual.items() if value is not None}
-        return jwt.encode(said, self.key, self.algorithm, {"kid": self.name, **(headers or {})})
+        return jwt.encode(said, self.key, self.algorithm, {"kid": self.name} if named else None)
 
 
 def key_set(*signers: Signer) -> bytes:

@@ -118,8 +118,9 @@ class Provider:
         if algorithm not in self._config.algorithms:
             return None
         key = self._find(algorithm, name)
-        now = self._clock.seconds()
-        if self._fetcher is not None and now >= (self._next if key else self._floor):
+        due = self._clock.seconds() >= (self._next if key else self._floor)
+        under_way = key is None and self._waiting is not None
+        if self._fetcher is not None and (due or under_way):
             await self._refresh()
             key = self._find(algorithm, name)
         if not self._keys:
