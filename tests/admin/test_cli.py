@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from mailstack.db.schema import HEAD
 from mailstack.admin.cli import _COMMANDS, cli
 from mailstack.admin.operator import Operator
 from mailstack.admin.output import Size, moment, plain, size, visible
+from mailstack.db.schema import HEAD
 from mailstack.directory import verbs
 from mailstack.directory.passwords import Passwords
 from mailstack.directory.settings import DirectoryConfig

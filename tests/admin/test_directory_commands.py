@@ -157,7 +157,9 @@ class TestUser:
         )
         user = stored(alice, "alice@example.org").user
         assert (user.quota_octets, user.quota_messages) == (5 << 30, 10)
-        assert alice.ok("user", "list") == "alice@example.org\tyes\t5G\t0\t0\t10\t-\tSCRAM-SHA-1 SCRAM-SHA-256\n"
+        assert (
+            alice.ok("user", "list") == "alice@example.org\tyes\t5G\t0\t0\t10\t-\tSCRAM-SHA-1 SCRAM-SHA-256\n"
+        )
         assert alice.json("user", "quota", "alice@example.org", "none", "--messages", "none") == {
             "address": "alice@example.org",
             "quota_octets": None,

@@ -75,7 +75,9 @@ def message(stack: RunningStack, subject: str) -> str:
 
 
 @needs("msmtp")
-@pytest.mark.parametrize("method", ["scram-sha-1", "scram-sha-256", "cram-md5", "oauthbearer", "xoauth2", "on"])
+@pytest.mark.parametrize(
+    "method", ["scram-sha-1", "scram-sha-256", "cram-md5", "oauthbearer", "xoauth2", "on"]
+)
 @pytest.mark.parametrize("starttls", ["on", "off"])
 def test_msmtp(program: str, stack: RunningStack, tmp_path: Path, method: str, starttls: str) -> None:
     secret = SIGNER.token(stack.address("bob")) if "auth" in method else "bob-secret"
@@ -87,7 +89,9 @@ def test_msmtp(program: str, stack: RunningStack, tmp_path: Path, method: str, s
         f"tls on\ntls_starttls {starttls}\ntls_trust_file {stack.ca}\n"
     )
     settings.chmod(0o600)
-    with Seen(stack, "submission", "PLAIN" if method == "on" else method.upper()):  # in TLS it likes PLAIN best
+    with Seen(
+        stack, "submission", "PLAIN" if method == "on" else method.upper()
+    ):  # in TLS it likes PLAIN best
         run(program, "-C", str(settings), stack.address("alice"), stdin=message(stack, method))
 
 
@@ -105,7 +109,9 @@ def test_msmtp_with_a_wrong_password(program: str, stack: RunningStack, tmp_path
 
 
 @needs("mpop")
-@pytest.mark.parametrize("method", ["scram-sha-1", "scram-sha-256", "cram-md5", "oauthbearer", "xoauth2", "on"])
+@pytest.mark.parametrize(
+    "method", ["scram-sha-1", "scram-sha-256", "cram-md5", "oauthbearer", "xoauth2", "on"]
+)
 def test_mpop(program: str, stack: RunningStack, tmp_path: Path, method: str) -> None:
     secret = SIGNER.token(stack.address("bob")) if "auth" in method else "bob-secret"
     settings = tmp_path / "mpoprc"
@@ -157,7 +163,9 @@ def test_mutt_sends(program: str, stack: RunningStack, tmp_path: Path, method: s
 
 
 @needs("curl")
-@pytest.mark.parametrize("method", ["CRAM-MD5", "OAUTHBEARER"])  # it takes XOAUTH2 only where there is no other
+@pytest.mark.parametrize(
+    "method", ["CRAM-MD5", "OAUTHBEARER"]
+)  # it takes XOAUTH2 only where there is no other
 @pytest.mark.parametrize("protocol", ["smtp", "imap", "pop3"])
 def test_curl(program: str, stack: RunningStack, tmp_path: Path, protocol: str, method: str) -> None:
     service = "submission" if protocol == "smtp" else protocol
@@ -170,7 +178,14 @@ def test_curl(program: str, stack: RunningStack, tmp_path: Path, protocol: str, 
     if protocol == "smtp":
         mail = tmp_path / "mail"
         mail.write_text(message(stack, "curl").replace("\n", "\r\n"), newline="")
-        words += ["--mail-from", stack.address("bob"), "--mail-rcpt", stack.address("alice"), "--upload-file", str(mail)]
+        words += [
+            "--mail-from",
+            stack.address("bob"),
+            "--mail-rcpt",
+            stack.address("alice"),
+            "--upload-file",
+            str(mail),
+        ]
     with Seen(stack, service, method):
         run(*words, url)
 
@@ -226,7 +241,9 @@ def test_imaplib_and_smtplib_by_cram_md5(stack: RunningStack) -> None:
 class TestBound:
     """By channel binding, which no program of Debian 12 does over TLS 1.3."""
 
-    def client(self, stack: RunningStack, mechanism: str, socket: ssl.SSLSocket, binding: bytes = b"") -> ScramClient:
+    def client(
+        self, stack: RunningStack, mechanism: str, socket: ssl.SSLSocket, binding: bytes = b""
+    ) -> ScramClient:
         own = hashlib.sha256(socket.getpeercert(True) or b"").digest()
         header = b"p=tls-server-end-point,,"
         name = stack.address("bob")

@@ -232,12 +232,22 @@ def welcomes(protocol: str, folder: Path, clock: Clock) -> tuple[Any, Any]:
     """A session and the service for it."""
     config = AuthConfig((), tuple(MECHANISMS))
     sign_in = SignIn(
-        People(), clock, config, hostname="mx.example.org", provider=Tokens(), nonce=lambda: "3rfcNHYJY1ZVvWVs7j"
+        People(),
+        clock,
+        config,
+        hostname="mx.example.org",
+        provider=Tokens(),
+        nonce=lambda: "3rfcNHYJY1ZVvWVs7j",
     )
     if protocol == "smtp":
         made, _ = reception(Here(), folder)
         made.clock = clock
-        options: Any = {"directory": Town(), "accepts": Box(), "reception": made, "hostname": "mx.example.org"}
+        options: Any = {
+            "directory": Town(),
+            "accepts": Box(),
+            "reception": made,
+            "hostname": "mx.example.org",
+        }
         return smtp.Server(), Submission(MsaConfig(), sign_in=sign_in, **options)
     nothing: Any = None
     common: Any = {"clock": clock, "work": nothing, "hostname": "mx.example.org"}
