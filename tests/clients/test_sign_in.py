@@ -237,9 +237,19 @@ def test_imaplib_and_smtplib_by_cram_md5(stack: RunningStack) -> None:
         smtp.login(stack.address("bob"), "bob-secret")
 
 
+@needs("gsasl")
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
+def test_gsasl_binds(program: str, stack: RunningStack, mechanism: str) -> None:
+    """GNU SASL's own program, by tls-exporter after STARTTLS; the mail programs built on it do not bind."""
+    login = ["--mechanism", mechanism, "--authentication-id", stack.address("bob"), "--authorization-id", ""]
+    with Seen(stack, "imap", mechanism):
+        run(program, "--client", "--imap", "--connect", f"localhost:{stack.ports['imap']}", *login,
+            "--password", "bob-secret", "--x509-ca-file", str(stack.ca), "--quiet")  # fmt: skip
+
+
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
 class TestBound:
-    """By channel binding, which no program of Debian 12 does over TLS 1.3."""
+    """By tls-server-end-point, which no program of Debian 12 that we know does."""
 
     def client(
         self, stack: RunningStack, mechanism: str, socket: ssl.SSLSocket, binding: bytes = b""
