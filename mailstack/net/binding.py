@@ -15,8 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 END_POINT = "tls-server-end-point"
 
@@ -31,7 +30,7 @@ def bindings(connection: Any) -> dict[str, bytes]:
     if certificate is None:
         return {}
     found = {}
-    end_point = _end_point(certificate.to_cryptography().public_bytes(Encoding.DER))
+    end_point = _end_point(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
     if end_point is not None:
         found[END_POINT] = end_point
     if connection.get_protocol_version_name() == "TLSv1.3":

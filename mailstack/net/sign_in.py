@@ -140,6 +140,7 @@ class SignIn:
         self.mechanisms = tuple(
             name for name in config.mechanisms if provider is not None or name not in sasl.BEARER
         )
+        self.unbound = tuple(name for name in self.mechanisms if not name.endswith(sasl.PLUS))
 
     def door(self, peer: Peer, protocol: str, patience: Patience) -> Door:
         """The door of a new connection."""
@@ -149,13 +150,24 @@ class SignIn:
 class Door:
     """One connection's way in."""
 
-    __slots__ = ("_claim", "_mechanism", "_name", "_patience", "_peer", "_protocol", "_service", "failures")
+    __slots__ = (
+        "_binds",
+        "_claim",
+        "_mechanism",
+        "_name",
+        "_patience",
+        "_peer",
+        "_protocol",
+        "_service",
+        "failures",
+    )
 
     def __init__(self, service: SignIn, peer: Peer, protocol: str, patience: Patience) -> None:
         self._service = service
         self._peer = peer
         self._protocol = protocol
         self._patience = patience
+        self._binds: bool | None = None  # whether this TLS connection can be bound to, once we have looked
         self._name = ""
         self._mechanism: sasl.Mechanism | None = None  # of the exchange that is going on
         self._claim: Claim | None = None  # whom it is about, in SCRAM and CRAM-MD5
@@ -176,10 +188,14 @@ class Door:
         """What can be used now, in the order to be offered in."""
         if not self.is_private:
             return ()
-        names = self._service.mechanisms
-        if any(name.endswith(sasl.PLUS) for name in names) and END_POINT not in self._peer.bindings:
-            return tuple(name for name in names if not name.endswith(sasl.PLUS))
-        return names
+        return self._service.mechanisms if self._can_bind() else self._service.unbound
+
+    def _can_bind(self) -> bool:
+        if not self._peer.secure:
+            return False
+        if self._binds is None:
+            self._binds = END_POINT in self._peer.bindings
+        return self._binds
 
     def abandon(self) -> None:
         """Forget the exchange that was begun."""
@@ -193,14 +209,13 @@ class Door:
         offered = self.mechanisms
         if name.upper() not in offered:
             return Refusal(Why.UNKNOWN_MECHANISM)
-        plus = any(one.endswith(sasl.PLUS) for one in offered)
+        self._name = name.upper()
         terms = sasl.Terms(
             self._service.nonce(),
             self._service.hostname,
-            self._peer.bindings if plus else {},
-            plus,
+            self._peer.bindings if self._name.endswith(sasl.PLUS) else {},
+            binding_offered=offered != self._service.unbound,
         )
-        self._name = name.upper()
         self._mechanism = sasl.start(name, terms)
         return await self.respond(initial, initial=True)
 
