@@ -36,12 +36,11 @@ from mailstack.mta.transfer import Transfer
 from mailstack.net.conversation import Welcomes
 from mailstack.net.listener import Door, Listener, Speaks
 from mailstack.net.log import observer
-from mailstack.net.oauth import Provider
 from mailstack.net.peer import Peer
 from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
 from mailstack.net.settings import LogConfig
-from mailstack.net.sign_in import SignIn
+from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
 from mailstack.store import MessageStore
@@ -245,10 +244,12 @@ def _certificate(config: Config) -> ServerTls | None:
         ) from error
 
 
-def _provider(config: Config, reactor: Any, work: Work) -> Provider | None:
+def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:
     """The OpenID provider whose tokens are taken; None where none is configured."""
     if not config.oauth.is_on:
         return None
+    from mailstack.net.oauth import Provider  # an HTTP client, which few need
+
     try:
         return Provider(config.oauth, reactor, work)
     except ImportError as error:

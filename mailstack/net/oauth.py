@@ -33,6 +33,7 @@ WELL_KNOWN = "/.well-known/openid-configuration"  # OpenID Connect Discovery sec
 
 _MOST_OCTETS = 512 * 1024  # of a document from the provider
 _MOST_KEYS = 100
+_ODD = (ValueError, TypeError, OverflowError, RecursionError)  # what odd claims may raise on their way
 _FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the key type of each algorithm
 
 
@@ -77,7 +78,7 @@ class Provider:
                 return NotVouched("token signed by an unknown key", self._told)
             # RSA takes some hundred microseconds: beside the reactor, like every proof
             claims = await self._work.hash(self._verified, token, key)
-        except self._jwt.InvalidTokenError as error:
+        except (self._jwt.InvalidTokenError, *_ODD) as error:
             return NotVouched(f"token refused: {_short(error)}", self._told)
         return self._whose(login, claims)
 

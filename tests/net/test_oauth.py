@@ -135,6 +135,11 @@ class TestTokens:
     def test_no_token_at_all(self, token: str, tmp_path: Path) -> None:
         assert isinstance(now(provider(tmp_path, ES256).vouch(USER, token)), NotVouched)
 
+    def test_odd_ones(self, tmp_path: Path) -> None:
+        deep = base64.urlsafe_b64encode(b'{"alg": ' + b"[" * 6000).decode().rstrip("=")
+        for token in (f"{deep}.e30.x", ES256.token(USER, exp=float("inf")), ES256.token(USER, exp=[1])):
+            assert isinstance(now(provider(tmp_path, ES256).vouch(USER, token)), NotVouched)
+
     def test_what_the_client_is_told(self, tmp_path: Path) -> None:
         answer = now(provider(tmp_path, ES256, scope="mail").vouch("", ""))
         assert isinstance(answer, NotVouched)
