@@ -15,8 +15,8 @@ from sqlalchemy import (
     text,
 )
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
