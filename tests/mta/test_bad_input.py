@@ -339,7 +339,8 @@ def test_one_byte_a_second_ends_with_the_message(port: Port25) -> None:
     for octet in RCPT + b"DATA\r\nS: x\r\n\r\n.\r\n":
         port.clock.advance(1)
         said += connection.send(bytes([octet]))
-    assert said.endswith("\r\n") and "250 2.0.0 Ok: queued as" in said
+    assert said.endswith("\r\n")
+    assert "250 2.0.0 Ok: queued as" in said
 
 
 def test_silence_is_cut(port: Port25) -> None:
