@@ -14,6 +14,7 @@ from mailstack.store.mailboxes import provision
 from mailstack.store.rows import box_by_name
 from mailstack.store.tables import messages
 from mailstack.store.values import NO_QUOTA, New
+from tests.store.harness import Harness
 
 TEXT = b"Message-ID: <1@a.test>\r\nSubject: x\r\n\r\nhi\r\n"
 
@@ -53,8 +54,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database: Database, tmp_path: Path) -> Desk:
-    return Desk(database, tmp_path)
+def desk(harness: Harness) -> Desk:
+    return Desk(harness.database, harness.root)
 
 
 def test_ours_first(desk: Desk) -> None:
