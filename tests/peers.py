@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -58,9 +59,6 @@ class Postfix:
         [self.port] = free_ports(1)
         for name in ("etc", "spool", "data"):
             (folder / name).mkdir(parents=True)
-        for parent in [folder, *folder.parents]:
-            if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o055)
         shutil.chown(folder / "data", "postfix")
         main = {
             "compatibility_level": "3.6",
@@ -105,15 +103,25 @@ class Postfix:
 
 
 @contextmanager
-def postfix(folder: Path, domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
+def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
     """A started Postfix that is stopped at the end."""
-    one = Postfix(folder, domain, settings)
-    one.run("start")
-    try:
-        _wait_for(one.port)
-        yield one
-    finally:
-        one.run("stop")
+    with _open_folder() as folder:
+        one = Postfix(folder, domain, settings)
+        one.run("start")
+        try:
+            _wait_for(one.port)
+            yield one
+        finally:
+            one.run("stop")
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, which pytest's own keep them from: these servers change users."""
+    with tempfile.TemporaryDirectory(prefix="mailstack-peer-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 class Dovecot:
@@ -127,9 +135,6 @@ class Dovecot:
         self.socket = folder / "lmtp"
         self.mail.mkdir(parents=True)
         (folder / "run").mkdir()
-        for parent in [folder, *folder.parents]:
-            if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o055)
         mail = pwd.getpwnam("mail")
         os.chown(self.mail, mail.pw_uid, mail.pw_gid)
         self.conf = folder / "dovecot.conf"
@@ -175,17 +180,20 @@ class Dovecot:
 
 
 @contextmanager
-def dovecot(folder: Path) -> Iterator[Dovecot]:
+def dovecot() -> Iterator[Dovecot]:
     """A started Dovecot that is stopped at the end."""
-    one = Dovecot(folder)
-    # It keeps its standard streams for good: a pipe would never end.
-    words = ["dovecot", "-c", str(one.conf)]
-    subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=True)
-    try:
-        _wait_for(one.port)
-        yield one
-    finally:
-        subprocess.run(["doveadm", "-c", str(one.conf), "stop"], capture_output=True, timeout=PATIENCE)
+    with _open_folder() as folder:
+        one = Dovecot(folder)
+        # It keeps its standard streams for good: a pipe would never end.
+        words = ["dovecot", "-c", str(one.conf)]
+        quiet = subprocess.DEVNULL
+        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
+        try:
+            _wait_for(one.port)
+            yield one
+        finally:
+            words = ["doveadm", "-c", str(one.conf), "stop"]
+            subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
 
 
 def _wait_for(port: int) -> None:

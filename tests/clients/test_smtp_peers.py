@@ -37,11 +37,10 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighborhood]:
     aliases = "inline:{ {echo@peer.test=bob@example.test} {smtp@peer.test=carol@example.test} }"
     with (
         postfix(
-            folder / "postfix",
             "peer.test",
             {"transport_maps": transports, "virtual_alias_maps": aliases, "smtp_tls_security_level": "may"},
         ) as theirs,
-        dovecot(folder / "dovecot") as dove,
+        dovecot() as dove,
     ):
         routes = {
             "peer.test": f"smtp://127.0.0.1:{theirs.port}",
