@@ -80,6 +80,8 @@ class Submission:
 class SubmissionRole(SmtpRole):
     """Answers one client of a user."""
 
+    service = "submission"
+
     def __init__(self, service: Submission, peer: Peer) -> None:
         super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
         self._service = service
@@ -106,6 +108,7 @@ class SubmissionRole(SmtpRole):
             if self._failures >= self._service.config.max_auth_failures:
                 return TOO_MANY_FAILURES
             self._mechanism = sasl.start(event.mechanism)
+            self.mechanism = event.mechanism.upper()
             response = event.initial_response
         else:
             response = event.data
