@@ -113,6 +113,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         reception=reception,
         tls=tls is not None,
         patient=config.listeners.unlimited_networks,
+        full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,

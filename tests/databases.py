@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
 from mailstack.db import Database, DatabaseConfig
 from tests.postgres import fresh_database
@@ -19,9 +21,20 @@ def database_url(kind: str, folder: Path) -> str:
     if kind == "sqlite":
         return f"sqlite:///{folder / 'test.db'}"
     try:
-        return fresh_database()
+        url = _shared()
     except unittest.SkipTest as skip:
         pytest.skip(str(skip))
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as db:
+        db.execute(text("DROP SCHEMA public CASCADE"))
+        db.execute(text("CREATE SCHEMA public"))
+    return url
+
+
+@functools.cache
+def _shared() -> str:
+    """One database for the whole process: to empty it is ten times as fast as to make another."""
+    return fresh_database()
 
 
 @pytest.fixture(params=KINDS)

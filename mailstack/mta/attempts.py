@@ -189,6 +189,8 @@ class Attempts:
         while True:
             try:
                 return await self._work.transaction(entries.settle, batch.envelope.id, done, deferred, now)
+            except CancelledError:
+                raise  # the process stops
             except Exception:
                 self._log.failure("{id}: not written down yet", id=batch.envelope.id)
             paused: Deferred[None] = Deferred()

@@ -40,9 +40,7 @@ class RelayConfig:
     max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
     max_errors: int = 20  # commands that make no sense, then 421
     idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
-    max_refused_recipients: int = (
-        20  # refused for good in one connection, then 421: who asks so is harvesting
-    )
+    max_refused_recipients: int = 20  # in one connection, then 421: it harvests addresses
     greet_pause: float = 0.0  # seconds before we greet; who talks earlier is no MTA (RFC 5321 section 4.3.1)
     early_talkers: Literal["refuse", "log"] = "refuse"  # with greet_pause: 554, or only a line in the log
 

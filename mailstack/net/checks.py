@@ -26,7 +26,7 @@ CHUNK = 65_535  # octets of a body that a check is given at a time: as many as a
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Connection:
-    """One client's connection, the same object for as long as it lasts: a check may keep what it knows by it."""
+    """One client's connection, the same object while it lasts: a check may keep what it knows by it."""
 
     peer: Peer  # .address, .port, .local_port, .secure, .tls ("TLSv1.3 TLS_AES_256_GCM_SHA384"), .early
     service: str  # "relay": from other MTAs; "submission": from our users

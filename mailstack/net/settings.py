@@ -14,6 +14,7 @@ Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", 
 
 SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,7 @@ class ListenersConfig:
     connections_per_network: int = 1000  # open at once from one IPv4 /24 or IPv6 /48
     new_connections_per_address: int = 600  # a minute, from one client address; 0: any number
     new_connections_per_network: int = 3000  # a minute, from one IPv4 /24 or IPv6 /48; 0: any number
-    unlimited_networks: tuple[Network, ...] = (  # only the limit of all connections counts for them
-        IPv4Network("127.0.0.0/8"),
-        IPv6Network("::1/128"),
-    )
+    unlimited_networks: tuple[Network, ...] = LOOPBACK  # only the limit of all connections counts for them
     proxy_networks: tuple[Network, ...] = ()  # who must begin with a PROXY header, version 1 or 2
     proxy_services: tuple[Service, ...] = SERVICES  # where they must
     proxy_seconds: float = 10.0  # to wait for the header

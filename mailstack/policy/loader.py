@@ -76,9 +76,7 @@ def _class(listed: Listed, plugins: Path) -> type[Check]:
         module = importlib.import_module(listed.module)
     except ModuleNotFoundError as error:
         if error.name is not None and listed.module.startswith(error.name):
-            raise BadPolicy(
-                f"{where}: no such module, neither in {plugins} nor elsewhere"
-            ) from error
+            raise BadPolicy(f"{where}: no such module, neither in {plugins} nor elsewhere") from error
         raise BadPolicy(f"{where}: it needs {error.name}, which is not installed") from error
     except Exception as error:
         raise BadPolicy(f"{where}: the module does not load: {type(error).__name__}: {error}") from error
@@ -91,8 +89,7 @@ def _class(listed: Listed, plugins: Path) -> type[Check]:
 def _own_settings(kind: type[Check], table: Mapping[str, Any], name: str, base: Path) -> Any:
     if kind.Settings is None:
         if table:
-            raise BadPolicy(f"policy.{name}.{next(iter(table))} - unknown key; the check has none"))}; {kind.__name__} has no settings"
-            )
+            raise BadPolicy(f"policy.{name}.{next(iter(table))} - unknown key; the check has none")
         return None
     settings = _validated(kind.Settings, table, name)
     paths = {

@@ -129,20 +129,23 @@ class MilterSession:
 
     async def hello(self, now: Transaction) -> Verdict | None:
         """Pass HELO on."""
-        if self._link is None:
+        if self._link is None or self._link.broken is not None:
             return None  # MAIL tries again
         said = milter.helo(now.helo or "")
         return await self._step(Stage.HELO, said, Steps.NO_HELO, Steps.SILENT_HELO, _about_tls(now))
 
     async def mail(self, now: Transaction) -> Verdict | None:
         """Begin a transaction."""
-        self._absent = True
+        self._absent = self._accepts_message = False
         if self._link is None or self._link.broken is not None:
-            await self.begin(now)
+            try:
+                await self.begin(now)
+            except Unreachable:
+                self._absent = True
+                raise
             if now.helo is not None:
                 await self.hello(now)
-        self._absent = False
-        self._accepts_message = False
+            self._accepts_message = False
         self._in_transaction = True
         path = str(now.reverse_path or "")
         parameters = [f"SIZE={now.size}"] if now.size is not None else []

@@ -86,6 +86,16 @@ class MessageStore(Service):
         """What the user holds, for quotas."""
         return await self._work.read(mailboxes.usage_of, user_id)
 
+    async def is_full(self, user_id: int, quota: Quota) -> bool:
+        """Whether `quota` is used up. Without a limit nothing is asked."""
+        octets, messages = quota
+        if octets is None and messages is None:
+            return False
+        held = await self.usage(user_id)
+        return (octets is not None and held.octets >= octets) or (
+            messages is not None and held.messages >= messages
+        )
+
     async def status(self, user_id: int, name: str) -> MailboxInfo:
         """One mailbox. Raise NoSuchMailbox."""
         await self._home(user_id)
@@ -212,7 +222,7 @@ class MessageStore(Service):
             mailbox.uses += 1  # before the first wait: it must not be dropped meanwhile
             self._idle.pop(box.id, None)
         try:
-            return await self._freshened(mailbox, box) if mailbox else await self._loaded(box)
+            return await (self._loaded(box) if mailbox is None else self._freshened(mailbox, box))
         except BaseException:
             if mailbox is not None:
                 self._released(mailbox)

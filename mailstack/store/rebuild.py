@@ -19,7 +19,7 @@ from mailstack.db import sync_directory
 from mailstack.store import maildir
 from mailstack.store.adoption import Found, examine
 from mailstack.store.flags import SEEN_BIT, letters_mask
-from mailstack.store.names import INBOX, home_name, mailbox_name, superiors
+from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
 from mailstack.store.statefile import MailboxState, read_subscriptions
 from mailstack.store.tables import (
@@ -36,14 +36,11 @@ from mailstack.store.values import BadMailboxName, Usage
 _SLICE = 200  # messages read and inserted at a time
 
 
-def rebuild_user(root: Path, db: Connection, user_id: int, address: str) -> Usage:
-    """Replace what the index says of a user by what the files say. Raise OSError; the index is kept then.
+def rebuild_user(root: Path, db: Connection, user_id: int, home: str) -> Usage:
+    """Replace what the index says of a user by what the files in `home` say; `home` is relative to `root`.
 
-    Blocking, in a write transaction, long: for the operator's command while the server is stopped.
+    Raise OSError; the index is kept then. Blocking, in a write transaction, long: every message is read.
     """
-    home = home_name(address)
-    known = db.execute(select(usage.c.home).where(usage.c.user_id == user_id)).scalar_one_or_none()
-    home = known or home
     for table in (subscriptions, mailboxes, usage):
         db.execute(delete(table).where(table.c.user_id == user_id))
     db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
@@ -93,6 +90,7 @@ class _Rebuild:
             rows = [{"mailbox_id": mailbox_id, "bit": bit, "name": n} for bit, n in state.keywords.items()]
             self.db.execute(insert(keywords), rows)
         path = mailbox_path(self.root, self.home, directory)
+        maildir.make_mailbox(path)
         contents = _Contents(self.db, path, mailbox_id, state)
         contents.index()
         uidnext = max(contents.uidnext, state.reserved)

@@ -7,7 +7,7 @@ apart; the functions make ours; `parse` turns what a filter answers into an `Ans
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 
@@ -400,7 +400,7 @@ def _parse_quarantine(data: bytes) -> Quarantine:
 
 
 _ANSWERS = frozenset(answer.value for answer in Answer)
-_PARSERS = {
+_PARSERS: dict[bytes, Callable[[bytes], Event]] = {
     b"O": _parse_options,
     b"y": _parse_reply,
     b"h": _parse_add_header,

@@ -140,7 +140,8 @@ class QueueContract:
 
     async def test_a_deferred_entry_is_tried_again_by_the_schedule(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(60.0, 120.0)))
+        self.queue = self.make(retry=(60.0, 120.0))
+        self.start()
         await self.send("x@b.test")
         pauses = []
         for number in range(1, 5):
@@ -157,7 +158,8 @@ class QueueContract:
 
     async def test_in_the_end_it_bounces(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(3600.0,), expire=7000.0, warn_after=0))
+        self.queue = self.make(retry=(3600.0,), expire=7000.0, warn_after=0)
+        self.start()
         await self.send("x@b.test")
         for number in range(1, 3):
             await self.until(
@@ -176,7 +178,8 @@ class QueueContract:
 
     async def test_the_sender_hears_of_a_delay_once(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(3600.0,), warn_after=5000.0))
+        self.queue = self.make(retry=(3600.0,), warn_after=5000.0)
+        self.start()
         await self.send("x@b.test")
         for number in range(1, 6):
             await self.until(
@@ -347,27 +350,29 @@ class QueueContract:
 
         with mock.patch.object(entries, "settle", failing):
             await self.send("x@b.test")
-            await self.until(lambda: len(failures) == 1)
-            await self.pass_time(5)
-            await self.until(lambda: not failures)
-            await self.pass_time(5)
-            await self.until(lambda: not self.entries())
+            await self.until(lambda: self.clock.advance(1) or not self.entries())
+        self.assertEqual(failures, [])
         self.assertEqual(len(self.transfer.got), 1)
         self.flushLoggedErrors(OSError)
 
     async def test_a_crash_between_bounce_and_removal_repeats_the_bounces_id(self) -> None:
         self.transfer.says = {"x@b.test": NEVER}
-        self.start()
+        self.queue.startService()
         with mock.patch.object(entries, "settle", side_effect=OSError("killed")):
             await self.send("x@b.test")
             await self.until(lambda: self.bounces(self.mda))
-            first = self.bounce(self.mda)[0].id
-        again = self.make()
-        again._owner = again._scheduler._owner = "other"
-        self.start(again)
-        await self.pass_time(901)
+            stopping = self.queue.stopService()
+            await self.until(
+                lambda: len(self.clock.getDelayedCalls()) == 2
+            )  # the pause before it tries again
+            self.clock.advance(20)
+            self.clock.advance(20)
+            await stopping
+        self.assertEqual(len(self.entries()), 1)
+        self.start(self.make())
         await self.until(lambda: not self.entries())
-        self.assertEqual({self.bounce(self.mda, n)[0].id for n in range(self.bounces(self.mda))}, {first})
+        self.assertEqual(self.bounces(self.mda), 2)
+        self.assertEqual(self.bounce(self.mda, 0)[0].id, self.bounce(self.mda, 1)[0].id)
         self.flushLoggedErrors(OSError)
 
     async def test_a_spool_file_that_is_gone_does_not_stop_the_queue(self) -> None:
@@ -446,8 +451,7 @@ class QueueContract:
         await self.pass_time(10_000)
         self.transfer.says = {}
         await self.work.transaction(verbs.release, ["q1"], self.clock.seconds())
-        await self.pass_time(5)
-        await self.until(lambda: not self.entries())
+        await self.until(lambda: self.clock.advance(5) or not self.entries())
         self.assertEqual(len(self.transfer.got), 2)
 
 

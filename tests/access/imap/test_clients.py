@@ -35,6 +35,7 @@ from tests.access.imap.harness import PASSWORDS, People
 
 reactor: Any = _reactor
 NAME = "alice@example.test"
+SENT = [imaplib.MapCRLF.sub(b"\r\n", message) for message in corpus.ALL]  # both libraries see to CRLF
 BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef" * 60_000
 
 
@@ -105,14 +106,11 @@ class ClientTests(TestCase):
     def test_imaplib(self) -> Deferred[None]:
         def talk() -> None:
             client = self.imaplib()
-            self.assertIn("MOVE", client.capabilities)
             self.assertEqual(client.append("INBOX", r"(\Seen)", imaplib.Time2Internaldate(0), BIG)[0], "OK")
             for message in corpus.ALL:
                 self.assertEqual(client.append("INBOX", None, None, message)[0], "OK")
             self.assertEqual(client.select("INBOX"), ("OK", [b"%d" % (len(corpus.ALL) + 1)]))
-            # imaplib gives every line end CRLF, so BARE_LF came so
-            sent = [imaplib.MapCRLF.sub(b"\r\n", message) for message in [BIG, *corpus.ALL]]
-            for number, message in enumerate(sent, 1):
+            for number, message in enumerate([BIG, *SENT], 1):
                 data: Any = client.fetch(str(number), "(BODY.PEEK[])")[1]
                 self.assertEqual(data[0][1], message)
             self.assertEqual(client.search(None, "SUBJECT", '"letter"'), ("OK", [b"3"]))
@@ -147,7 +145,7 @@ class ClientTests(TestCase):
                 self.assertEqual(len(uids), len(corpus.ALL))
                 items = ["FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY.PEEK[]"]
                 found = client.fetch(uids, items)
-                for uid, message in zip(uids, corpus.ALL, strict=True):
+                for uid, message in zip(uids, SENT, strict=True):
                     self.assertEqual(found[uid][b"BODY[]"], message)
                     self.assertEqual(found[uid][b"RFC822.SIZE"], len(message))
                 self.assertEqual(found[uids[0]][b"ENVELOPE"].message_id, b"<plain@example.org>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,8 +134,9 @@ class AccessCase(TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = FakeStore()
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir(parents=True)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
         self.fill(ALICE, MESSAGES)
         self.fill(BOB, [])
         self.directory = FakeDirectory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ class Anybody:
 
 class StoreTests(TestCase):
     def setUp(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir(parents=True)
-        database = Database(DatabaseConfig(f"sqlite:///{folder.resolve() / 'test.db'}"))
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
+        database = Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}"))
         self.addCleanup(database.dispose)
-        self.harness = Harness(database, folder.resolve())
+        self.harness = Harness(database, folder)
         now(self.harness.store.provision(1))
         work: Any = self.harness.work
         self.access = Pop3Access(

@@ -10,7 +10,8 @@ from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 
 LARGEST = 2**63 - 1  # modseq, quota limits (RFC 7162 section 7, RFC 9208 section 7)
 _STATUS_ITEMS = frozenset(
-    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ", "DELETED"}
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ"}
+    | {"DELETED", "DELETED-STORAGE"}  # RFC 9208 section 4.1.4
 )
 _SELECTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 _RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
