@@ -73,9 +73,7 @@ class ProxiedFactory(Factory):
     def refused(self, addr: Any, why: str) -> None:
         """Tell the operator."""
         host = getattr(addr, "host", "")
-        _log.warn(
-            "{name}: closed a connection of the proxy {host}: {why}", name=self._name, host=host, why=why
-        )
+        _log.warn("{name}: the proxy {host} is cut: {why}", name=self._name, host=host, why=why)
 
     def behind(self, addr: Any, header: proxy.ProxyHeader) -> TwistedProtocol | None:
         """The protocol for the client that the header names."""

@@ -233,8 +233,8 @@ class SmtpRole:
                 raise Refused(TOO_BIG)
             await self.mail(event)
             self._forget()
-            name, room = self.reception.names.new(), self.reception.spool.content
-            self._transaction = Transaction(event, name, room(name), {}, room)
+            name, spool = self.reception.names.new(), self.reception.spool
+            self._transaction = Transaction(event, name, spool.content(name), {}, spool.body)
             if self._inspection:
                 await self._inspection.mail(self._now())
         except Refused as refused:

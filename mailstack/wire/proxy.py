@@ -61,10 +61,7 @@ def _version_1(data: bytes) -> ProxyHeader | None:
         if len(data) >= MAX_V1:
             raise BadProxyHeader(f"no line end in {MAX_V1} octets")
         return None
-    try:
-        words = data[len(_V1) : end].decode("ascii").split(" ")
-    except UnicodeDecodeError:
-        raise BadProxyHeader("not ASCII") from None
+    words = data[len(_V1) : end].decode("ascii", "replace").split(" ")
     if words[0] == "UNKNOWN":  # "the receiver must ignore anything presented before the CRLF"
         return ProxyHeader(end + 2)
     kind = _KINDS.get(words[0])
