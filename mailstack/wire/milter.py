@@ -206,7 +206,7 @@ class Reader:
     def next_event(self) -> Event | None:
         """The next packet; None until it is whole; raise BadPacket."""
         buffer = self._buffer
-        if len(buffer) < 5:
+        if len(buffer) < 4:
             return None
         length = int.from_bytes(buffer[:4], "big")
         if not 1 <= length <= MAX_PACKET:

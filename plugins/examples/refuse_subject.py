@@ -1,4 +1,4 @@
-"""Refuses messages by words in their subject. List it as "refuse_subject:RefuseSubject"; see docs/policy.md."""
+"""Refuses messages by words in their subject: list "refuse_subject:RefuseSubject". See docs/policy.md."""
 
 from dataclasses import dataclass
 

@@ -443,5 +443,5 @@ class TestLoading:
 
     @pytest.mark.parametrize("checks", [("nonsense",), ("a:B", "a:C"), ("x=a:B", "x=c:D"), ("checks=a:B",)])
     def test_what_cannot_be_listed(self, checks: tuple[str, ...]) -> None:
-        with pytest.raises(ValueError, match="policy.checks"):
+        with pytest.raises(ValueError, match=r"policy\.checks"):
             PolicyConfig(checks=checks)

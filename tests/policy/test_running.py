@@ -125,12 +125,12 @@ def dkim_verify(message: bytes, key: rsa.RSAPublicKey) -> None:
     head, _, body = message.partition(b"\r\n\r\n")
     fields = re.findall(rb"[^\r\n]+(?:\r\n[ \t][^\r\n]*)*\r\n", head + b"\r\n")
     [signature] = [field for field in fields if field.lower().startswith(b"dkim-signature:")]
-    tags = dict(
-        (name.strip(), re.sub(rb"\s", b"", value))
+    tags = {
+        name.strip(): re.sub(rb"\s", b"", value)
         for name, _, value in (
             tag.partition(b"=") for tag in signature.partition(b":")[2].split(b";") if b"=" in tag
         )
-    )
+    }
     assert tags[b"c"] == b"simple/simple"
     assert tags[b"bh"] == base64.b64encode(
         hashlib.sha256(re.sub(rb"(\r\n)*\Z", b"\r\n", body, count=1)).digest()
