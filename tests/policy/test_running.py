@@ -94,7 +94,7 @@ def opendkim(folder: Path, stack_domain: str, local: bool) -> Iterator[tuple[str
     """A signing OpenDKIM with a new key; where it listens, and the key to verify with."""
     program = shutil.which("opendkim") or shutil.which("opendkim", path="/usr/sbin:/sbin")
     if program is None:
-        pytest.skip("opendkim is not installed")
+        pytest.skip("opendkim is not installed; get it with: apt-get install opendkim")
     key = rsa.generate_private_key(65537, 2048)
     pem = folder / "key.pem"
     pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
@@ -113,7 +113,7 @@ def opendkim(folder: Path, stack_domain: str, local: bool) -> Iterator[tuple[str
         if local:
             eventually(path.exists)
         else:
-            eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+            eventually(lambda: _listens(port))
         yield (f"unix:{path}" if local else f"inet:127.0.0.1:{port}"), key.public_key()
     finally:
         process.terminate()
@@ -202,6 +202,63 @@ def test_without_its_filter_mail_waits_or_passes(tmp_path: Path) -> None:
     ):
         client.sendmail("x@example.net", stack.address("bob"), "Subject: passed\r\n\r\nhello\r\n")
         assert len(raw(stack, "bob")) == 1
+
+
+# rspamd.
+
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"  # spam, to every filter
+RSPAMD = """
+options {{
+  pidfile = "{0}/pid"; tempdir = "{0}"; history_file = "{0}/history"; filters = ""; enable_test_patterns = true;
+  dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1; }}
+}}
+logging {{ type = "console"; level = "error"; }}
+actions {{ reject = 15; add_header = 6; }}
+worker "rspamd_proxy" {{
+  bind_socket = "127.0.0.1:{1}"; milter = yes; count = 1; timeout = 30s;
+  upstream "local" {{ default = yes; self_scan = yes; }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def rspamd(folder: Path) -> Iterator[str]:
+    """rspamd's proxy that scans by itself; where it listens."""
+    program = shutil.which("rspamd")
+    if program is None:
+        pytest.skip("rspamd is not installed; get it with: apt-get install rspamd")
+    [port] = free_ports(1)
+    conf = folder / "rspamd.conf"
+    conf.write_text(RSPAMD.format(folder, port))
+    with (folder / "rspamd.log").open("wb") as log:
+        process = subprocess.Popen([program, "-f", "-i", "-c", str(conf)], stdout=log, stderr=log)
+    try:
+        eventually(lambda: _listens(port))
+        yield f"inet:127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_rspamd_refuses_marks_and_rewrites(tmp_path: Path) -> None:
+    with rspamd(tmp_path) as address:
+        settings = ["policy.checks=['mailstack.policy.milter:Milter']", f'policy.milter.address="{address}"']
+        with running(tmp_path / "s", settings=settings) as stack, smtp(stack) as client:
+            head = "From: x@example.net\r\nTo: bob@example.test\r\nSubject: {}\r\nMessage-ID: <a@example.net>\r\n\r\n{}\r\n"
+            for subject, body in (("good", "hello"), ("marked", f"Y{GTUBE[1:]}"), ("renamed", f"ZJS{GTUBE[3:]}")):
+                client.sendmail("x@example.net", stack.address("bob"), head.format(subject, body))
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail("x@example.net", stack.address("bob"), head.format("bad", GTUBE))
+            assert refused.value.args == (554, b"5.7.1 Gtube pattern")
+            good, marked, renamed = raw(stack, "bob")
+            assert b"X-Spam" not in good
+            assert b"\r\nX-Spam: Yes\r\n" in marked
+            assert b"\r\nSubject: *** SPAM *** renamed\r\n" in renamed
 
 
 # The door.
