@@ -97,12 +97,12 @@ ONE_MISTAKE = [
         "the file - work.readers must be at least 1: nothing would ever be done",
     ),
     (
-        GOOD + "[access.pop3]\nidle_seconds = -1.5",
-        "access.pop3.idle_seconds - must be 0 or more, and finite (got -1.5); the default is 600.0",
+        GOOD + "[mta]\nwarn_after = -1.5",
+        "mta.warn_after - must be 0 or more, and finite (got -1.5); the default is 14400.0",
     ),
     (
-        GOOD + "[access.pop3]\nidle_seconds = inf",
-        "access.pop3.idle_seconds - must be 0 or more, and finite (got inf); the default is 600.0",
+        GOOD + "[mta]\nwarn_after = inf",
+        "mta.warn_after - must be 0 or more, and finite (got inf); the default is 14400.0",
     ),
     (
         GOOD + "[dns]\ntimeout = nan",

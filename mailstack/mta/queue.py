@@ -165,7 +165,10 @@ class Queue(Service):
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         batch = await self._write(envelope, message, new)
         if batch is not None and batch.entries:
-            await self._attempts.make(batch, message)
+            try:
+                await self._attempts.make(batch, message)
+            except Exception:  # it is in the queue: whatever happened now, the answer is 250
+                self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
         self._scheduler.wake()
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 

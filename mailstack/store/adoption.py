@@ -112,7 +112,7 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     """Look at the directories; `known` is what an earlier look gave. Raise NoSuchMailbox, OSError."""
     box = box_by_id(db, mailbox_id, lock=False)
     path = box.path(root)
-    marks = (os.stat(path / "new").st_mtime_ns, os.stat(path / "cur").st_mtime_ns)
+    marks = _marks(path)
     if marks == known:
         return Survey(marks)
     settled = time.time_ns() - max(marks) > _SETTLED
@@ -127,6 +127,17 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     explained = missing | {maildir.base_of(name) for name in buried}
     unknown = tuple(name for name in lies - expected if maildir.base_of(name) not in explained)
     return Survey(marks if settled and not unknown and not missing else None, unknown, bool(missing))
+
+
+def marks_of(paths: Sequence[Path]) -> list[Marks | None]:
+    """The times of some mailboxes' directories; None where they cannot be seen. In a file thread."""
+    found: list[Marks | None] = []
+    for path in paths:
+        try:
+            found.append(_marks(path))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def examine(mailbox: Path, paths: Sequence[str]) -> list[Found]:
@@ -175,6 +186,10 @@ def settle(
     advance(db, box, modseq, len(added) - len(gone), unseen, octets, uidnext)
     uids = tuple(sorted(row.id & UID_MASK for row in gone))
     return Change(box.id, box.modseq, modseq, (*changed, *added), uids)
+
+
+def _marks(mailbox: Path) -> Marks:
+    return (os.stat(mailbox / "new").st_mtime_ns, os.stat(mailbox / "cur").st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

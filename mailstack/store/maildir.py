@@ -113,11 +113,13 @@ def relative(base: str, disk_info: str, is_new: bool) -> str:
 
 def make_mailbox(mailbox: Path) -> None:
     """The directories of one mailbox, durable, whichever of them are missing."""
+    mailbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("tmp", "new", "cur"):
-        (mailbox / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (mailbox / name).mkdir(mode=0o700, exist_ok=True)
     if mailbox.name.startswith("."):
         (mailbox / "maildirfolder").touch(mode=0o600)  # Maildir++: this is a folder, not an account
-    for directory in (mailbox, mailbox.parent, mailbox.parent.parent, mailbox.parent.parent.parent):
+    above = [mailbox.parent] if mailbox.name.startswith(".") else list(mailbox.parents)[:3]
+    for directory in (mailbox, *above):
         fsync_directory(directory)
 
 
@@ -202,6 +204,8 @@ def make_crlf(mailbox: Path, path: Path) -> None:
                 target.flush()
                 os.utime(target.fileno(), (status.st_atime, status.st_mtime))
                 os.fsync(target.fileno())
+            if os.stat(path).st_ino != status.st_ino:  # another program was quicker
+                raise FileNotFoundError(errno.ENOENT, "the file was replaced", str(path))
             os.rename(copy, path)
         except BaseException:
             remove(copy)

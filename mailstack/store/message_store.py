@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -36,6 +36,7 @@ from mailstack.store.values import (
 )
 from mailstack.work import Work
 
+T = TypeVar("T")
 _HOMES = 10_000  # users whose folder is remembered
 _MARKS = 10_000  # mailboxes whose directories' times are remembered
 _POLLED = 500  # ids in one query
@@ -202,7 +203,7 @@ class MessageStore(Service):
         def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
             return delivery.append_txn(db, self._root, written, target, new, quota, when)
 
-        appended, change = await self._work.prepared(prepare, index)
+        appended, change = await self._prepared(prepare, index)
         if change is not None:
             self.news.publish(change)
         return appended
@@ -270,7 +271,7 @@ class MessageStore(Service):
         if not parcels:
             return []
         try:
-            outcomes, changes = await self._work.prepared(prepare, index)
+            outcomes, changes = await self._prepared(prepare, index)
         except OSError as error:
             for user_id in homes:
                 self._homes.pop(user_id, None)  # it may be the folder that is gone
@@ -278,6 +279,21 @@ class MessageStore(Service):
         for change in changes:
             self.news.publish(change)
         return list(outcomes)
+
+    async def _prepared(self, prepare: Callable[[], list[Written]], index: Callable[..., T]) -> T:
+        """Write files, then index them; on any error what is still in tmp/ is removed."""
+        files: list[Written] = []
+
+        def write() -> list[Written]:
+            files.extend(prepare())
+            return files
+
+        try:
+            return await self._work.prepared(write, index)
+        except Exception:
+            if files:
+                await self._work.files(delivery.remove_written, files)
+            raise
 
     async def _rename_inbox(self, user_id: int, new: str) -> None:
         most = self._config.max_mailboxes
@@ -370,24 +386,22 @@ class MessageStore(Service):
         oldest = self._clock.seconds() - self._config.keep
         for mailbox_id in [key for key, since in self._idle.items() if since <= oldest]:
             self._drop(mailbox_id)
-        ids = [mailbox_id for mailbox_id in self._open if mailbox_id not in self._idle]
-        for start in range(0, len(ids), _POLLED):
-            some = ids[start : start + _POLLED]
-            modseqs = await self._work.read(reading.modseqs, some)
-            for mailbox_id in some:
-                await self._look_at(mailbox_id, modseqs.get(mailbox_id))
+        boxes = [box for box in self._open.values() if box.id not in self._idle and not box.deleted]
+        for start in range(0, len(boxes), _POLLED):
+            some = boxes[start : start + _POLLED]
+            modseqs = await self._work.read(reading.modseqs, [box.id for box in some])
+            marks = await self._work.files(adoption.marks_of, [box.directory for box in some])
+            for box, times in zip(some, marks, strict=True):
+                if modseqs.get(box.id) != box.highest_modseq or times != self._marks.get(box.id):
+                    await self._look_at(box)
 
-    async def _look_at(self, mailbox_id: int, modseq: int | None) -> None:
-        mailbox = self._open.get(mailbox_id)
-        if mailbox is None or mailbox.deleted:
-            return
+    async def _look_at(self, mailbox: Mailbox) -> None:
         try:
-            if modseq is None or modseq > mailbox.highest_modseq:
-                await mailbox.refresh()
+            await mailbox.refresh()
             if not mailbox.deleted:
-                await self.scan(mailbox_id)
+                await self.scan(mailbox.id)
         except (StoreError, OSError) as error:
-            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox_id, error=error)
+            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
 
     def _listed(self, user_id: int) -> None:
         for callback in tuple(self._listeners.get(user_id, ())):

@@ -6,12 +6,15 @@ import os
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import Deferred
 
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mta import entries, verbs
+from mailstack.mta.attempts import Attempts
+from mailstack.mta.tables import queue_entries
 from tests.mta import world
 from tests.mta.world import LATER, NEVER, OK, START, TEXT, addr, fields
 
@@ -134,6 +137,31 @@ class QueueContract:
         self.assertEqual(self.mda.got[0][2], ("team@a.test",))
         [envelope] = self.transfer.envelopes
         self.assertEqual(envelope.recipients, (Recipient(addr("x@b.test"), orcpt="rfc822;team@a.test"),))
+
+    async def test_once_it_is_queued_the_answer_is_250_whatever_happens_next(self) -> None:
+        with mock.patch.object(Attempts, "make", side_effect=RuntimeError("a bug")):
+            replies = await self.send("bob@a.test", "x@b.test")
+        self.assertTrue(all(reply.accepted for reply in replies.values()))
+        self.assertEqual(len(self.entries()), 2)
+        self.flushLoggedErrors(RuntimeError)
+
+    async def test_a_success_report_that_fails_does_not_undo_the_delivery(self) -> None:
+        with mock.patch("mailstack.mta.bounce.compose", side_effect=RuntimeError("a bug")):
+            replies = await self.send(Recipient(addr("bob@a.test"), frozenset({"SUCCESS"})))
+        self.assertEqual(replies, {"bob@a.test": OK})
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_a_bounce_that_cannot_be_made_leaves_the_entry(self) -> None:
+        self.transfer.says = {"x@b.test": NEVER}
+        self.start()
+        with mock.patch("mailstack.mta.bounce.compose", side_effect=RuntimeError("a bug")):
+            await self.send("x@b.test")
+            await self.until(lambda: self.entries()[0].attempts == 1)
+        self.assertEqual(self.bounces(self.mda), 0)
+        self.flushLoggedErrors(RuntimeError)
+        await self.pass_time(FIRST_PAUSE)
+        await self.until(lambda: not self.entries())
+        self.assertEqual(self.bounces(self.mda), 1)
 
     async def test_the_same_recipient_twice_is_one_entry(self) -> None:
         self.directory.aliases = {"team": ("x@b.test",)}
@@ -393,6 +421,24 @@ class QueueContract:
         self.flushLoggedErrors(FileNotFoundError)
         await self.send("y@b.test", id="q2")
         await self.until(lambda: len(self.entries()) == 1)
+
+    async def test_a_long_attempt_keeps_its_lease(self) -> None:
+        self.transfer.hold = []
+        self.start()
+        await self.send("x@b.test")
+        await self.until(lambda: self.transfer.hold)
+        other = self.make()
+        other._owner = other._scheduler._owner = "other"
+        self.start(other)
+        for _ in range(12):
+            await self.pass_time(150)
+            await self.until(lambda: self.lease_until() > self.clock.seconds() + 400)
+        self.assertEqual(len(self.transfer.hold), 1)
+        self.transfer.hold.pop().callback(None)
+        await self.until(lambda: not self.entries())
+
+    def lease_until(self) -> float:
+        return self.database.read(lambda db: db.scalar(select(queue_entries.c.lease_until)))
 
     # Bounds.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import shutil
+import tempfile
 from collections.abc import Callable
 from email.message import Message as Parsed
 from pathlib import Path
@@ -121,7 +123,7 @@ class Transfer(Hand):
     async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         replies = await self.take(hop, envelope, message)
         return {
-            one: Result(reply, f"mx.{hop}[192.0.2.1]:25", "TLSv1.3", self.dsn)
+            one: Result(reply, f"mx.{hop}[192.0.2.1]:25", "TLSv1.3", f"mx.{hop}", self.dsn)
             for one, reply in replies.items()
         }
 
@@ -134,8 +136,8 @@ class World(TestCase):
     _urls: dict[type, str] = {}
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.database = Database(DatabaseConfig(self._url()))
         metadata.create_all(self.database.engine, [queue_messages, queue_entries])
         self.database.write(lambda db: db.execute(delete(queue_messages)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ class DialogueCase(TestCase):
         raise AssertionError(f"{found}, and nothing broke")
 
     def tls(self) -> ServerTls:
-        files = issue(Path(self.mktemp()), "mx.b.test")
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        files = issue(folder, "mx.b.test")
         return ServerTls(files.certificate, files.key)
 
 

@@ -75,7 +75,7 @@ def test_unchanged_since(client: Client, world: World) -> None:
     other.ask(r"b STORE 2 +FLAGS (\Seen)")
     said = client.ask(rf"c STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS.SILENT (\Flagged)")
     assert b"c OK [MODIFIED 2] STORE completed" in said
-    assert re.findall(rb"\* (\d) FETCH \(MODSEQ", said) == [b"1", b"3"]
+    assert re.findall(rb"\* (\d) FETCH \(MODSEQ \(\d+\)\)", said) == [b"1", b"3"]
     flags = client.ask("d FETCH 1:3 FLAGS")
     assert re.findall(rb"\* (\d) FETCH \(FLAGS \([^)]*\\Flagged", flags) == [b"1", b"3"]
     said = client.ask(rf"e UID STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS (\Deleted)")
