@@ -250,7 +250,11 @@ def test_rspamd_refuses_marks_and_rewrites(tmp_path: Path) -> None:
         settings = ["policy.checks=['mailstack.policy.milter:Milter']", f'policy.milter.address="{address}"']
         with running(tmp_path / "s", settings=settings) as stack, smtp(stack) as client:
             head = "From: x@example.net\r\nTo: bob@example.test\r\nSubject: {}\r\nMessage-ID: <a@example.net>\r\n\r\n{}\r\n"
-            for subject, body in (("good", "hello"), ("marked", f"Y{GTUBE[1:]}"), ("renamed", f"ZJS{GTUBE[3:]}")):
+            for subject, body in (
+                ("good", "hello"),
+                ("marked", f"Y{GTUBE[1:]}"),
+                ("renamed", f"ZJS{GTUBE[3:]}"),
+            ):
                 client.sendmail("x@example.net", stack.address("bob"), head.format(subject, body))
             with pytest.raises(smtplib.SMTPDataError) as refused:
                 client.sendmail("x@example.net", stack.address("bob"), head.format("bad", GTUBE))
@@ -259,6 +263,59 @@ def test_rspamd_refuses_marks_and_rewrites(tmp_path: Path) -> None:
             assert b"X-Spam" not in good
             assert b"\r\nX-Spam: Yes\r\n" in marked
             assert b"\r\nSubject: *** SPAM *** renamed\r\n" in renamed
+
+
+# HAProxy.
+
+HAPROXY = """
+defaults
+  mode tcp
+  timeout connect 10s
+  timeout client 60s
+  timeout server 60s
+listen smtp
+  bind 127.0.0.1:{0}
+  server one 127.0.0.1:{1} {4}
+listen submissions
+  bind 127.0.0.1:{2}
+  server one 127.0.0.1:{3} {4}
+"""
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_behind_haproxy(tmp_path: Path, version: str) -> None:
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/sbin")
+    if program is None:
+        pytest.skip("haproxy is not installed; get it with: apt-get install haproxy")
+    relay, submissions = free_ports(2)
+    settings = [
+        "listeners.proxy_networks=['127.0.0.1/32']",
+        "listeners.proxy_services=['smtp', 'submissions']",
+    ]
+    with running(tmp_path / "s", settings=settings) as stack:
+        conf = tmp_path / "haproxy.cfg"
+        ports = relay, stack.ports["smtp"], submissions, stack.ports["submissions"]
+        conf.write_text(HAPROXY.format(*ports, version))
+        process = subprocess.Popen([program, "-db", "-f", str(conf)], stdout=subprocess.DEVNULL)
+        try:
+            eventually(lambda: _listens(relay) and _listens(submissions))
+            stack.ports |= {"smtp": relay, "submissions": submissions}
+            with smtp(stack, "127.0.0.77") as client:
+                client.starttls(context=ssl._create_unverified_context())
+                client.sendmail("x@example.net", stack.address("bob"), "Subject: relayed\r\n\r\nhello\r\n")
+            submit(
+                stack,
+                "alice",
+                stack.address("bob"),
+                b"From: alice@example.test\r\nSubject: submitted\r\n\r\nhi\r\n",
+            )
+            relayed, submitted = raw(stack, "bob")
+            assert b"([127.0.0.77])" in relayed
+            assert b"(using TLSv1.3" in relayed
+            assert b"Subject: submitted" in submitted
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 # The door.
