@@ -76,7 +76,9 @@ def provision(db: Connection, root: Path, user_id: int) -> str:
             raise NoSuchMailbox(f"there is no user {user_id}")
         home = _free_home(db, home_name(address))
         if (root / home / MAILDIR / "cur").is_dir():
-            rebuild_user(root, db, user_id, home)  # the database was lost, or another program's mail comes to us
+            rebuild_user(
+                root, db, user_id, home
+            )  # the database was lost, or another program's mail comes to us
         else:
             db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
         for name, special_use in DEFAULT:
