@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,7 +124,7 @@ def test_every_pair_is_in_order(found: list[Sortable], by: list[tuple[str, bool]
     known = {message.number: message for message in found}
     order = [known[number] for number in sort(found, by)]
     assert len(order) == len(found)
-    for first, second in zip(order, order[1:], strict=False):
+    for first, second in itertools.pairwise(order):
         for name, reverse in by:
             one, other = first[_FIELDS[name]], second[_FIELDS[name]]
             if one != other:
