@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,9 @@ class Config:
             raise ValueError(f"hostname is not a host name: {error}") from error
         if "." not in self.hostname or self.hostname.startswith("["):
             raise ValueError("hostname is not a full host name, such as mail.example.org")
+        for name in ("readers", "files", "batch", "queue"):
+            if getattr(self.work, name) < 1:
+                raise ValueError(f"work.{name} must be at least 1: nothing would ever be done")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -94,6 +98,7 @@ def parse(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         mistakes += [f"{path}: {message}" for message in _explain(error, table)]
         raise ConfigError(mistakes) from None
+    mistakes += [f"{path}: {message}" for message in _numbers(config)]
     if not mistakes:
         try:
             return _located(config, path.parent)
@@ -192,6 +197,19 @@ def _every_key(section: type, prefix: str = "") -> Iterator[str]:
 
 
 # Bad values
+
+
+def _numbers(section: Any, prefix: str = "") -> Iterator[str]:
+    """No setting means anything as a negative number, as infinity or as no number at all."""
+    for one in dataclasses.fields(section):
+        value = getattr(section, one.name)
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{one.name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not 0 <= number < math.inf:
+                key = f"{prefix}{one.name}"
+                yield f"{key} - must be 0 or more, and finite (got {number}); {_example(key)}"
+
 
 _REMEDIES = {
     "int_type": "write a whole number, without quotes",

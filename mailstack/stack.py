@@ -5,6 +5,7 @@ The module is also what ``twistd mailstack`` loads: `Options` and `makeService`.
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from functools import partial
@@ -47,6 +48,7 @@ from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
 from mailstack.work import Overloaded, Work
 
+GC_THRESHOLDS = (20_000, 20, 50)  # new objects before a look at them; such looks before one at older ones
 TLS_SECONDS = 60.0  # between looks whether the certificate was renewed
 BUSY = {
     "smtp": b"421 4.7.0 Too many connections, try again later\r\n",
@@ -105,6 +107,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         accepts=queue,
         reception=reception,
         tls=tls is not None,
+        full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
@@ -295,4 +298,10 @@ def makeService(options: Options) -> Stack:
     """The stack that `options` describe; called by twistd."""
     from twisted.internet import reactor
 
-    return assemble(options.settings, reactor)
+    stack = assemble(options.settings, reactor)
+    # What is loaded now lives as long as the process: the garbage collector need not walk it again, and need
+    # not run for every few hundred objects of a mailbox that is being loaded.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    return stack

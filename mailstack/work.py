@@ -161,19 +161,24 @@ class _Queue:
         self.jobs: deque[Any] = deque()
         self.ready = threading.Condition()
         self.closed = False
+        self._idle = 0  # threads that wait for a job
 
-    def put(self, job: Any) -> None:
+    def put(self, job: Any) -> bool:
+        """Add a job; whether another thread would be of use. Raise Overloaded."""
         with self.ready:
             if self.closed or len(self.jobs) >= self._limit:
                 raise Overloaded(f"{self._name}: {len(self.jobs)} operations are waiting")
             self.jobs.append(job)
             self.ready.notify()
+            return self._idle < len(self.jobs)
 
     def take(self, most: int) -> list[Any]:
         """At least one job, at most `most`; none once the queue is closed and empty."""
         with self.ready:
+            self._idle += 1
             while not self.jobs and not self.closed:
                 self.ready.wait()
+            self._idle -= 1
             return [self.jobs.popleft() for _ in range(min(most, len(self.jobs)))]
 
 
@@ -186,7 +191,6 @@ class _Pool:
         self._most = threads
         self._threads: list[threading.Thread] = []
         self._results = results
-        self._idle = 0
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         answer: Deferred[T] = Deferred()
@@ -195,15 +199,13 @@ class _Pool:
 
     def put(self, job: Callable[[], Any], answer: Deferred[Any], answers: bool = True) -> None:
         """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does."""
-        self._queue.put((job, answer, answers))
-        if len(self._threads) < self._most and self._idle < len(self._queue.jobs):
+        wanted = self._queue.put((job, answer, answers))
+        if wanted and len(self._threads) < self._most:
             self._threads.append(_start(f"{self._name}-{len(self._threads)}", self._run))
 
     def _run(self) -> None:
         while True:
-            self._idle += 1
             jobs = self._queue.take(1)
-            self._idle -= 1
             if not jobs:
                 return
             [(job, answer, answers)] = jobs
@@ -243,14 +245,20 @@ class _Writer:
             jobs = self._queue.take(self._batch)
             if not jobs:
                 return
+            self._results.put(self._commit(jobs))
+            del jobs
+
+    def _commit(self, jobs: list[tuple[Callable[[Connection], Any], Deferred[Any]]]) -> list[tuple[Any, Any]]:
+        """The jobs' answers with what each came to. Whatever is raised, everybody is answered."""
+        try:
             outcomes = self._database.write_together([function for function, _ in jobs])
-            self._results.put(
-                [
-                    (answer, outcome.value if outcome.error is None else Failure(outcome.error))
-                    for (_, answer), outcome in zip(jobs, outcomes, strict=True)
-                ]
-            )
-            del jobs, outcomes
+        except BaseException:
+            failure = Failure()
+            return [(answer, failure) for _, answer in jobs]
+        return [
+            (answer, outcome.value if outcome.error is None else Failure(outcome.error))
+            for (_, answer), outcome in zip(jobs, outcomes, strict=True)
+        ]
 
     async def close(self) -> None:
         await _close(self._queue, self._threads, self._results)

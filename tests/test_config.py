@@ -93,6 +93,22 @@ ONE_MISTAKE = [
         "access.imap.idle_seconds - should be a valid number (got true); write a number, without quotes",
     ),
     (
+        GOOD + "[work]\nreaders = 0",
+        "the file - work.readers must be at least 1: nothing would ever be done",
+    ),
+    (
+        GOOD + "[mta]\nwarn_after = -1.5",
+        "mta.warn_after - must be 0 or more, and finite (got -1.5); the default is 14400.0",
+    ),
+    (
+        GOOD + "[mta]\nwarn_after = inf",
+        "mta.warn_after - must be 0 or more, and finite (got inf); the default is 14400.0",
+    ),
+    (
+        GOOD + "[dns]\ntimeout = nan",
+        "dns.timeout - must be 0 or more, and finite (got nan); the default is 3.0",
+    ),
+    (
         GOOD + "x = ",
         "not TOML - Invalid value (at end of document); correct that line, then try again",
     ),

@@ -15,10 +15,13 @@ class ImapConfig:
     idle_seconds: float = 1800.0  # of silence after login, and in IDLE (RFC 3501 section 5.4)
     max_auth_failures: int = 4  # then BYE
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
-    spool: Path | None = (
-        None  # folder for messages that arrive by APPEND; None: the system's for temporary files
-    )
+    spool: Path | None = None  # folder for messages that arrive; None: the system's temporary one
     max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
+
+    def __post_init__(self) -> None:
+        _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)
+        if self.max_message_octets < 1024 or self.max_search_octets < 1024:
+            raise ValueError("access.imap: max_message_octets and max_search_octets must be at least 1024")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Pop3Config:
     max_auth_failures: int = 4  # then the connection is closed
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its -ERR
 
+    def __post_init__(self) -> None:
+        _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class AccessConfig:
@@ -37,3 +43,13 @@ class AccessConfig:
 
     imap: ImapConfig = field(default_factory=ImapConfig)
     pop3: Pop3Config = field(default_factory=Pop3Config)
+
+
+def _check(login_seconds: float, idle_seconds: float, failures: int, wait: float) -> None:
+    """Raise ValueError for what cannot work, of either protocol."""
+    if login_seconds <= 0 or idle_seconds <= 0:
+        raise ValueError("access: login_seconds and idle_seconds must be more than 0; try 60 and 1800")
+    if failures < 1:
+        raise ValueError("access: max_auth_failures must be at least 1; try 4")
+    if not 0 <= wait <= 60:
+        raise ValueError("access: auth_failure_seconds must be from 0 to 60; try 2")

@@ -152,7 +152,7 @@ class Directory:
         try:
             verdict = await self._work.hash(self._passwords.verify, password, stored)
         except Exception:
-            verdict = Failure()  # type: ignore[no-untyped-call]
+            verdict = Failure()
         else:
             if verdict.right:
                 self._proved.put(proof, True)

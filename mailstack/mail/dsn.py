@@ -41,7 +41,7 @@ class Status:
     action: str  # failed, delayed, delivered, relayed (RFC 3464 section 2.3.3)
     reply: Reply
     orcpt: str | None = None  # "rfc822;bob@example.org"
-    remote: str | None = None  # the host that gave the reply; None: we did
+    remote: str | None = None  # the host that gave the reply; None: the words are ours
     last_attempt: float | None = None
     will_retry_until: float | None = None
 
@@ -65,11 +65,6 @@ class Report:
         """Whether it needs SMTPUTF8 (RFC 6533)."""
         ascii_only = self.to.is_ascii and all(status.recipient.is_ascii for status in self.statuses)
         return not ascii_only or not _header(self.original).isascii()
-
-    @property
-    def body(self) -> str:
-        """What MAIL must say of it."""
-        return "7BIT" if compose(self).isascii() else "8BITMIME"
 
 
 def compose(report: Report) -> bytes:
@@ -163,7 +158,8 @@ def _recipient_fields(status: Status) -> list[str]:
     if status.remote:
         fields.append(f"Remote-MTA: dns; {_one_line(status.remote)}")
     if status.action in ("failed", "delayed"):
-        fields.append(f"Diagnostic-Code: smtp; {_folded(_one_line(str(status.reply)))}")
+        kind = "smtp" if status.remote else "x-mailstack"  # RFC 3464 section 2.3.6: whose words they are
+        fields.append(f"Diagnostic-Code: {kind}; {_folded(_one_line(str(status.reply)))}")
     if status.last_attempt is not None:
         fields.append(f"Last-Attempt-Date: {formatdate(status.last_attempt)}")
     if status.will_retry_until is not None:

@@ -25,7 +25,7 @@ from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
 from mailstack.mta.transfer import Result
-from mailstack.work import Work
+from mailstack.work import Overloaded, Work
 
 JITTER = 0.1  # of a pause, so that what failed together is not retried together
 SETTLE_PAUSE = 5.0  # seconds between tries to write down what an attempt came to
@@ -154,7 +154,7 @@ class Attempts:
                 action,
                 result.reply,
                 orcpt=entry.recipient.orcpt,
-                remote=result.exchanger.partition("[")[0] or None,
+                remote=result.server,
                 last_attempt=now,
                 will_retry_until=entry.expires if action == "delayed" else None,
             )
@@ -177,7 +177,10 @@ class Attempts:
         ]
         spool = await self._written_down(batch, done, deferred, now)
         if spool is not None:
-            await self._work.files(self._spool.remove, spool)
+            try:
+                await self._work.files(self._spool.remove, spool)
+            except (OSError, Overloaded) as error:  # the next start of the process removes it
+                self._log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
 
     def _next(self, entry: Entry, now: float) -> float:
         following = now + pause(self._config, entry.attempts + 1, self._random)
@@ -189,6 +192,8 @@ class Attempts:
         while True:
             try:
                 return await self._work.transaction(entries.settle, batch.envelope.id, done, deferred, now)
+            except CancelledError:
+                raise  # the process stops
             except Exception:
                 self._log.failure("{id}: not written down yet", id=batch.envelope.id)
             paused: Deferred[None] = Deferred()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
@@ -59,35 +60,37 @@ class Bounces:
         if envelope.reverse_path is None:
             self._log.warn("{id}: nobody to tell: {told}", id=envelope.id, told=_summary(told))
             return True
+        try:
+            return await self._send(notification, envelope, arrived, message, told)
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("{id}: the notification could not be queued", id=notification)
+            return False
+
+    async def _send(
+        self,
+        notification: str,
+        envelope: Envelope,
+        arrived: float,
+        message: Message,
+        told: tuple[Status, ...],
+    ) -> bool:
+        assert envelope.reverse_path is not None
         original, full = await self._work.files(self._original, envelope, message, told[0].action)
         report = Report(
-            notification,
-            self._hostname,
-            envelope.reverse_path,
-            self._clock.seconds(),
-            arrived,
-            envelope.envid,
-            told,
-            original,
-            full,
+            id=notification,
+            hostname=self._hostname,
+            to=envelope.reverse_path,
+            now=self._clock.seconds(),
+            arrived=arrived,
+            envid=envelope.envid,
+            statuses=told,
+            original=original,
+            full=full,
         )
-        return await self._send(report)
-
-    async def _send(self, report: Report) -> bool:
         data = await self._work.compute(compose, report)
-        envelope = Envelope(
-            id=report.id,
-            reverse_path=None,
-            # RFC 3464 section 2: a notification asks for none about itself.
-            recipients=(Recipient(report.to, frozenset({"NEVER"})),),
-            body="7BIT" if data.isascii() else "8BITMIME",
-            smtputf8=report.utf8,
-        )
-        try:
-            replies = await self._take(envelope, Message.of(data))
-        except Exception:
-            self._log.failure("{id}: the notification could not be queued", id=report.id)
-            return False
+        replies = await self._take(_envelope(report, data), Message.of(data))
         reply = replies[report.to]
         if reply.permanent:
             self._log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
@@ -100,6 +103,17 @@ class Bounces:
             return _beginning(message, self._returned if full else MAX_HEADER), full
         except (OSError, EOFError):
             return b"", False  # the notification matters more than what comes with it
+
+
+def _envelope(report: Report, data: bytes) -> Envelope:
+    """The notification's own: from nobody, and without a notification about itself (RFC 3464 section 2)."""
+    return Envelope(
+        id=report.id,
+        reverse_path=None,
+        recipients=(Recipient(report.to, frozenset({"NEVER"})),),
+        body="7BIT" if data.isascii() else "8BITMIME",
+        smtputf8=report.utf8,
+    )
 
 
 def _beginning(message: Message, most: int) -> bytes:

@@ -24,7 +24,8 @@ class Target:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.name}[{self.address}]:{self.port}"
+        where = self.name if self.name.startswith("[") else f"{self.name}[{self.address}]"
+        return f"{where}:{self.port}"
 
 
 class Exchangers:

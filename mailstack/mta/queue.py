@@ -117,7 +117,8 @@ class Queue(Service):
         accepted = any(reply.accepted for reply in replies.values())
         if accepted:
             await self._tell_of_success(envelope, message, recipients, replies)
-        left = [one for one in envelope.recipients if not replies[one.address].accepted]
+        refused_now = (one for one in envelope.recipients if not replies[one.address].accepted)
+        left = list({one.address: one for one in refused_now}.values())
         if not left or not (accepted or (keep and any(replies[one.address].transient for one in left))):
             return replies
         try:
@@ -164,7 +165,10 @@ class Queue(Service):
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         batch = await self._write(envelope, message, new)
         if batch is not None and batch.entries:
-            await self._attempts.make(batch, message)
+            try:
+                await self._attempts.make(batch, message)
+            except Exception:  # it is in the queue: whatever happened now, the answer is 250
+                self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
         self._scheduler.wake()
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
@@ -194,12 +198,12 @@ class Queue(Service):
 
     def startService(self) -> None:
         """Take back what a former process left, then attempt what is due."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._starting = Deferred.fromCoroutine(self._begin())
 
     def stopService(self) -> Deferred[None]:
         """Let attempts under way end, for a while."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._end())
 
     def wake(self) -> None:

@@ -42,6 +42,7 @@ class Result:
     reply: Reply
     exchanger: str = ""  # "mx.example.org[192.0.2.1]:25"; empty: nobody was reached
     tls: str | None = None
+    server: str | None = None  # who the reply is from; None: the words are ours, about what happened there
     dsn: bool = False  # the next hop promised to send what success reports were asked for (RFC 3461)
 
     def __str__(self) -> str:
@@ -133,7 +134,7 @@ class Transfer:
     async def _greet(self, dialogue: Dialogue, target: Target) -> Offers:
         greeting = await dialogue.greeting()
         if not greeting.accepted:
-            raise NextExchangerError(Result(_failure(greeting), str(target)))
+            raise NextExchangerError(Result(_failure(greeting), str(target), server=target.name))
         return await self._hello(dialogue, target)
 
     async def _hello(self, dialogue: Dialogue, target: Target) -> Offers:
@@ -143,7 +144,7 @@ class Transfer:
             reply = await dialogue.command(client.hello(self._hostname, extended=False))
             offers = Offers(reply.text.split(" ")[0].lower())
         if not reply.accepted:
-            raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls))
+            raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls, target.name))
         if offers.name == self._hostname:
             loop = Reply(554, "5.4.6", "The server that answers calls itself by our name: a loop")
             raise NextExchangerError(Result(loop, str(target), dialogue.tls))
@@ -171,7 +172,7 @@ class _Transaction:
         limit = self.offers.size
         if limit is not None and size > limit:
             text = f"Message of {size} octets; the server takes {limit}"
-            return _all(envelope, self._result(Reply(552, "5.3.4", text)))
+            return _all(envelope, self._ours(Reply(552, "5.3.4", text)))
         parameters = await self._parameters(envelope, message)
         mail = client.mail(envelope, size, self.offers, *parameters)
         rcpts = [client.rcpt(recipient, self.offers) for recipient in envelope.recipients]
@@ -186,9 +187,8 @@ class _Transaction:
             recipient for recipient, reply in zip(envelope.recipients, replies, strict=True) if reply.accepted
         ]
         if accepted:
-            content_reply = await self._content(envelope, message)
-            for recipient in accepted:
-                results[recipient.address] = self._result(content_reply, "DSN" in self.offers)
+            result = await self._content(message)
+            results |= {recipient.address: result for recipient in accepted}
         return results
 
     async def _parameters(self, envelope: Envelope, message: Message) -> tuple[str, bool]:
@@ -225,25 +225,29 @@ class _Transaction:
             _still_there(reply, self.target, self.dialogue)
         return replies[0], replies[1:]
 
-    async def _content(self, envelope: Envelope, message: Message) -> Reply:
+    async def _content(self, message: Message) -> Result:
         reply = await self.dialogue.command(b"DATA\r\n", self.dialogue.timeouts.data)
         _still_there(reply, self.target, self.dialogue)
         if reply.code != 354:
-            return _failure(reply) if not reply.accepted else _unexpected(reply)
+            return self._result(_unexpected(reply) if reply.accepted else _failure(reply))
         try:
             reply = await self.dialogue.send_content(message, self.work)
         except Broken as error:
             if not self.dialogue.content_sent:
                 raise
             # RFC 5321 section 4.5.3.2.6 and RFC 1047: it may have been taken, and is not sent elsewhere now.
-            return Reply(451, "4.4.2", f"{error} after the end of the content; it may have been taken")
-        return reply if reply.accepted else _failure(reply)
+            text = f"{error} after the end of the content; it may have been taken"
+            return self._ours(Reply(451, "4.4.2", text))
+        return self._result(_failure(reply), "DSN" in self.offers)
 
     def _result(self, reply: Reply, dsn: bool = False) -> Result:
-        return Result(reply, str(self.target), self.dialogue.tls, dsn)
+        return Result(reply, str(self.target), self.dialogue.tls, self.target.name, dsn)
+
+    def _ours(self, reply: Reply) -> Result:
+        return Result(reply, str(self.target), self.dialogue.tls)
 
     def _cannot(self, enhanced: str, text: str) -> NextExchangerError:
-        return NextExchangerError(self._result(Reply(554, enhanced, text)))
+        return NextExchangerError(self._ours(Reply(554, enhanced, text)))
 
 
 def _all(envelope: Envelope, result: Result) -> dict[Address, Result]:
@@ -264,7 +268,7 @@ def _unexpected(reply: Reply) -> Reply:
 def _still_there(reply: Reply, target: Target, dialogue: Dialogue) -> None:
     """RFC 5321 section 3.8: 421 to any command ends the session."""
     if reply.code == 421:
-        raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls))
+        raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls, target.name))
 
 
 def _elsewhere(target: Target, enhanced: str, error: Broken, tls: str | None = None) -> NextExchangerError:

@@ -130,9 +130,7 @@ def drop(db: Connection, chosen: Sequence[str], recipient: str | None = None) ->
 
 def stats(db: Connection) -> QueueStats:
     """The queue in numbers."""
-    states: dict[str, int] = dict(
-        db.execute(select(_e.state, func.count()).group_by(_e.state)).tuples().all()
-    )
+    states: dict[str, int] = dict(db.execute(select(_e.state, func.count()).group_by(_e.state)).all())
     messages, octets, oldest = db.execute(
         select(func.count(), func.coalesce(func.sum(_m.size), 0), func.min(_m.received_at))
     ).one()

@@ -63,7 +63,7 @@ async def connect(
     endpoint = endpoint_type(reactor, address, port, timeout=timeouts.connect)
     try:
         dialogue = Dialogue(reactor, timeouts, transcript)
-        await connectProtocol(endpoint, dialogue)  # type: ignore[no-untyped-call]
+        await connectProtocol(endpoint, dialogue)
     except Exception as error:
         raise Broken(f"cannot connect to {address}:{port}: {_short(error)}") from error
     return dialogue

@@ -65,7 +65,7 @@ async def within(awaited: Deferred[Any], limit: float | None, clock: Any) -> Any
         return await awaited
     except CancelledError:
         if expired:
-            raise dns.exception.Timeout(timeout=limit) from None  # type: ignore[no-untyped-call]
+            raise dns.exception.Timeout(timeout=limit) from None
         raise Abandoned from None
     finally:
         if call is not None and call.active():
@@ -219,9 +219,7 @@ class TwistedBackend(Backend):
         host, port = destination[:2]
         endpoint_type = TCP6ClientEndpoint if family == socket.AF_INET6 else TCP4ClientEndpoint
         endpoint = endpoint_type(self._reactor, host, port)
-        connecting: Deferred[Any] = connectProtocol(  # type: ignore[no-untyped-call]
-            endpoint, Stream(self._reactor, family)
-        )
+        connecting: Deferred[Any] = connectProtocol(endpoint, Stream(self._reactor, family))
         stream: Stream = await within(connecting, limit, self._reactor)
         return stream
 

@@ -46,12 +46,12 @@ class NameServer(Service):
 
     def startService(self) -> None:
         """Listen; raise CannotListenError where the port is taken."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._listen()
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         ports, self._ports = self._ports, []
         return gatherResults([Deferred.fromCoroutine(_stop(port)) for port in ports])
 

@@ -20,11 +20,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from mailstack.db import sync_directory
 from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT, Keywords, info, letters_mask
+from mailstack.store.hot import Hot
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
@@ -34,8 +47,25 @@ ROUND = 100  # files adopted in one transaction
 _SETTLED = (
     1_000_000_000  # nanoseconds: a directory changed this recently may change again within one clock tick
 )
+
+
+def _path(directory: ColumnElement[str]) -> ColumnElement[str]:
+    return directory + messages.c.name + literal_column("':2,'", Text) + messages.c.disk_info
+
+
 _FILES = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new)
-_BOX_FILES = _FILES.where(messages.c.mailbox_id == bindparam("mailbox"))
+_EXPECTED = Hot(  # `maildir.relative`, said in SQL
+    select(
+        case(
+            (
+                and_(messages.c.is_new, messages.c.disk_info == literal_column("''", Text)),
+                literal_column("'new/'", Text) + messages.c.name,
+            ),
+            (messages.c.is_new, _path(literal_column("'new/'", Text))),
+            else_=_path(literal_column("'cur/'", Text)),
+        )
+    ).where(messages.c.mailbox_id == bindparam("mailbox"))
+)
 _BURIED = select(expunged.c.name).where(
     expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.name.is_not(None)
 )
@@ -82,20 +112,32 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     """Look at the directories; `known` is what an earlier look gave. Raise NoSuchMailbox, OSError."""
     box = box_by_id(db, mailbox_id, lock=False)
     path = box.path(root)
-    marks = (os.stat(path / "new").st_mtime_ns, os.stat(path / "cur").st_mtime_ns)
+    marks = _marks(path)
     if marks == known:
         return Survey(marks)
     settled = time.time_ns() - max(marks) > _SETTLED
     if known is None:
         maildir.remove_stale(path)
-    unknown = maildir.list_files(path)
-    doubtful = False
-    for row in db.execute(_BOX_FILES, {"mailbox": mailbox_id}):
-        doubtful |= unknown.pop(row.name, None) != maildir.relative(row.name, row.disk_info, row.is_new)
-    for name in db.execute(_BURIED, {"mailbox": mailbox_id}).scalars():
-        unknown.pop(maildir.base_of(name), None)
-    paths = tuple(unknown.values())
-    return Survey(marks if settled and not paths and not doubtful else None, paths, doubtful)
+    lies = maildir.list_paths(path)
+    expected = {row[0] for row in _EXPECTED.run(db, {"mailbox": mailbox_id}).fetchall()}
+    if lies == expected:
+        return Survey(marks if settled else None)
+    missing = {maildir.base_of(name) for name in expected - lies}
+    buried = db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()
+    explained = missing | {maildir.base_of(name) for name in buried}
+    unknown = tuple(name for name in lies - expected if maildir.base_of(name) not in explained)
+    return Survey(marks if settled and not unknown and not missing else None, unknown, bool(missing))
+
+
+def marks_of(paths: Sequence[Path]) -> list[Marks | None]:
+    """The times of some mailboxes' directories; None where they cannot be seen. In a file thread."""
+    found: list[Marks | None] = []
+    for path in paths:
+        try:
+            found.append(_marks(path))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def examine(mailbox: Path, paths: Sequence[str]) -> list[Found]:
@@ -144,6 +186,10 @@ def settle(
     advance(db, box, modseq, len(added) - len(gone), unseen, octets, uidnext)
     uids = tuple(sorted(row.id & UID_MASK for row in gone))
     return Change(box.id, box.modseq, modseq, (*changed, *added), uids)
+
+
+def _marks(mailbox: Path) -> Marks:
+    return (os.stat(mailbox / "new").st_mtime_ns, os.stat(mailbox / "cur").st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +266,7 @@ def _adopt(db: Connection, root: Path, box: Box, arrivals: _Arrivals) -> tuple[i
     names = {row.name for row in arrivals.rows}
     deliveries = {row.delivery for row in arrivals.rows if row.delivery}
     uidnext, added, facts = box.uidnext, [], []
-    wanted = sorted(arrivals.found, key=lambda file: (maildir.uid_of(file.base) or 1 << 32, file.modified))
+    wanted = sorted(arrivals.found, key=_order)
     for file in wanted:
         if file.base in names:
             continue
@@ -268,6 +314,11 @@ def _row(box: Box, file: Found, uid: int, key: str | None, arrivals: _Arrivals) 
         "saved": arrivals.now,
         "delivery": key,
     }
+
+
+def _order(file: Found) -> tuple[int, int, str]:
+    """Files with UIDs first, then by age."""
+    return (maildir.uid_of(file.base) or 1 << 32, file.modified, file.base)
 
 
 def _rename(db: Connection, mailbox: Path, file: Found, row: dict[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from mailstack.store.rows import (
 from mailstack.store.tables import UID_MASK, expunged, messages
 from mailstack.store.values import Copied, Expunged, Quota, Stored
 
+_MAX_LINKS = 1_000  # of one file; file systems end at 65,000 or earlier
 _ROW = (
     messages.c.id,
     messages.c.flags,
@@ -219,16 +220,20 @@ class _Links:
         self._db = db
         self._source = source
         self._target = target
+        self._device = os.stat(target).st_dev
 
     def addition(self, row: Any, mask: int) -> Addition:
         """The message of `row` as it comes into the target. Raise Expunged."""
         path = self._source / maildir.relative(row.name, row.disk_info, row.is_new)
-        if not path.exists():
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
             found = maildir.find(self._source, row.name)  # another program renamed it
             if found is None:
-                raise Expunged(f"message {row.id & UID_MASK} has lost its file")
+                raise Expunged(f"message {row.id & UID_MASK} has lost its file") from None
             path = self._source / found
-        link = os.stat(path).st_nlink < 1000 and os.stat(self._target).st_dev == os.stat(path).st_dev
+            status = os.stat(path)
+        link = status.st_nlink < _MAX_LINKS and status.st_dev == self._device
         if not link:
             path = self._bytes(path, row)
         return Addition(path, link, mask, row.internal_date, row.zone, row.size, row.id)

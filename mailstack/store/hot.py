@@ -1,7 +1,8 @@
 """Statements of the hot path, compiled once and given to the driver itself.
 
-SQLAlchemy's execution of one statement costs five times what SQLite needs for it. A delivery is six statements: so
-they are SQLAlchemy's to write, and the driver's to run. Rows come as plain tuples, errors as the driver's own.
+SQLAlchemy's execution of one statement costs several times what SQLite needs for it, and a delivery is six of
+them: so they are SQLAlchemy's to write, and the driver's to run. Rows come as plain tuples, errors as the
+driver's own.
 """
 
 from __future__ import annotations

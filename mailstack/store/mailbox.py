@@ -76,7 +76,9 @@ class Mailbox:
 
     # What the mailbox holds
 
-    def __len__(self) -> int:
+    @property
+    def messages(self) -> int:
+        """How many."""
         return len(self._rows)
 
     @property

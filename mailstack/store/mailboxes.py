@@ -20,7 +20,7 @@ from mailstack.store.maildir import make_mailbox
 from mailstack.store.names import INBOX, SEPARATOR, check_name, directory_name, home_name, superiors
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.rows import BOX, MAILDIR, Box, keywords_of, write_state
-from mailstack.store.statefile import write_subscriptions
+from mailstack.store.statefile import MailboxState, write_subscriptions
 from mailstack.store.tables import UID_BITS, discarded, mailboxes, messages, subscriptions, usage
 from mailstack.store.values import BadMailboxName, MailboxExists, MailboxInfo, NoSuchMailbox, TooMany, Usage
 
@@ -75,14 +75,16 @@ def provision(db: Connection, root: Path, user_id: int) -> str:
         if address is None:
             raise NoSuchMailbox(f"there is no user {user_id}")
         home = _free_home(db, home_name(address))
-        if (root / home / MAILDIR / "cur").is_dir():
+        maildir = root / home / MAILDIR
+        was_ours = MailboxState.read(maildir) is not None
+        if (maildir / "cur").is_dir():
             rebuild_user(
                 root, db, user_id, home
             )  # the database was lost, or another program's mail comes to us
         else:
             db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
         for name, special_use in DEFAULT:
-            if _row(db, user_id, name) is None:
+            if _row(db, user_id, name) is None and (name == INBOX or not was_ours):
                 _create(db, root, user_id, home, name, special_use)
                 _subscribe(db, user_id, name)
         _write_subscriptions(db, root, user_id, home)

@@ -29,6 +29,8 @@ STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
 _UID = re.compile(r",U=(\d{1,10})(?=,|$)")
 _SIZE = re.compile(r",S=(\d{1,18})(?=,|$)")
+_NO_LETTER = re.compile(r"[^A-Za-z0-9]")
+_NO_NAME = re.compile(r"[^!-~]")  # the index keeps text, and a file's name may be any octets
 _DELIVERY = re.compile(r"\d+\.D([a-z2-7]{24})\.")
 
 
@@ -41,17 +43,19 @@ class Written:
     facts: Facts
 
 
-def list_files(mailbox: Path) -> dict[str, str]:
-    """The files of new/ and cur/: base name to path from the mailbox's directory.
+def list_paths(mailbox: Path) -> set[str]:
+    """The files of new/ and cur/, as paths from the mailbox's directory.
 
     Raise OSError, also where a directory is missing: that never reads as "no messages".
     """
-    files: dict[str, str] = {}
-    for directory in ("new", "cur"):
-        for name in os.listdir(mailbox / directory):
-            if name[0] != ".":
-                files[name.partition(":2,")[0]] = f"{directory}/{name}"
-    return files
+    paths = {f"new/{name}" for name in os.listdir(mailbox / "new") if name[0] != "."}
+    paths.update([f"cur/{name}" for name in os.listdir(mailbox / "cur") if name[0] != "."])
+    return paths
+
+
+def list_files(mailbox: Path) -> dict[str, str]:
+    """The same by base name. Raise OSError."""
+    return {base_of(path): path for path in sorted(list_paths(mailbox), reverse=True)}
 
 
 def base_of(path: str) -> str:
@@ -60,8 +64,8 @@ def base_of(path: str) -> str:
 
 
 def letters_of(path: str) -> str:
-    """The flags part of a path that `list_files` gave."""
-    return path.partition(":2,")[2]
+    """The flags part of a path that `list_files` gave: what can be a flag of it."""
+    return _NO_LETTER.sub("", path.partition(":2,")[2])[:64]
 
 
 def delivery_key(delivery: str) -> str:
@@ -78,7 +82,7 @@ def base_name(seconds: int, key: str | None, size: int, uid: int) -> str:
 
 def with_uid(base: str, size: int, uid: int) -> str:
     """The base name of another program's file once it has a UID here."""
-    plain = _SIZE.sub("", _UID.sub("", base))[:150]
+    plain = _NO_NAME.sub("_", _SIZE.sub("", _UID.sub("", base)))[:150]
     return f"{plain},S={size},U={uid}"
 
 
@@ -109,11 +113,13 @@ def relative(base: str, disk_info: str, is_new: bool) -> str:
 
 def make_mailbox(mailbox: Path) -> None:
     """The directories of one mailbox, durable, whichever of them are missing."""
+    mailbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("tmp", "new", "cur"):
-        (mailbox / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (mailbox / name).mkdir(mode=0o700, exist_ok=True)
     if mailbox.name.startswith("."):
         (mailbox / "maildirfolder").touch(mode=0o600)  # Maildir++: this is a folder, not an account
-    for directory in (mailbox, mailbox.parent, mailbox.parent.parent, mailbox.parent.parent.parent):
+    above = [mailbox.parent] if mailbox.name.startswith(".") else list(mailbox.parents)[:3]
+    for directory in (mailbox, *above):
         fsync_directory(directory)
 
 
@@ -198,6 +204,8 @@ def make_crlf(mailbox: Path, path: Path) -> None:
                 target.flush()
                 os.utime(target.fileno(), (status.st_atime, status.st_mtime))
                 os.fsync(target.fileno())
+            if os.stat(path).st_ino != status.st_ino:  # another program was quicker
+                raise FileNotFoundError(errno.ENOENT, "the file was replaced", str(path))
             os.rename(copy, path)
         except BaseException:
             remove(copy)

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -36,6 +36,7 @@ from mailstack.store.values import (
 )
 from mailstack.work import Work
 
+T = TypeVar("T")
 _HOMES = 10_000  # users whose folder is remembered
 _MARKS = 10_000  # mailboxes whose directories' times are remembered
 _POLLED = 500  # ids in one query
@@ -85,6 +86,16 @@ class MessageStore(Service):
     async def usage(self, user_id: int) -> Usage:
         """What the user holds, for quotas."""
         return await self._work.read(mailboxes.usage_of, user_id)
+
+    async def is_full(self, user_id: int, quota: Quota) -> bool:
+        """Whether `quota` is used up. Without a limit nothing is asked."""
+        octets, messages = quota
+        if octets is None and messages is None:
+            return False
+        held = await self.usage(user_id)
+        return (octets is not None and held.octets >= octets) or (
+            messages is not None and held.messages >= messages
+        )
 
     async def status(self, user_id: int, name: str) -> MailboxInfo:
         """One mailbox. Raise NoSuchMailbox."""
@@ -192,7 +203,7 @@ class MessageStore(Service):
         def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
             return delivery.append_txn(db, self._root, written, target, new, quota, when)
 
-        appended, change = await self._work.prepared(prepare, index)
+        appended, change = await self._prepared(prepare, index)
         if change is not None:
             self.news.publish(change)
         return appended
@@ -212,7 +223,7 @@ class MessageStore(Service):
             mailbox.uses += 1  # before the first wait: it must not be dropped meanwhile
             self._idle.pop(box.id, None)
         try:
-            return await self._freshened(mailbox, box) if mailbox else await self._loaded(box)
+            return await (self._loaded(box) if mailbox is None else self._freshened(mailbox, box))
         except BaseException:
             if mailbox is not None:
                 self._released(mailbox)
@@ -260,7 +271,7 @@ class MessageStore(Service):
         if not parcels:
             return []
         try:
-            outcomes, changes = await self._work.prepared(prepare, index)
+            outcomes, changes = await self._prepared(prepare, index)
         except OSError as error:
             for user_id in homes:
                 self._homes.pop(user_id, None)  # it may be the folder that is gone
@@ -268,6 +279,21 @@ class MessageStore(Service):
         for change in changes:
             self.news.publish(change)
         return list(outcomes)
+
+    async def _prepared(self, prepare: Callable[[], list[Written]], index: Callable[..., T]) -> T:
+        """Write files, then index them; on any error what is still in tmp/ is removed."""
+        files: list[Written] = []
+
+        def write() -> list[Written]:
+            files.extend(prepare())
+            return files
+
+        try:
+            return await self._work.prepared(write, index)
+        except Exception:
+            if files:
+                await self._work.files(delivery.remove_written, files)
+            raise
 
     async def _rename_inbox(self, user_id: int, new: str) -> None:
         most = self._config.max_mailboxes
@@ -360,24 +386,22 @@ class MessageStore(Service):
         oldest = self._clock.seconds() - self._config.keep
         for mailbox_id in [key for key, since in self._idle.items() if since <= oldest]:
             self._drop(mailbox_id)
-        ids = [mailbox_id for mailbox_id in self._open if mailbox_id not in self._idle]
-        for start in range(0, len(ids), _POLLED):
-            some = ids[start : start + _POLLED]
-            modseqs = await self._work.read(reading.modseqs, some)
-            for mailbox_id in some:
-                await self._look_at(mailbox_id, modseqs.get(mailbox_id))
+        boxes = [box for box in self._open.values() if box.id not in self._idle and not box.deleted]
+        for start in range(0, len(boxes), _POLLED):
+            some = boxes[start : start + _POLLED]
+            modseqs = await self._work.read(reading.modseqs, [box.id for box in some])
+            marks = await self._work.files(adoption.marks_of, [box.directory for box in some])
+            for box, times in zip(some, marks, strict=True):
+                if modseqs.get(box.id) != box.highest_modseq or times != self._marks.get(box.id):
+                    await self._look_at(box)
 
-    async def _look_at(self, mailbox_id: int, modseq: int | None) -> None:
-        mailbox = self._open.get(mailbox_id)
-        if mailbox is None or mailbox.deleted:
-            return
+    async def _look_at(self, mailbox: Mailbox) -> None:
         try:
-            if modseq is None or modseq > mailbox.highest_modseq:
-                await mailbox.refresh()
+            await mailbox.refresh()
             if not mailbox.deleted:
-                await self.scan(mailbox_id)
+                await self.scan(mailbox.id)
         except (StoreError, OSError) as error:
-            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox_id, error=error)
+            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
 
     def _listed(self, user_id: int) -> None:
         for callback in tuple(self._listeners.get(user_id, ())):

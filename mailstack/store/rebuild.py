@@ -90,6 +90,7 @@ class _Rebuild:
             rows = [{"mailbox_id": mailbox_id, "bit": bit, "name": n} for bit, n in state.keywords.items()]
             self.db.execute(insert(keywords), rows)
         path = mailbox_path(self.root, self.home, directory)
+        maildir.make_mailbox(path)
         contents = _Contents(self.db, path, mailbox_id, state)
         contents.index()
         uidnext = max(contents.uidnext, state.reserved)

@@ -31,6 +31,7 @@ class Upkeep:
         self._work = work
         self._claims: dict[int, int] = {}  # mailbox id: the first UID that is still recent
         self._behind = True  # after a start there may be something from before a crash
+        self._stopped = False
         self._look = look
         self._loops = [
             (self._loop(clock, self._catch_up), config.write_behind),
@@ -39,11 +40,13 @@ class Upkeep:
 
     def start(self) -> None:
         """Begin; the first run is one interval from now."""
+        self._stopped = False
         for loop, interval in self._loops:
             loop.start(interval, now=False)
 
     def stop(self) -> None:
         """End. What is behind waits for the next start."""
+        self._stopped = True
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
@@ -65,7 +68,8 @@ class Upkeep:
             if claims:
                 await self._work.transaction(behind.claim_recent, claims)
             for _ in range(_ROUNDS):
-                if await self._work.transaction(behind.sync_names, self._root, _NAMES) < _NAMES:
+                done = await self._work.transaction(behind.sync_names, self._root, _NAMES)
+                if done < _NAMES or self._stopped:
                     break
             await self._bury()
             await self._clear()
@@ -81,7 +85,7 @@ class Upkeep:
             done = await self._work.files(behind.unlink, graves) if graves else []
             if done:
                 await self._work.transaction(behind.forget_names, done)
-            if len(done) < _GRAVES:
+            if len(done) < _GRAVES or self._stopped:
                 break
 
     async def _clear(self) -> None:
@@ -102,7 +106,8 @@ class Upkeep:
             try:
                 await run()
             except Exception:
-                self._log.failure("upkeep of the store failed; it is tried again")
+                if not self._stopped:  # the threads may end before us
+                    self._log.failure("upkeep of the store failed; it is tried again")
 
         loop = LoopingCall(lambda: Deferred.fromCoroutine(once()))
         loop.clock = clock

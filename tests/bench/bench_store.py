@@ -110,7 +110,7 @@ async def measure(store: MessageStore, again: Callable[[], MessageStore], count:
     await watch("expunge 1,000", lambda: box.expunge(uids[:1000]))
     await watch("write-behind of all that", store.upkeep.catch_up)
     await watch("open after it", lambda: store.open(1, "INBOX"))
-    time.sleep(1.1)
+    time.sleep(1.1)  # noqa: ASYNC251 - the file system's clock, not ours
     await watch("open, directories settled, first look", lambda: store.open(1, "INBOX"))
     await watch("open, warm", lambda: store.open(1, "INBOX"))
     await watch("10,000 idle views", lambda: later(lambda: [box.view(True) for _ in range(10_000)]))

@@ -107,6 +107,7 @@ class TestFailure:
         )
         assert second["Status"] == "4.4.1"  # it expired
         assert second["Remote-MTA"] is None
+        assert second["Diagnostic-Code"] == "x-mailstack; 451 4.4.1 no answer"
 
 
 class TestOtherActions:

@@ -6,12 +6,15 @@ import os
 from typing import Any
 from unittest import mock
 
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import Deferred
 
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mta import entries, verbs
+from mailstack.mta.attempts import Attempts
+from mailstack.mta.tables import queue_entries
 from tests.mta import world
 from tests.mta.world import LATER, NEVER, OK, START, TEXT, addr, fields
 
@@ -126,6 +129,31 @@ class QueueContract:
         [envelope] = self.transfer.envelopes
         self.assertEqual(envelope.recipients, (Recipient(addr("x@b.test"), orcpt="rfc822;team@a.test"),))
 
+    async def test_once_it_is_queued_the_answer_is_250_whatever_happens_next(self) -> None:
+        with mock.patch.object(Attempts, "make", side_effect=RuntimeError("a bug")):
+            replies = await self.send("bob@a.test", "x@b.test")
+        self.assertTrue(all(reply.accepted for reply in replies.values()))
+        self.assertEqual(len(self.entries()), 2)
+        self.flushLoggedErrors(RuntimeError)
+
+    async def test_a_success_report_that_fails_does_not_undo_the_delivery(self) -> None:
+        with mock.patch("mailstack.mta.bounce.compose", side_effect=RuntimeError("a bug")):
+            replies = await self.send(Recipient(addr("bob@a.test"), frozenset({"SUCCESS"})))
+        self.assertEqual(replies, {"bob@a.test": OK})
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_a_bounce_that_cannot_be_made_leaves_the_entry(self) -> None:
+        self.transfer.says = {"x@b.test": NEVER}
+        self.start()
+        with mock.patch("mailstack.mta.bounce.compose", side_effect=RuntimeError("a bug")):
+            await self.send("x@b.test")
+            await self.until(lambda: self.entries()[0].attempts == 1)
+        self.assertEqual(self.bounces(self.mda), 0)
+        self.flushLoggedErrors(RuntimeError)
+        await self.pass_time(FIRST_PAUSE)
+        await self.until(lambda: not self.entries())
+        self.assertEqual(self.bounces(self.mda), 1)
+
     async def test_the_same_recipient_twice_is_one_entry(self) -> None:
         self.directory.aliases = {"team": ("x@b.test",)}
         await self.send("team@a.test", "x@b.test", "x@b.test")
@@ -140,7 +168,8 @@ class QueueContract:
 
     async def test_a_deferred_entry_is_tried_again_by_the_schedule(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(60.0, 120.0)))
+        self.queue = self.make(retry=(60.0, 120.0))
+        self.start()
         await self.send("x@b.test")
         pauses = []
         for number in range(1, 5):
@@ -157,7 +186,8 @@ class QueueContract:
 
     async def test_in_the_end_it_bounces(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(3600.0,), expire=7000.0, warn_after=0))
+        self.queue = self.make(retry=(3600.0,), expire=7000.0, warn_after=0)
+        self.start()
         await self.send("x@b.test")
         for number in range(1, 3):
             await self.until(
@@ -176,7 +206,8 @@ class QueueContract:
 
     async def test_the_sender_hears_of_a_delay_once(self) -> None:
         self.transfer.says = {"x@b.test": LATER}
-        self.start(self.make(retry=(3600.0,), warn_after=5000.0))
+        self.queue = self.make(retry=(3600.0,), warn_after=5000.0)
+        self.start()
         await self.send("x@b.test")
         for number in range(1, 6):
             await self.until(
@@ -347,27 +378,29 @@ class QueueContract:
 
         with mock.patch.object(entries, "settle", failing):
             await self.send("x@b.test")
-            await self.until(lambda: len(failures) == 1)
-            await self.pass_time(5)
-            await self.until(lambda: not failures)
-            await self.pass_time(5)
-            await self.until(lambda: not self.entries())
+            await self.until(lambda: self.clock.advance(1) or not self.entries())
+        self.assertEqual(failures, [])
         self.assertEqual(len(self.transfer.got), 1)
         self.flushLoggedErrors(OSError)
 
     async def test_a_crash_between_bounce_and_removal_repeats_the_bounces_id(self) -> None:
         self.transfer.says = {"x@b.test": NEVER}
-        self.start()
+        self.queue.startService()
         with mock.patch.object(entries, "settle", side_effect=OSError("killed")):
             await self.send("x@b.test")
             await self.until(lambda: self.bounces(self.mda))
-            first = self.bounce(self.mda)[0].id
-        again = self.make()
-        again._owner = again._scheduler._owner = "other"
-        self.start(again)
-        await self.pass_time(901)
+            stopping = self.queue.stopService()
+            await self.until(
+                lambda: len(self.clock.getDelayedCalls()) == 2
+            )  # the pause before it tries again
+            self.clock.advance(20)
+            self.clock.advance(20)
+            await stopping
+        self.assertEqual(len(self.entries()), 1)
+        self.start(self.make())
         await self.until(lambda: not self.entries())
-        self.assertEqual({self.bounce(self.mda, n)[0].id for n in range(self.bounces(self.mda))}, {first})
+        self.assertEqual(self.bounces(self.mda), 2)
+        self.assertEqual(self.bounce(self.mda, 0)[0].id, self.bounce(self.mda, 1)[0].id)
         self.flushLoggedErrors(OSError)
 
     async def test_a_spool_file_that_is_gone_does_not_stop_the_queue(self) -> None:
@@ -379,6 +412,24 @@ class QueueContract:
         self.flushLoggedErrors(FileNotFoundError)
         await self.send("y@b.test", id="q2")
         await self.until(lambda: len(self.entries()) == 1)
+
+    async def test_a_long_attempt_keeps_its_lease(self) -> None:
+        self.transfer.hold = []
+        self.start()
+        await self.send("x@b.test")
+        await self.until(lambda: self.transfer.hold)
+        other = self.make()
+        other._owner = other._scheduler._owner = "other"
+        self.start(other)
+        for _ in range(12):
+            await self.pass_time(150)
+            await self.until(lambda: self.lease_until() > self.clock.seconds() + 400)
+        self.assertEqual(len(self.transfer.hold), 1)
+        self.transfer.hold.pop().callback(None)
+        await self.until(lambda: not self.entries())
+
+    def lease_until(self) -> float:
+        return self.database.read(lambda db: db.scalar(select(queue_entries.c.lease_until)))
 
     # Bounds.
 
@@ -446,8 +497,7 @@ class QueueContract:
         await self.pass_time(10_000)
         self.transfer.says = {}
         await self.work.transaction(verbs.release, ["q1"], self.clock.seconds())
-        await self.pass_time(5)
-        await self.until(lambda: not self.entries())
+        await self.until(lambda: self.clock.advance(5) or not self.entries())
         self.assertEqual(len(self.transfer.got), 2)
 
 

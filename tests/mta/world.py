@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import email
+import shutil
+import tempfile
 from collections.abc import Callable
 from email.message import Message as Parsed
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from sqlalchemy import delete
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -24,6 +27,7 @@ from mailstack.mta import verbs
 from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
+from mailstack.mta.tables import queue_entries, queue_messages
 from mailstack.mta.transfer import Result
 from mailstack.work import Work
 from tests.postgres import fresh_database
@@ -119,7 +123,7 @@ class Transfer(Hand):
     async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         replies = await self.take(hop, envelope, message)
         return {
-            one: Result(reply, f"mx.{hop}[192.0.2.1]:25", "TLSv1.3", self.dsn)
+            one: Result(reply, f"mx.{hop}[192.0.2.1]:25", "TLSv1.3", f"mx.{hop}", self.dsn)
             for one, reply in replies.items()
         }
 
@@ -128,21 +132,22 @@ class World(TestCase):
     """The base of the queue's tests; `kind` chooses the database."""
 
     kind = "sqlite"
-    timeout = 15
+    timeout = 8
     _urls: dict[type, str] = {}
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.database = Database(DatabaseConfig(self._url()))
-        metadata.drop_all(self.database.engine)
-        metadata.create_all(self.database.engine)
+        metadata.create_all(self.database.engine, [queue_messages, queue_entries])
+        self.database.write(lambda db: db.execute(delete(queue_messages)))
         self.work = Work(reactor, self.database)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
         self.clock = Clock()
         self.clock.advance(START)
         self.directory, self.mda, self.transfer = Directory(), Mda(), Transfer()
         self.addCleanup(self.work_settled)
+        self.queues: list[Queue] = []
         self.queue = self.make()
 
     def _url(self) -> str:
@@ -155,7 +160,7 @@ class World(TestCase):
     def make(self, work: Any = None, **options: Any) -> Queue:
         """A queue on our database; the tests that call it again play a process that starts anew."""
         work = work or self.work
-        return Queue(
+        queue = Queue(
             MtaConfig(**options),
             work,
             Routes(self.directory, self.mda, self.transfer),
@@ -164,6 +169,8 @@ class World(TestCase):
             spool=self.folder / "spool",
             random=Random(1),
         )
+        self.queues.append(queue)
+        return queue
 
     def start(self, queue: Queue | None = None) -> None:
         """Run it until the test ends."""
@@ -208,8 +215,10 @@ class World(TestCase):
         return sorted(path.name for path in (self.folder / "spool").rglob("*") if path.is_file())
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the clock run; the queue looks at what is due then."""
+        """Let the clock run, and have the queues look at what is due then."""
         self.clock.advance(seconds)
+        for queue in self.queues:
+            queue.wake()
         await deferLater(reactor, 0, lambda: None)
 
     def bounce(self, hand: Hand, number: int = -1) -> tuple[Envelope, Parsed]:

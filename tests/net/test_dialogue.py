@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.certificates import issue
 from tests.net.next_hop import CLOSE, HANG, NextHop
 
 SHORT = Timeouts(connect=5, greeting=0.2, command=0.2, data=0.2, block=0.3, end=0.2)
+LONG = Timeouts()
 
 
 class NoDatabase:
@@ -41,7 +43,7 @@ class DialogueCase(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(hop.close()))
         return hop
 
-    async def dial(self, hop: NextHop, timeouts: Timeouts = Timeouts()) -> Dialogue:
+    async def dial(self, hop: NextHop, timeouts: Timeouts = LONG) -> Dialogue:
         dialogue = await connect(reactor, "127.0.0.1", hop.port, timeouts)
         self.addCleanup(dialogue.quit)
         return dialogue
@@ -54,7 +56,9 @@ class DialogueCase(TestCase):
         raise AssertionError(f"{found}, and nothing broke")
 
     def tls(self) -> ServerTls:
-        files = issue(Path(self.mktemp()), "mx.b.test")
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        files = issue(folder, "mx.b.test")
         return ServerTls(files.certificate, files.key)
 
 
@@ -133,28 +137,35 @@ class TestCommands(DialogueCase):
         self.assertIn("timed out", await greeting)
         self.assertEqual(aborted, [300])
 
-    async def test_each_phase_has_its_own_limit(self) -> None:
-        for verb, limit in (("greeting", 300), ("command", 300), ("data", 120)):
-            clock = Clock()
-            transport: Any = StringTransport()
-            transport.setTcpNoDelay = lambda _: None
-            transport.abortConnection = lambda: None
-            dialogue = Dialogue(clock, Timeouts())
-            dialogue.makeConnection(transport)
-            waits = {
-                "greeting": lambda: dialogue.greeting(),
-                "command": lambda: dialogue.command(b"MAIL FROM:<>\r\n"),
-                "data": lambda: dialogue.command(b"DATA\r\n", dialogue.timeouts.data),
-            }
-            waiting = Deferred.fromCoroutine(self.breaks(waits[verb]()))
-            clock.advance(limit - 1)
-            self.assertNoResult(waiting)
-            clock.advance(1)
-            self.assertIn("timed out", self.successResultOf(waiting))
+    def silent(self) -> tuple[Dialogue, Clock]:
+        clock = Clock()
+        transport: Any = StringTransport()
+        transport.setTcpNoDelay = lambda _: None
+        transport.abortConnection = lambda: None
+        dialogue = Dialogue(clock, LONG)
+        dialogue.makeConnection(transport)
+        return dialogue, clock
+
+    def expires_after(self, awaitable: Any, clock: Clock, limit: float) -> None:
+        waiting = Deferred.fromCoroutine(self.breaks(awaitable))
+        clock.advance(limit - 1)
+        self.assertNoResult(waiting)
+        clock.advance(1)
+        self.assertIn("timed out", self.successResultOf(waiting))
+
+    def test_each_phase_has_its_own_limit(self) -> None:
+        dialogue, clock = self.silent()
+        self.expires_after(dialogue.greeting(), clock, 300)
+        dialogue, clock = self.silent()
+        self.expires_after(dialogue.command(b"MAIL FROM:<>\r\n"), clock, 300)
+        dialogue, clock = self.silent()
+        self.expires_after(dialogue.command(b"DATA\r\n", LONG.data), clock, 120)
+        dialogue, clock = self.silent()
+        self.expires_after(dialogue.send_content(Message.of(b"x"), self.work), clock, 600)
 
 
 class TestContent(DialogueCase):
-    async def ready(self, hop: NextHop, timeouts: Timeouts = Timeouts()) -> Dialogue:
+    async def ready(self, hop: NextHop, timeouts: Timeouts = LONG) -> Dialogue:
         dialogue = await self.dial(hop, timeouts)
         await dialogue.greeting()
         self.assertEqual((await dialogue.command(b"DATA\r\n")).code, 354)

@@ -28,9 +28,7 @@ class Lines:
 def test_a_line_has_time_level_place_message_and_the_fields_that_it_does_not_show() -> None:
     lines = Lines()
     peer = Peer("192.0.2.1", 1, 2, False)
-    lines.log.info(
-        "took {id} from {peer.address}", id="a1", peer=peer, size=5, subject="two words", empty=""
-    )
+    lines.log.info("took {id} from {peer.address}", id="a1", peer=peer, size=5, subject="two words", empty="")
     [line] = lines.written
     stamp, _, rest = line.partition(" ")
     assert len(stamp) == len("2026-11-22T10:00:00.000Z")

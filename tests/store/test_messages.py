@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from mailstack.mail.message import Message, Stored
 from mailstack.store import (
@@ -144,6 +146,25 @@ class TestDelivery:
         assert harness.contents() == {1: text(0)}
         assert [o.uid for o in now(harness.store.deliver(parcels)) if isinstance(o, Delivered)] == [2, 3, 4]
         harness.check()
+
+    def test_bytes_then_directory_then_row(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        now(harness.store.provision(1))
+        harness.deliver(0)  # reserves UIDs
+        steps: list[str] = []
+        rename = Path.rename
+
+        def fsync(descriptor: int) -> None:
+            steps.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
+
+        def renamed(source: Path, target: Path) -> Path:
+            steps.append(f"rename to {target.parent.name}")
+            return rename(source, target)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(Path, "rename", renamed)
+        event.listen(harness.database.engine, "commit", lambda db: steps.append("commit"))
+        harness.deliver(1)
+        assert steps[steps.index("bytes") :] == ["bytes", "rename to new", "directory", "commit"]
 
     def test_uids_are_reserved_ahead(self, harness: Harness) -> None:
         harness.append(range(3))

@@ -136,6 +136,16 @@ class TestTransactions(WorkCase):
         other.dispose()
 
 
+class TestWriterSurvives(WorkCase):
+    async def test_an_operation_that_wants_to_end_the_program(self) -> None:
+        def leave(_db: Any) -> None:
+            raise SystemExit(3)
+
+        with self.assertRaises(SystemExit):
+            await self.work.transaction(leave)
+        self.assertEqual(await self.work.transaction(add, 1), 1)
+
+
 class TestPrepared(WorkCase):
     async def test_first_the_file_then_the_row(self) -> None:
         threads: list[str] = []

@@ -15,7 +15,7 @@ from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Continuation, append_uid
 from mailstack.work import Work
 
-IN_MEMORY = 64 * 1024  # octets of a message that stay in memory
+IN_MEMORY = 64 * 1024  # octets that stay in memory
 MOST_MESSAGES = 1000  # of one command
 
 
@@ -33,10 +33,11 @@ class _Incoming:
 class Appending:
     """The messages of one APPEND, until it ends."""
 
-    __slots__ = ("_context", "_messages")
+    __slots__ = ("_context", "_held", "_messages")
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._held = 0  # octets in memory
         self._messages: list[_Incoming] = []
 
     @property
@@ -52,6 +53,8 @@ class Appending:
         if refused is not None:
             await self.drop()
             return refused
+        if self._messages and self._messages[-1].file is not None:
+            await self._work.files(_flush, self._messages[-1:])  # one open file at a time
         self._messages.append(_Incoming(command))
         return Continuation()
 
@@ -81,8 +84,10 @@ class Appending:
         message = self._messages[-1]
         message.data.append(command.data)
         message.size += len(command.data)
-        if sum(map(len, message.data)) >= IN_MEMORY:
+        self._held += len(command.data)
+        if self._held >= IN_MEMORY:
             data, message.data = message.data, []
+            self._held -= sum(map(len, data))
             try:
                 await self._work.files(_spool, message, data, self._context.services.config.spool)
             except OSError:
@@ -105,7 +110,7 @@ class Appending:
 
     async def drop(self) -> None:
         """Forget what has come so far."""
-        messages, self._messages = self._messages, []
+        messages, self._messages, self._held = self._messages, [], 0
         if any(message.file for message in messages):
             await self._work.files(_remove, messages)
 
@@ -133,8 +138,9 @@ def _spool(message: _Incoming, data: list[bytes], spool: Path | None) -> None:
 
 def _flush(messages: list[_Incoming]) -> None:
     for message in messages:
-        if message.file is not None:
+        if message.file is not None and not message.file.closed:
             message.file.writelines(message.data)
+            message.data = []
             message.file.close()
 
 

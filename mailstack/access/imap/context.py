@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -61,6 +61,7 @@ class Selected:
     view: View
     read_only: bool
     keywords: tuple[str, ...] = ()  # those the client has been told of
+    modseqs: bool = False  # the client is told modseqs with flags (RFC 7162 section 3.1)
 
     def close(self) -> None:
         """Leave it."""
@@ -77,7 +78,7 @@ class Context:
     say: Say
     user: User | None = None
     current: Selected | None = None
-    enabled: set[str] = field(default_factory=set)
+    condstore: bool = False  # the client has shown that it knows modseqs
 
     @property
     def store(self) -> MessageStore:
@@ -104,6 +105,12 @@ class Context:
     def quota(self) -> tuple[int | None, int | None]:
         """The user's limits: octets and messages."""
         return (self.user.quota_octets, self.user.quota_messages) if self.user else (None, None)
+
+    def enable_condstore(self) -> None:
+        """From here on flags are told with their modseq (RFC 7162 section 3.1)."""
+        self.condstore = True
+        if self.current is not None:
+            self.current.modseqs = True
 
     def leave(self) -> None:
         """Nothing is selected any more."""

@@ -27,7 +27,6 @@ MEMORY_SLICE = 2000  # messages whose answer is in memory
 FACTS_SLICE = 400  # messages whose facts are read together
 TEXT_SLICE = 32  # messages whose texts are read together
 BLOCK = 64 * 1024  # octets said at once, at least
-MAX_HEADER = 4 * 1024 * 1024  # octets of a header section that fields are looked for in
 
 Found: TypeAlias = list[tuple[Entry, Facts]]
 
@@ -35,14 +34,20 @@ Found: TypeAlias = list[tuple[Entry, Facts]]
 async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
     """Say what is asked of each message; those expunged meanwhile are passed over (RFC 2180 section 4.1)."""
     selected = context.selected
+    if command.vanished:
+        return Tagged(command.tag, "BAD", "QRESYNC is not offered")
     uids = named(selected.view, command.set, command.uid)
+    items = command.items
     if command.changed_since is not None:
         uids = _changed(selected, uids, command.changed_since)
-    plan = compile_items(command.items, selected)
+        items = (*items, *_missing(items, c.Attribute.MODSEQ))  # RFC 7162 section 3.1.4.1
+    if c.Attribute.MODSEQ in items:
+        context.enable_condstore()
+    plan = compile_items(items, selected)
     fresh: frozenset[int] = frozenset()
     if plan.marks_seen and not selected.read_only:
         fresh = await _mark_seen(selected, uids)
-    writer = _Writer(context, selected, plan, command, fresh)
+    writer = _Writer(context, selected, plan, items, fresh)
     said = await writer.write(uids)
     words = "UID FETCH" if command.uid else "FETCH"
     if said < len(uids) and not command.uid:
@@ -53,6 +58,10 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
     entry_of = selected.mailbox.entry
     return [uid for uid in uids if (entry := entry_of(uid)) is not None and entry.modseq > since]
+
+
+def _missing(items: Sequence[c.Item], attribute: c.Attribute) -> tuple[c.Attribute, ...]:
+    return () if attribute in items else (attribute,)
 
 
 async def _mark_seen(selected: Selected, uids: Sequence[int]) -> frozenset[int]:
@@ -68,15 +77,16 @@ class _Writer:
     """Writes the responses of one FETCH."""
 
     def __init__(
-        self, context: Context, selected: Selected, plan: Plan, command: c.Fetch, fresh: frozenset[int]
+        self, context: Context, selected: Selected, plan: Plan, items: Sequence[c.Item], fresh: frozenset[int]
     ) -> None:
         self._context = context
         self._selected = selected
         self._plan = plan
         self._fresh = fresh
-        self._fresh_line = plan.line
-        if fresh and c.Attribute.FLAGS not in command.items:
-            self._fresh_line = compile_items((*command.items, c.Attribute.FLAGS), selected).line
+        told = _missing(items, c.Attribute.FLAGS)
+        if selected.modseqs:
+            told += _missing(items, c.Attribute.MODSEQ)
+        self._fresh_line = compile_items((*items, *told), selected).line if fresh else plan.line
         self._block: list[bytes] = []
         self._size = 0
         self._answered = 0
@@ -110,6 +120,7 @@ class _Writer:
     async def _write_slices(self, uids: Sequence[int]) -> None:
         """Slice by slice; the index is asked for the next one while this one is written."""
         size = TEXT_SLICE if self._plan.texts else FACTS_SLICE
+        size = max(1, 10 * size // max(10, self._plan.items))  # the more items, the fewer messages at a time
         write = self._write_texts if self._plan.texts else self._write_facts
         coming = self._ask(uids[:size])
         for start in range(0, len(uids), size):
@@ -143,7 +154,7 @@ class _Writer:
     async def _whole_header(self, entry: Entry, facts: Facts) -> Facts:
         """Where the index has no common fields (none there, or too long), the header section stands in."""
         try:
-            header = await self._selected.mailbox.body(entry.uid, 0, min(facts.header_size, MAX_HEADER))
+            header = await self._selected.mailbox.body(entry.uid, 0, min(facts.header_size, texts.MAX_HEADER))
         except Expunged:
             header = b""
         return replace(facts, fields=header)

@@ -54,6 +54,11 @@ class Plan:
     columns: frozenset[str]  # of the facts
 
     @property
+    def items(self) -> int:
+        """How many."""
+        return len(self.line.values) + len(self.texts)
+
+    @property
     def marks_seen(self) -> bool:
         r"""Whether some section is not peeked at: it sets \Seen (RFC 3501 section 6.4.5)."""
         return any(not section.peek for _, section in self.texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mailstack.access.imap.context import Context, completed
+from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.mailboxes import status_items
 from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
 from mailstack.store import MailboxInfo
@@ -13,6 +13,8 @@ from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, ListResponse, LsubResponse, Response, StatusResponse
 
 NO_SELECT = r"\Noselect"
+MOST_PATTERNS = 100  # in one LIST
+MANY = 2000  # names times patterns: more are matched in a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,13 @@ async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:
         return ListResponse("", (NO_SELECT,)), completed(command, "LIST")
     tree = await tree_of(context)
     said: list[Response] = []
-    for name, child_info in _chosen(tree, command):
+    if len(command.patterns) > MOST_PATTERNS:
+        return refuse(command, "Too many patterns", "LIMIT")
+    if len(tree.boxes) * len(command.patterns) < MANY:
+        chosen = _chosen(tree, command)
+    else:
+        chosen = await context.services.work.compute(_chosen, tree, command)
+    for name, child_info in chosen:
         said.append(_line(tree, command, name, child_info))
         box = tree.boxes.get(name)
         if command.status and box is not None and box.selectable:

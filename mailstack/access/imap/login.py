@@ -26,8 +26,8 @@ _log = Logger(namespace="mailstack.access.imap")
 BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "NAMESPACE", "IDLE", "UIDPLUS", "MOVE", "CHILDREN",
-    "UNSELECT", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "ESEARCH",
-    "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
+    "UNSELECT", "CONDSTORE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
+    "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
 
@@ -64,8 +64,11 @@ async def identify(context: Context, command: c.Id) -> AnyResponse:
 
 
 async def enable(context: Context, command: c.Enable) -> AnyResponse:
-    """ENABLE (RFC 5161): nothing that we offer needs it, so nothing is enabled."""
-    return Enabled(), completed(command, "ENABLE")
+    """ENABLE (RFC 5161)."""
+    known = tuple(name for name in command.capabilities if name == "CONDSTORE")
+    if known:
+        context.enable_condstore()
+    return Enabled(known[:1]), completed(command, "ENABLE")
 
 
 async def start_tls(context: Context, command: c.StartTls) -> Response:
@@ -123,10 +126,10 @@ async def _step(context: Context, door: Door, command: c.Command, data: bytes | 
 async def _check(context: Context, door: Door, command: c.Command, name: str, password: str) -> AnyResponse:
     user = await context.services.directory.authenticate(name, password)
     if user is None:
-        _log.info("login failed", login=name[:100], peer=context.peer.address)
+        _log.info("login of {login!r} failed", login=name[:100], peer=context.peer.address)
         return await _failed(context, door, command)
     context.user = user
-    _log.info("logged in", login=str(user.address), peer=context.peer.address, tls=context.peer.tls)
+    _log.info("{login} logged in", login=str(user.address), peer=context.peer.address, tls=context.peer.tls)
     words = "CAPABILITY " + " ".join(capabilities(context))  # saves the client a round trip
     return Tagged(command.tag, "OK", "Logged in", words)
 

@@ -76,6 +76,8 @@ async def status(context: Context, command: c.Status) -> AnyResponse:
 async def status_items(context: Context, box: MailboxInfo, items: Iterable[str]) -> Mapping[str, int]:
     """The values of STATUS items, in their order."""
     items = tuple(items)
+    if "HIGHESTMODSEQ" in items:
+        context.enable_condstore()
     values: dict[str, int] = {}
     deleted = await _deleted(context, box) if any(item.startswith("DELETED") for item in items) else (0, 0)
     for item in items:

@@ -23,6 +23,8 @@ TEXT_OCTETS = 4 * 1024 * 1024  # of such a slice, at most (but always one messag
 async def search(context: Context, command: c.Search) -> AnyResponse:
     """Find; answer with UIDs or sequence numbers, ascending."""
     selected = context.selected
+    if _asks_modseq(command.key):
+        context.enable_condstore()
     found = await _find(context, selected, command.key)
     words = "UID SEARCH completed" if command.uid else "SEARCH completed"
     return _answer(selected, command, found), Tagged(command.tag, "OK", words)
@@ -31,24 +33,37 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
 async def _find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
     tests = conjunction(key, selected)
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
-    found = await _by_memory(context, selected, by_cost[Cost.MEMORY])
+    keys = _count(key)
+    found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
     if any(test.needs_fields for test in tests):
-        found = await _by_fields(selected, found, by_cost[Cost.FIELDS])
+        found = await _by_fields(selected, found, by_cost[Cost.FIELDS], max(5, FIELDS_SLICE // keys))
     if dear:
         found = await _by_text(context, selected, found, dear)
     return [candidate.entry for candidate in found]
 
 
-async def _by_memory(context: Context, selected: Selected, tests: Sequence[Test]) -> list[Candidate]:
+def _count(key: k.Key) -> int:
+    """How many keys there are: the more, the fewer messages are looked at without a pause."""
+    match key:
+        case k.And():
+            return sum(map(_count, key.keys))
+        case k.Or():
+            return _count(key.left) + _count(key.right)
+        case k.Not():
+            return _count(key.key)
+    return 1
+
+
+async def _by_memory(
+    context: Context, selected: Selected, tests: Sequence[Test], size: int
+) -> list[Candidate]:
     entry_of, uids = selected.mailbox.entry, selected.view.uids
     found: list[Candidate] = []
-    for start in range(0, len(uids), MEMORY_SLICE):
+    for start in range(0, len(uids), size):
         if start:
             await context.services.pause()
-        entries = [
-            entry for uid in uids[start : start + MEMORY_SLICE] if (entry := entry_of(uid)) is not None
-        ]
+        entries = [entry for uid in uids[start : start + size] if (entry := entry_of(uid)) is not None]
         found += _passing(list(map(Candidate, entries)), tests)
     return found
 
@@ -60,12 +75,12 @@ def _passing(candidates: list[Candidate], tests: Sequence[Test]) -> list[Candida
 
 
 async def _by_fields(
-    selected: Selected, candidates: list[Candidate], tests: Sequence[Test]
+    selected: Selected, candidates: list[Candidate], tests: Sequence[Test], size: int
 ) -> list[Candidate]:
     found: list[Candidate] = []
     columns = frozenset({"fields", "header_size"})
-    for start in range(0, len(candidates), FIELDS_SLICE):
-        some = candidates[start : start + FIELDS_SLICE]
+    for start in range(0, len(candidates), size):
+        some = candidates[start : start + size]
         facts = await selected.mailbox.facts([candidate.entry.uid for candidate in some], columns)
         known = []
         for candidate, fact in zip(some, facts, strict=True):

@@ -10,31 +10,38 @@ from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
+from mailstack.wire.imap.states import State
+
+SLICE = 5000  # messages looked at before others are served
 
 
 async def select(context: Context, command: c.Select) -> AnyResponse:
     """SELECT and EXAMINE; one that fails leaves nothing selected (RFC 3501 section 6.3.1)."""
     context.leave()
+    if command.qresync is not None:
+        return Tagged(command.tag, "BAD", "QRESYNC is not offered", becomes=State.AUTHENTICATED)
+    if command.condstore:
+        context.enable_condstore()
     mailbox = await context.store.open(context.user_id, command.mailbox)
     try:
-        selected = Selected(mailbox, mailbox.view(read_only=command.read_only), command.read_only)
+        view = mailbox.view(read_only=command.read_only)
     except BaseException:
         mailbox.close()
         raise
+    selected = Selected(mailbox, view, command.read_only, modseqs=context.condstore)
     context.current = selected
-    await context.say(_description(selected))
+    selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
+    await context.say(_description(selected, await _first_unseen(context, selected)))
     if command.read_only:
         return Tagged(command.tag, "OK", "EXAMINE completed", "READ-ONLY")
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
 
 
-def _description(selected: Selected) -> bytes:
+def _description(selected: Selected, unseen: int | None) -> bytes:
     mailbox, view = selected.mailbox, selected.view
-    view.catch_up(expunges=True)  # the client starts with the picture as it is
     first = known_flags(selected)
     split = first.index(b"\r\n") + 2
     said = first[:split] + encode((Exists(len(view)), Recent(len(view.recent))))
-    unseen = _first_unseen(selected)
     if unseen:
         said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
     said += first[split:]
@@ -42,16 +49,19 @@ def _description(selected: Selected) -> bytes:
         (
             Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
+            Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
         )
     )
 
 
-def _first_unseen(selected: Selected) -> int | None:
+async def _first_unseen(context: Context, selected: Selected) -> int | None:
     entry_of = selected.mailbox.entry
     for number, uid in enumerate(selected.view.uids, 1):
         entry = entry_of(uid)
         if entry is not None and SEEN not in entry.flags:
             return number
+        if number % SLICE == 0:
+            await context.services.pause()
     return None
 
 

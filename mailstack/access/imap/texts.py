@@ -21,7 +21,7 @@ T = TypeVar("T")
 SMALL = 256 * 1024  # octets; what is longer is streamed
 AT_ONCE = 6  # reads under way together: more would each look up what the first of them finds for all
 CHUNK = 256 * 1024  # octets read at a time
-MAX_HEADER = 4 * 1024 * 1024  # octets of a header section that fields are looked for in
+MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
 
 
 class Cut(Exception):
@@ -47,8 +47,9 @@ class Wanted:
 
     @property
     def is_small(self) -> bool:
-        """Whether all that is wanted can be read at once."""
-        return self.hull.length <= SMALL
+        """Whether all that is wanted can be read, and answered, at once."""
+        wanted = sum(span.length for _, _, span in self.spans if span is not None)
+        return self.hull.length <= SMALL and wanted <= SMALL
 
     def items(self, octets: bytes) -> bytes:
         """The items in IMAP's syntax, from the octets of the hull."""
@@ -73,7 +74,8 @@ class Wanted:
             if span is None:
                 yield head + NIL
             elif sections.is_fields(section):
-                yield head + sections.value(section, await file.read(span.start, span.length))
+                header = await file.read(span.start, span.length)
+                yield head + await file.work.compute(sections.value, section, header)
             else:
                 yield head + b"{%d}\r\n" % span.length
                 for start in range(span.start, span.end, CHUNK):
@@ -133,16 +135,16 @@ async def _read(mailbox: Mailbox, wanted: Wanted) -> bytes | None:
 class OpenText:
     """A message's file, held open: it may be renamed or removed meanwhile."""
 
-    __slots__ = ("_base", "_file", "_work")
+    __slots__ = ("_base", "_file", "work")
 
     def __init__(self, work: Work, file: BinaryIO, base: int) -> None:
-        self._work = work
+        self.work = work
         self._file = file
         self._base = base
 
     async def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` octets from `offset` of the message; raise OSError if the disk fails."""
-        return await self._work.files(self._read, offset, length)
+        return await self.work.files(self._read, offset, length)
 
     def _read(self, offset: int, length: int) -> bytes:
         self._file.seek(self._base + offset)

@@ -41,11 +41,22 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
         entry, number = entry_of(uid), view.sequence(uid)
         if entry is None or number is None:
             continue
+        head = b"UID %d " % uid if with_uid else b""
+        if selected.modseqs:
+            head += b"MODSEQ (%d) " % entry.modseq
         flags = flag_list(entry.flags, uid in recent)
-        if with_uid:
-            lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, flags))
-        else:
-            lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, flags))
+        lines.append(b"* %d FETCH (%bFLAGS %b)\r\n" % (number, head, flags))
+    return b"".join(lines)
+
+
+def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
+    """A FETCH response with the modseq of each of `uids` that is still there."""
+    lines = []
+    for uid in uids:
+        entry, number = selected.mailbox.entry(uid), selected.view.sequence(uid)
+        if entry is not None and number is not None:
+            head = b"UID %d " % uid if with_uid else b""
+            lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, head, entry.modseq))
     return b"".join(lines)
 
 

@@ -117,21 +117,21 @@ def test_a_message_cut_short_leaves_nothing(world: World, how: str) -> None:
 
 
 def test_too_big(world: World, talk: Talk) -> None:
-    world.config = ImapConfig(max_message_octets=10)
+    world.config = ImapConfig(max_message_octets=1024)
     talk(
         world.connect().login(),
         """
-        C: a APPEND INBOX {11}
+        C: a APPEND INBOX {1025}
         S: a NO [TOOBIG] ...
-        C: b APPEND INBOX {11+}
-        C: 0123456789x
+        C: b APPEND INBOX {1025+}
+        C: 0123456789xLONG
         S: b NO [TOOBIG] ...
         C: c APPEND INBOX {10+}
         C: 0123456789
         S: c OK [APPENDUID ... 1] APPEND completed
         C: d APPEND INBOX {99999999999}
         S: d ...
-        """,
+        """.replace("LONG", "x" * 1014),
     )
 
 

@@ -148,7 +148,7 @@ def test_id_enable_noop(world: World, talk: Talk) -> None:
         C: c ID ("name" "Thunderbird" "version" "153.7.0")
         S: * ID ("name" "mailstack" "version" "...")
         S: c OK ID completed
-        C: d ENABLE UTF8=ACCEPT CONDSTORE
+        C: d ENABLE UTF8=ACCEPT X-NONE
         S: * ENABLED
         S: d OK ENABLE completed
         C: e NOOP

@@ -34,6 +34,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [PERMANENTFLAGS ({SYSTEM} $Label1 \*)] Flags permitted
         S: * OK [UIDVALIDITY ...] UIDs valid
         S: * OK [UIDNEXT 3] Predicted next UID
+        S: * OK [HIGHESTMODSEQ ...] Highest
         S: a OK [READ-WRITE] SELECT completed
         C: b EXAMINE Sent
         S: * FLAGS ({SYSTEM})
@@ -42,6 +43,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [PERMANENTFLAGS ()] Read-only
         S: * OK [UIDVALIDITY ...] UIDs valid
         S: * OK [UIDNEXT 1] Predicted next UID
+        S: * OK [HIGHESTMODSEQ ...] Highest
         S: b OK [READ-ONLY] EXAMINE completed
         C: c CHECK
         S: c OK CHECK completed
@@ -65,6 +67,7 @@ def test_a_failed_select_leaves_nothing_selected(world: World, talk: Talk) -> No
         S: * OK [PERMANENTFLAGS ...
         S: * OK [UIDVALIDITY ...
         S: * OK [UIDNEXT 4] ...
+        S: * OK [HIGHESTMODSEQ ...] Highest
         S: a OK [READ-WRITE] SELECT completed
         C: b SELECT Nowhere
         S: b NO [NONEXISTENT] ...
@@ -264,6 +267,7 @@ def test_own_mailbox_deleted(world: World, talk: Talk) -> None:
         S: * FLAGS ...
         S: * 0 EXISTS
         S: * 0 RECENT
+        S: * OK ...
         S: * OK ...
         S: * OK ...
         S: * OK ...

@@ -126,6 +126,16 @@ def test_flags_of_others(pair: tuple[Client, Client]) -> None:
     assert two.ask("d NOOP") == b"d OK NOOP completed\r\n"
 
 
+def test_a_silent_store_does_not_hide_what_others_did(pair: tuple[Client, Client]) -> None:
+    one, two = pair
+    one.ask(r"a STORE 1 +FLAGS (\Flagged)")
+    assert two.ask(r"b STORE 1:2 +FLAGS.SILENT (\Seen)") == (
+        b"* 1 FETCH (FLAGS (\\Flagged))\r\nb OK STORE completed\r\n"
+    )
+    assert two.ask("c NOOP") == b"c OK NOOP completed\r\n"
+    assert one.ask("d NOOP").count(b"FETCH") == 2
+
+
 def test_new_mail_and_expunge_together(pair: tuple[Client, Client], world: World) -> None:
     one, two = pair
     one.ask(r"a STORE 1,3 +FLAGS.SILENT (\Deleted)")

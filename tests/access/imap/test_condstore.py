@@ -1,0 +1,117 @@
+"""Modseqs: CONDSTORE (RFC 7162 section 3.1)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.access.imap.harness import HELLO, Client, World
+
+
+def number(said: bytes, before: bytes) -> int:
+    match = re.search(re.escape(before) + rb"\(?(\d+)", said)
+    assert match, said
+    return int(match[1])
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    for _ in range(3):
+        world.append(HELLO)
+    return world.connect().login()
+
+
+def test_select_tells_the_highest(client: Client) -> None:
+    highest = number(client.ask("a SELECT INBOX"), b"[HIGHESTMODSEQ ")
+    assert highest == number(client.ask("b STATUS INBOX (HIGHESTMODSEQ)"), b"HIGHESTMODSEQ ")
+    assert highest == number(client.ask("c FETCH * (MODSEQ)"), b"MODSEQ ")
+
+
+def test_flags_alone_until_it_is_enabled(client: Client) -> None:
+    client.ask("a SELECT INBOX")
+    assert b"MODSEQ" not in client.ask(r"b STORE 1 +FLAGS (\Seen)")
+    assert client.ask("c ENABLE CONDSTORE X") == b"* ENABLED CONDSTORE\r\nc OK ENABLE completed\r\n"
+    said = client.ask(r"d STORE 1 +FLAGS (\Flagged)")
+    assert re.match(rb"\* 1 FETCH \(MODSEQ \(\d+\) FLAGS \(\\Flagged \\Seen \\Recent\)\)\r\nd OK", said), said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ENABLE CONDSTORE",
+        "STATUS INBOX (HIGHESTMODSEQ)",
+        "SELECT INBOX (CONDSTORE)",
+        "FETCH 1 (MODSEQ)",
+        "FETCH 1 (FLAGS) (CHANGEDSINCE 1)",
+        "STORE 1 (UNCHANGEDSINCE 1) +FLAGS (x)",
+        "SEARCH MODSEQ 1",
+    ],
+)
+def test_what_enables_it(client: Client, world: World, command: str) -> None:
+    client.ask("a SELECT INBOX")
+    said = client.ask(f"b {command}")
+    assert b"b OK" in said, said
+    other = world.connect().select()
+    other.ask(r"c STORE 3 +FLAGS (\Seen)")
+    assert re.match(rb"\* 3 FETCH \(MODSEQ \(\d+\) FLAGS \(\\Seen", client.ask("d NOOP")), command
+
+
+def test_changed_since(client: Client) -> None:
+    highest = number(client.ask("a SELECT INBOX (CONDSTORE)"), b"[HIGHESTMODSEQ ")
+    client.ask(r"b STORE 2 +FLAGS.SILENT (\Seen)")
+    said = client.ask(f"c FETCH 1:* (FLAGS) (CHANGEDSINCE {highest})")
+    assert re.fullmatch(
+        rb"\* 2 FETCH \(FLAGS \(\\Seen \\Recent\) MODSEQ \(\d+\)\)\r\nc OK FETCH completed\r\n", said
+    ), said
+    assert number(said, b"MODSEQ ") > highest
+    said = client.ask(f"d UID FETCH 1:* (FLAGS) (CHANGEDSINCE {highest + 100})")
+    assert said == b"d OK UID FETCH completed\r\n"
+
+
+def test_unchanged_since(client: Client, world: World) -> None:
+    highest = number(client.ask("a SELECT INBOX"), b"[HIGHESTMODSEQ ")
+    other = world.connect().select()
+    other.ask(r"b STORE 2 +FLAGS (\Seen)")
+    said = client.ask(rf"c STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS.SILENT (\Flagged)")
+    assert b"c OK [MODIFIED 2] STORE completed" in said
+    assert re.findall(rb"\* (\d) FETCH \(MODSEQ \(\d+\)\)", said) == [b"1", b"3"]
+    flags = client.ask("d FETCH 1:3 FLAGS")
+    assert re.findall(rb"\* (\d) FETCH \(FLAGS \([^)]*\\Flagged", flags) == [b"1", b"3"]
+    said = client.ask(rf"e UID STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS (\Deleted)")
+    assert b"e OK [MODIFIED 1:3] UID STORE completed" in said
+    assert b"Deleted" not in client.ask("f FETCH 1:3 FLAGS")
+
+
+def test_what_a_condition_kept_is_told(client: Client, world: World) -> None:
+    """The client must learn why its silent change was not made."""
+    highest = number(client.ask("a SELECT INBOX"), b"[HIGHESTMODSEQ ")
+    world.connect().select().ask(r"b STORE 2 +FLAGS (\Seen)")
+    said = client.ask(rf"c STORE 2 (UNCHANGEDSINCE {highest}) +FLAGS.SILENT (\Flagged)")
+    assert re.match(rb"\* 2 FETCH \(MODSEQ \(\d+\) FLAGS \(\\Seen", said), said
+    assert b"c OK [MODIFIED 2]" in said
+
+
+def test_search(client: Client) -> None:
+    highest = number(client.ask("a SELECT INBOX"), b"[HIGHESTMODSEQ ")
+    client.ask(r"b STORE 2 +FLAGS.SILENT (\Seen)")
+    said = client.ask(f"c SEARCH MODSEQ {highest + 1}")
+    assert re.fullmatch(rb"\* SEARCH 2 \(MODSEQ \d+\)\r\nc OK SEARCH completed\r\n", said), said
+    said = client.ask(f"d UID SEARCH RETURN (COUNT) MODSEQ {highest + 1}")
+    assert re.fullmatch(
+        rb'\* ESEARCH \(TAG "d"\) UID COUNT 1 MODSEQ \d+\r\nd OK UID SEARCH completed\r\n', said
+    )
+    assert client.ask(f"e SEARCH MODSEQ {highest + 99}") == b"* SEARCH\r\ne OK SEARCH completed\r\n"
+
+
+def test_seen_by_reading(client: Client) -> None:
+    client.ask("a SELECT INBOX (CONDSTORE)")
+    said = client.ask("b FETCH 1 BODY[TEXT]")
+    assert re.match(rb"\* 1 FETCH \(FLAGS \(\\Seen \\Recent\) MODSEQ \(\d+\) BODY\[TEXT\] \{", said), said
+
+
+def test_qresync_is_not_offered(client: Client) -> None:
+    assert client.ask("a SELECT INBOX (QRESYNC (1 2))").startswith(b"a BAD")
+    client.ask("b SELECT INBOX")
+    assert client.ask("c UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)").startswith(b"c BAD")
+    assert client.ask("d ENABLE QRESYNC") == b"* ENABLED\r\nd OK ENABLE completed\r\n"
