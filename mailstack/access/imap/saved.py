@@ -63,11 +63,15 @@ def _key(key: k.Key, saved: SequenceSet) -> k.Key:
     return key
 
 
-def keep(selected: Selected, uids: Sequence[int], returns: frozenset[str]) -> None:
-    """Save a result: all of it, or where only MIN or MAX was asked for, only those (RFC 5182 section 2.4)."""
+def keep(selected: Selected, uids: Sequence[int], returns: frozenset[str], partial: c.Partial | None) -> None:
+    """Save a result, `uids` in its order: all of it, or only what is told of it.
+
+    RFC 5182 section 2.4: the first and last where only MIN or MAX is asked for; RFC 9394 section 3.2: with
+    PARTIAL that part too; with COUNT or ALL always everything.
+    """
     ends = returns & {"MIN", "MAX"}
-    if ends and not returns & {"ALL", "COUNT"} and uids:
-        chosen = {uids[0] if end == "MIN" else uids[-1] for end in ends}
-        selected.saved = tuple(sorted(chosen))
-    else:
-        selected.saved = tuple(sorted(uids))
+    chosen = set(uids)
+    if (ends or partial is not None) and not returns & {"ALL", "COUNT"}:
+        chosen = set() if partial is None else set(uids[partial.slice(len(uids))])
+        chosen.update(uids[0 if end == "MIN" else -1] for end in ends if uids)
+    selected.saved = tuple(sorted(chosen))

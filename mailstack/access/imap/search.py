@@ -33,7 +33,7 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
         selected.saved = ()  # RFC 5182 section 2.1: should the search fail
     found = await find(context, selected, command.key)
     if "SAVE" in returns:
-        keep(selected, [entry.uid for entry in found], returns)
+        keep(selected, [entry.uid for entry in found], returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
     if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
         return tagged

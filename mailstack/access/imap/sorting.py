@@ -52,7 +52,7 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     criteria = [(criterion.key, criterion.reverse) for criterion in command.criteria]
     order = await context.services.work.compute(sorting.sort, messages, criteria)
     if "SAVE" in returns:
-        keep(selected, order, returns)
+        keep(selected, order, returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SORT completed" if command.uid else "SORT completed")
     if returns == {"SAVE"}:
         return tagged

@@ -145,7 +145,9 @@ GOOD: list[tuple[bytes, c.Event]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "event"), GOOD, ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else "")
+@pytest.mark.parametrize(
+    ("line", "event"), GOOD, ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else ""
+)
 def test_good(line: bytes, event: c.Event) -> None:
     assert one(b"t " + line + b"\r\n") == event
 
@@ -189,7 +191,9 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", MALFORMED, ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else "")
+@pytest.mark.parametrize(
+    "line", MALFORMED, ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else ""
+)
 def test_bad_and_the_next_command_works(line: bytes) -> None:
     event = one(b"t " + line + b"\r\n")
     assert isinstance(event, c.Malformed)
