@@ -6,15 +6,17 @@ the index slice by slice; keys are made, and put in order, in a thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
+from mailstack.access.imap.sections import field_pattern
 from mailstack.mail import sorting, threads
-from mailstack.mail.fields import decode_words, field_value, iterate_fields, parse_date
+from mailstack.mail.fields import decode_words, field_value, parse_date
 from mailstack.mail.sorting import Sortable
 from mailstack.mail.threads import Threaded
 from mailstack.store import Entry
@@ -26,9 +28,16 @@ SLICE = 500  # messages whose fields are read together
 T = TypeVar("T")
 
 _NO_FIELDS = frozenset({"ARRIVAL", "SIZE"})
-_FIELDS = frozenset(
-    {b"date", b"subject", b"from", b"to", b"cc", b"message-id", b"references", b"in-reply-to"}
-)
+_FIELDS = {
+    "DATE": b"date", "SUBJECT": b"subject", "FROM": b"from", "TO": b"to", "CC": b"cc", "DISPLAYFROM": b"from",
+    "DISPLAYTO": b"to",
+}  # fmt: skip
+_OF_THREADS = field_pattern([b"date", b"subject", b"message-id", b"references", b"in-reply-to"])
+# Names and subjects repeat.
+_subject_key = lru_cache(maxsize=4096)(sorting.subject_key)
+_mailbox_key = lru_cache(maxsize=4096)(sorting.mailbox_key)
+_display_key = lru_cache(maxsize=4096)(sorting.display_key)
+_words = lru_cache(maxsize=4096)(decode_words)
 _ALGORITHMS = {
     "ORDEREDSUBJECT": threads.ordered_subject,
     "REFERENCES": threads.references,
@@ -109,11 +118,12 @@ async def _read(
     return made
 
 
-def _values(fields: bytes) -> dict[bytes, str]:
+def _values(fields: bytes, wanted: re.Pattern[bytes]) -> dict[bytes, str]:
     """The first field of each name that matters."""
     values: dict[bytes, str] = {}
-    for name, raw in iterate_fields(fields):
-        if name in _FIELDS and name not in values:
+    for raw in wanted.findall(fields):
+        name = raw[: raw.index(b":")].rstrip().lower()
+        if name not in values:
             values[name] = field_value(raw)
     return values
 
@@ -127,20 +137,21 @@ def _sent(values: dict[bytes, str], entry: Entry) -> int:
 def _sortables(names: frozenset[str], messages: Sequence[tuple[Entry, bytes]]) -> list[Sortable]:
     """Only the keys that are asked for are made."""
     made = []
+    wanted = field_pattern(_FIELDS[name] for name in names if name in _FIELDS)
     for entry, fields in messages:
-        values = _values(fields) if fields else {}
+        values = _values(fields, wanted) if fields else {}
         made.append(
             Sortable(
                 entry.uid,
                 entry.internal_date,
                 _sent(values, entry) if "DATE" in names else 0,
                 entry.size,
-                sorting.subject_key(values.get(b"subject", "")) if "SUBJECT" in names else "",
-                sorting.mailbox_key(values.get(b"from", "")) if "FROM" in names else "",
-                sorting.mailbox_key(values.get(b"to", "")) if "TO" in names else "",
-                sorting.mailbox_key(values.get(b"cc", "")) if "CC" in names else "",
-                sorting.display_key(values.get(b"from", "")) if "DISPLAYFROM" in names else "",
-                sorting.display_key(values.get(b"to", "")) if "DISPLAYTO" in names else "",
+                _subject_key(values.get(b"subject", "")) if "SUBJECT" in names else "",
+                _mailbox_key(values.get(b"from", "")) if "FROM" in names else "",
+                _mailbox_key(values.get(b"to", "")) if "TO" in names else "",
+                _mailbox_key(values.get(b"cc", "")) if "CC" in names else "",
+                _display_key(values.get(b"from", "")) if "DISPLAYFROM" in names else "",
+                _display_key(values.get(b"to", "")) if "DISPLAYTO" in names else "",
             )
         )
     return made
@@ -149,7 +160,7 @@ def _sortables(names: frozenset[str], messages: Sequence[tuple[Entry, bytes]]) -
 def _threadeds(messages: Sequence[tuple[Entry, bytes]]) -> list[Threaded]:
     made = []
     for entry, fields in messages:
-        values = _values(fields)
+        values = _values(fields, _OF_THREADS)
         refers = threads.message_ids(values.get(b"references", ""))
         if not refers:  # RFC 5256 section 3, REFERENCES step 1: only the first of In-Reply-To
             refers = threads.message_ids(values.get(b"in-reply-to", ""))[:1]
@@ -158,7 +169,7 @@ def _threadeds(messages: Sequence[tuple[Entry, bytes]]) -> list[Threaded]:
             Threaded(
                 entry.uid,
                 _sent(values, entry),
-                decode_words(values.get(b"subject", "")).strip(),
+                _words(values.get(b"subject", "")).strip(),
                 identifier[0] if identifier else "",
                 refers,
                 entry.internal_date,
