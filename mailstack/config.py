@@ -33,7 +33,7 @@ from mailstack.msa.settings import MsaConfig
 from mailstack.mta.relay import RelayConfig
 from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
-from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, TlsConfig
+from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, OAuthConfig, TlsConfig
 from mailstack.store.settings import StoreConfig
 from mailstack.work import WorkConfig
 
@@ -55,6 +55,7 @@ class Config:
     listeners: ListenersConfig = field(default_factory=ListenersConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    oauth: OAuthConfig = field(default_factory=OAuthConfig)
     directory: DirectoryConfig = field(default_factory=DirectoryConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)

@@ -40,6 +40,7 @@ from mailstack.net.peer import Peer
 from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
 from mailstack.net.settings import LogConfig
+from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
 from mailstack.store import MessageStore
@@ -72,7 +73,10 @@ def assemble(config: Config, reactor: Any) -> Stack:
 
     work = Work(reactor, database, config.work)
     resolver = Resolver(reactor, config.dns)
-    directory = Directory(work, config.directory, reactor)
+    directory = Directory(work, config.directory, reactor, config.auth.keeping)
+    sign_in = SignIn(
+        directory, reactor, config.auth, hostname=config.hostname, provider=_provider(config, reactor, work)
+    )
     store = MessageStore(config.store, work, reactor, database.is_sqlite)
     reception = Reception(work, config.data / "spool" / "incoming", reactor, chance)
 
@@ -97,7 +101,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         directory=directory,
         accepts=queue,
         reception=reception,
-        plaintext_networks=config.auth.plaintext_networks,
+        sign_in=sign_in,
         tls=tls is not None,
     )
     relay = Relay(  # 3 from other MTAs
@@ -111,9 +115,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
-        directory,
+        sign_in,
         config.access.pop3,
-        plaintext_networks=config.auth.plaintext_networks,
         clock=reactor,
         work=work,
         hostname=config.hostname,
@@ -121,9 +124,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
     )
     imap_access = ImapAccess(  # 6 and there it is
         store,
-        directory,
+        sign_in,
         config.access.imap,
-        plaintext_networks=config.auth.plaintext_networks,
         clock=reactor,
         work=work,
         hostname=config.hostname,
@@ -240,6 +242,22 @@ def _certificate(config: Config) -> ServerTls | None:
         raise CannotStart(
             f"tls: {config.tls.certificate} and {config.tls.key} cannot be used together: {error}"
         ) from error
+
+
+def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:
+    """The OpenID provider whose tokens are taken; None where none is configured."""
+    if not config.oauth.is_on:
+        return None
+    from mailstack.net.oauth import Provider  # an HTTP client, which few need
+
+    try:
+        return Provider(config.oauth, reactor, work)
+    except ImportError as error:
+        raise CannotStart(
+            "oauth: PyJWT is not installed; get it with: pip install 'mailstack[oauth]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"oauth: {error}; name a readable file of keys or certificates") from error
 
 
 def _transcript(config: Config) -> Callable[[str], Callable[[Peer], Transcript] | None]:

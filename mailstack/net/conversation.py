@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailstack.mail.reply import Refused
+from mailstack.net.binding import bindings
 from mailstack.net.peer import Peer, plain_address
 from mailstack.net.transcript import Transcript
 
@@ -130,6 +131,7 @@ class Conversation(TwistedProtocol):
             getattr(here, "port", 0),
             self._secure,
             self._cipher,
+            self._bindings,
         )
         if self._open_transcript:
             self._transcript = self._open_transcript(self.peer)
@@ -281,6 +283,9 @@ class Conversation(TwistedProtocol):
         handle = getattr(self.transport, "getHandle", lambda: None)()
         name = getattr(handle, "get_cipher_name", lambda: None)()
         return f"{handle.get_protocol_version_name()} {name}" if handle and name else None
+
+    def _bindings(self) -> dict[str, bytes]:
+        return bindings(getattr(self.transport, "getHandle", lambda: None)())
 
     def _pause(self) -> None:
         if not self._paused and self._connected:

@@ -1,4 +1,4 @@
-"""Settings of the network: where services listen, their certificate, who may log in unencrypted, the log."""
+"""Settings of the network: where services listen, their certificate, how users sign in, the log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from mailstack.directory.keys import Keeping
+from mailstack.wire import sasl
+
 Network = IPv4Network | IPv6Network
 Port = int | Literal[False]
+Algorithm = Literal["RS256", "ES256", "EdDSA"]
+
+_MECHANISMS = tuple(name for name in sasl.MECHANISMS if name != "CRAM-MD5")
 
 SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
@@ -76,6 +82,64 @@ class AuthConfig:
     """[auth] of the configuration file."""
 
     plaintext_networks: tuple[Network, ...] = ()  # whose clients may log in without TLS
+    mechanisms: tuple[str, ...] = _MECHANISMS  # offered, in this order; see operator-sign-in.md
+    scram_iterations: int = 10_000  # what a guess at a stolen key costs, and a sign-in the client
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.mechanisms if name not in sasl.MECHANISMS]
+        if unknown:
+            known = ", ".join(sasl.MECHANISMS)
+            raise ValueError(f"auth.mechanisms: {unknown[0]} is none of ours; there are {known}")
+        if not self.mechanisms or len(set(self.mechanisms)) < len(self.mechanisms):
+            raise ValueError("auth.mechanisms must name at least one mechanism, and each once")
+        if not 4096 <= self.scram_iterations <= 1_000_000:  # RFC 7677 section 4
+            raise ValueError("auth.scram_iterations must be from 4096 to 1000000; try 10000")
+
+    @property
+    def keeping(self) -> Keeping:
+        """The keys that the mechanisms need beside the password hash."""
+        names = {name.removesuffix(sasl.PLUS) for name in self.mechanisms}
+        return Keeping(tuple(name for name in sasl.KEYED if name in names), self.scram_iterations)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthConfig:
+    """[oauth] of the configuration file: the OpenID provider whose tokens XOAUTH2 and OAUTHBEARER take.
+
+    Without `issuer`, `keys_url` and `keys_file` the two are not offered.
+    """
+
+    issuer: str = ""  # https URL; tokens must name it, and it tells where its keys are
+    keys_url: str = ""  # https URL of its keys (JWKS), where the issuer does not tell
+    keys_file: Path | None = None  # its keys (JWKS) in a file, instead
+    audience: tuple[str, ...] = ()  # whom a token must be for: one of these; required
+    claim: str = "email"  # of a token, that holds the user's address
+    scope: str = ""  # that clients are told to ask for
+    algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")  # of signatures
+    leeway: float = 60.0  # seconds that clocks may differ
+    ca: Path | None = None  # PEM: authorities of the provider's certificate; none: the system's
+    timeout: float = 10.0  # for one request to the provider
+    keys_seconds: float = 3600.0  # after which the keys are fetched again
+    unknown_key_seconds: float = 60.0  # between two fetches because of a key that we do not know
+
+    def __post_init__(self) -> None:
+        for name in ("issuer", "keys_url"):
+            value = getattr(self, name)
+            if value and not value.startswith("https://"):
+                raise ValueError(f"oauth.{name} must begin with https://")
+        if self.is_on and not self.audience:
+            raise ValueError("oauth.audience must say whom tokens are for, such as this server's client id")
+        if not self.algorithms or not self.claim:
+            raise ValueError("oauth.algorithms and oauth.claim must not be empty")
+        if not 0 <= self.leeway <= 600:
+            raise ValueError("oauth.leeway must be from 0 to 600; try 60")
+        if min(self.timeout, self.keys_seconds, self.unknown_key_seconds) <= 0:
+            raise ValueError("oauth.timeout, keys_seconds and unknown_key_seconds must be above 0")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a provider."""
+        return bool(self.issuer or self.keys_url or self.keys_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
+from mailstack.net.sign_in import Door, SignIn
 from mailstack.store import Mailbox, MessageStore, View
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged
@@ -28,22 +29,15 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
-class Authenticates(Protocol):
-    """What we ask of the directory (`mailstack.directory.Directory`)."""
-
-    async def authenticate(self, login: str, password: str) -> User | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """What all connections share."""
 
     store: MessageStore
-    directory: Authenticates
+    sign_in: SignIn
     config: ImapConfig
     clock: Clock
     work: Work
-    plaintext_networks: tuple[Network, ...] = ()
     hostname: str = "localhost"
     offers_tls: bool = True
 
@@ -82,6 +76,7 @@ class Context:
     services: Services
     peer: Peer
     say: Say
+    door: Door
     user: User | None = None
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs

@@ -8,7 +8,7 @@ its command ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,7 +28,6 @@ from mailstack.access.imap import (
 )
 from mailstack.access.imap.append import Appending
 from mailstack.access.imap.context import (
-    Authenticates,
     Clock,
     Context,
     Deleted,
@@ -45,7 +44,8 @@ from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
 from mailstack.access.settings import ImapConfig
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
+from mailstack.net.sign_in import Patience, SignIn
 from mailstack.store import MessageStore, StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
@@ -109,32 +109,32 @@ class ImapAccess:
     def __init__(
         self,
         store: MessageStore,
-        directory: Authenticates,
+        sign_in: SignIn,
         config: ImapConfig,
         *,
-        plaintext_networks: Sequence[Network] = (),
         clock: Clock,
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
     ) -> None:
-        self._services = Services(
-            store, directory, config, clock, work, tuple(plaintext_networks), hostname, offers_tls
-        )
+        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls)
 
     def welcome(self, peer: Peer, say: Say) -> ImapRole:
         """The role of a new connection."""
-        return ImapRole(Context(self._services, peer, say))
+        config = self._services.config
+        patience = Patience(config.max_auth_failures, config.auth_failure_seconds)
+        return ImapRole(
+            Context(self._services, peer, say, self._services.sign_in.door(peer, "imap", patience))
+        )
 
 
 class ImapRole:
     """Answers one connection's commands."""
 
-    __slots__ = ("_appending", "_context", "_door", "_idling", "idle_limit")
+    __slots__ = ("_appending", "_context", "_idling", "idle_limit")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._door = login.Door()
         self._appending: Appending | None = None
         self._idling: Idling | None = None
         self.idle_limit = context.services.config.login_seconds
@@ -172,11 +172,11 @@ class ImapRole:
             return await answer(self._context, event)
         match event:
             case c.Login():
-                return self._entered(await login.login(self._context, self._door, event))
+                return self._entered(await login.login(self._context, event))
             case c.Authenticate():
-                return self._entered(await login.authenticate(self._context, self._door, event))
+                return self._entered(await login.authenticate(self._context, event))
             case c.AuthResponse():
-                return self._entered(await login.respond(self._context, self._door, event))
+                return self._entered(await login.respond(self._context, event))
             case c.LiteralAnnounced():
                 return r.Continuation()
             case c.Append() | c.AppendChunk() | c.AppendEnd():
@@ -243,7 +243,7 @@ class ImapRole:
     async def _abandon(self) -> None:
         """What was in progress is over."""
         self._stop_idling()
-        self._door.exchange = None
+        self._context.door.abandon()
         appending, self._appending = self._appending, None
         if appending is not None:
             await appending.drop()

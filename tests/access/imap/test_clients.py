@@ -32,6 +32,7 @@ from mailstack.wire.imap.server import Server
 from mailstack.work import Work
 from tests.access.imap import corpus
 from tests.access.imap.harness import PASSWORDS, People
+from tests.net.sign_ins import sign_in_with
 
 reactor: Any = _reactor
 NAME = "alice@example.test"
@@ -60,11 +61,11 @@ class ClientTests(TestCase):
             db.commit()
         self.work = Work(reactor, database)
         self.store = MessageStore(StoreConfig(path=self.path / "mail"), self.work, reactor, True)
+        people = People({NAME: User(1, Address.parse(NAME), 10_000_000, None)})
         access = ImapAccess(
             self.store,
-            People({NAME: User(1, Address.parse(NAME), 10_000_000, None)}),
+            sign_in_with(people, reactor, [ip_network("127.0.0.0/8")]),
             ImapConfig(auth_failure_seconds=0.0),
-            plaintext_networks=[ip_network("127.0.0.0/8")],
             clock=reactor,
             work=self.work,
         )
