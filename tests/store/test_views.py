@@ -40,7 +40,9 @@ class TestViews:
         assert len(two) == 5
         harness.append([7])
         now(box.expunge([1]))
-        assert two.catch_up(expunges=True) == Update(expunged=[4, 2, 1], exists=3, recent=1, vanished=[1, 2, 4])
+        assert two.catch_up(expunges=True) == Update(
+            expunged=[4, 2, 1], exists=3, recent=1, vanished=[1, 2, 4]
+        )
         assert list(two.uids) == [3, 5, 6]
         with pytest.raises(IndexError):
             two.uid(4)

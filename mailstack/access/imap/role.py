@@ -188,7 +188,7 @@ class ImapRole:
                 self._stop_idling()
                 return completed(event, "IDLE")
             case x.Unauthenticate():
-                self._door = login.Door()
+                self._context.door.abandon()
                 self.idle_limit = self._context.services.config.login_seconds
                 return await login.unauthenticate(self._context, event)
         raise Unsupported(type(event).__name__.upper())
