@@ -11,7 +11,6 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -106,7 +105,7 @@ def _default(one: dataclasses.Field[Any]) -> str:
     if value is None:
         return "none"
     if isinstance(value, (tuple, frozenset)):
-        value = [str(one) if isinstance(one, (IPv4Network, IPv6Network)) else one for one in value]
+        value = [one if isinstance(one, (int, float)) else str(one) for one in value]
     if isinstance(value, Path):
         value = str(value)
     return f"`{json.dumps(value)}`"

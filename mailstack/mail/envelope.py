@@ -49,6 +49,7 @@ class Envelope:
     priority: int = 0  # -9 to 9 (RFC 6710)
     hold_until: float | None = None  # seconds of the epoch: not to be sent before (RFC 4865)
     deliver_by: DeliverBy | None = None  # RFC 2852
+    junk: bool = False  # a check of the policy holds it for unwanted: it goes to the mailbox Junk
 
     def only(self, recipients: tuple[Recipient, ...]) -> Envelope:
         """The same envelope for some of its recipients."""

@@ -103,6 +103,8 @@ class Submission:
 class SubmissionRole(SmtpRole):
     """Answers one client of a user."""
 
+    service = "submission"
+
     def __init__(self, service: Submission, peer: Peer) -> None:
         super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
         self._service = service
@@ -146,6 +148,7 @@ class SubmissionRole(SmtpRole):
             return self._said(await self._door.respond(event.data))
         if self._door.is_worn:
             return TOO_MANY_FAILURES
+        self.mechanism = event.mechanism.upper()
         return self._said(await self._door.begin(event.mechanism, event.initial_response))
 
     def _said(self, outcome: Outcome) -> Reply:

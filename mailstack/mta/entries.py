@@ -103,6 +103,7 @@ def insert_message(
             ret=envelope.ret,
             envid=envelope.envid,
             authenticated=envelope.authenticated,
+            junk=envelope.junk,
             received_at=now,
             requiretls=envelope.requiretls,
             tls_optional=envelope.tls_optional,
@@ -239,6 +240,7 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         priority=rows[0].priority if rows else 0,
         hold_until=message.hold_until,
         deliver_by=_by_of(message.deliver_by, message.by_mode),
+        junk=message.junk,
     )
     return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
 

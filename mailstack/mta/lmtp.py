@@ -3,7 +3,7 @@
 It is the relay of port 25 with two differences. There is an answer for each recipient after the message,
 given when that recipient's copy is in the mailbox, or cannot be; and nothing that is ours is queued, because
 whoever speaks LMTP has a queue. An alias that leads elsewhere is the exception: what goes on from here is our
-queue's. There is no login, so only the networks that the operator names may come in.
+queue's. There is no login and no check of the policy, so only the networks that the operator names may come in.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class LmtpRole(RelayRole):
 
     def __init__(self, service: Lmtp, peer: Peer) -> None:
         super().__init__(service, peer)
+        self._inspection = None  # who hands it to us has looked at it
+        self.greet_pause = 0.0
         self._networks = service.config.networks
         self._order: list[Any] = []  # what recipients are known by, for each RCPT that was accepted
 
@@ -76,6 +78,10 @@ class LmtpRole(RelayRole):
         """Every RCPT is remembered here, so every one counts."""
         most = self._service.config.max_recipients
         return bool(transaction.recipients) and len(self._order) >= most
+
+    async def rcpt(self, recipient: Recipient) -> Recipient:
+        """Only who is here, and has room. A queue that names many who are not is no harvester."""
+        return await self._resident(recipient)
 
     def conclude(
         self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]

@@ -30,6 +30,7 @@ queue_messages = Table(
     Column("ret", Text),
     Column("envid", Text),
     Column("authenticated", Text),
+    Column("junk", Boolean, nullable=False, server_default=false()),
     Column("received_at", Float, nullable=False),  # seconds of the epoch, as all times here
     Column("requiretls", Boolean, nullable=False, server_default=false()),  # RFC 8689
     Column("tls_optional", Boolean, nullable=False, server_default=false()),  # "TLS-Required: No"

@@ -18,9 +18,12 @@ Algorithm = Literal["RS256", "ES256", "EdDSA"]
 # bind, and give up: who wants it turns it on.
 _MECHANISMS = tuple(name for name in sasl.MECHANISMS if name != "CRAM-MD5" and not name.endswith(sasl.PLUS))
 
-SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+
+SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 BY_REQUEST = ("lmtp",)  # off unless the operator names a port
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,27 @@ class ListenersConfig:
     backlog: int = 511  # connections that wait to be accepted, for each listener
     connections: int = 20_000  # open at once in all services together
     connections_per_address: int = 200  # open at once from one client address (IPv6: one /64)
+    connections_per_network: int = 1000  # open at once from one IPv4 /24 or IPv6 /48
+    new_connections_per_address: int = 600  # a minute, from one client address; 0: any number
+    new_connections_per_network: int = 3000  # a minute, from one IPv4 /24 or IPv6 /48; 0: any number
+    unlimited_networks: tuple[Network, ...] = LOOPBACK  # only the limit of all connections counts for them
+    proxy_networks: tuple[Network, ...] = ()  # who must begin with a PROXY header, version 1 or 2
+    proxy_services: tuple[Service, ...] = SERVICES  # where they must
+    proxy_seconds: float = 10.0  # to wait for the header
 
     def __post_init__(self) -> None:
         for service in SERVICES + BY_REQUEST:
             port = getattr(self, service)
             if port is not False and not 0 <= port <= 65535:
                 raise ValueError(f"{service} is not a port: 0 to 65535, or false for none")
-        for name in ("backlog", "connections", "connections_per_address"):
+        for name in ("backlog", "connections", "connections_per_address", "connections_per_network"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        for name in ("new_connections_per_address", "new_connections_per_network"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be below 0")
+        if self.proxy_seconds <= 0:
+            raise ValueError("proxy_seconds must be above 0")
 
     def services(self) -> tuple[ListenerConfig, ...]:
         """The services that are on, in the order of SERVICES and BY_REQUEST."""

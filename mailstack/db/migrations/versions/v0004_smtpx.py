@@ -15,8 +15,8 @@ from sqlalchemy import (
     text,
 )
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
