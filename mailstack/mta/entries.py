@@ -7,19 +7,17 @@ when a process of the same name starts again. So an attempt can be repeated afte
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, text, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
 
 MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises no more
-_LOOKED_AT = 500  # due entries that one claim chooses from
 
 _e = queue_entries.c
 _m = queue_messages.c
@@ -58,6 +56,7 @@ class Batch:
     spool: str
     size: int
     received_at: float
+    asked: bool = False  # the operator wants it tried now, whatever is known of the hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,56 +134,141 @@ def _insert_entry(
 
 
 def claim(
-    db: Connection, lease: Lease, now: float, most: int, per_hop: int, active: Counter[str]
-) -> list[Batch]:
-    """Lease at most `most` batches that are due, with those in `active` at most `per_hop` to one hop."""
-    full = [hop for hop, number in active.items() if number >= per_hop]
+    db: Connection, lease: Lease, now: float, most: int, room: Callable[[str], int], after: str
+) -> tuple[list[Batch], str]:
+    """Lease at most `most` batches that are due, each hop in turn; return them, and where the next begins.
+
+    Hops are gone through in the order of their names from `after` on and round again, by an index, so what
+    waits elsewhere costs nothing. `room(hop)` is how many more batches a hop may have; it is asked here, in
+    the database's thread.
+    """
+    db.execute(update(queue_entries).where(_e.lease_until <= now).values(lease_owner=None, lease_until=None))
+    hops, last = _due_hops(db, now, most, room, after)
+    waiting = {hop: _due_groups(db, hop, now, most, room(hop)) for hop in hops}
+    chosen: list[tuple[str, str, list[int]]] = []
+    while waiting and len(chosen) < most:  # one each, round and round
+        for hop in list(waiting)[: most - len(chosen)]:
+            message_id, ids = waiting[hop].popitem()
+            chosen.append((message_id, hop, ids))
+            if not waiting[hop]:
+                del waiting[hop]
+    if not chosen:
+        return [], last
+    every = [entry_id for _, _, ids in chosen for entry_id in ids]
+    db.execute(
+        update(queue_entries).where(_e.id.in_(every)).values(lease_owner=lease.owner, lease_until=lease.until)
+    )
+    return _batches(db, chosen, every), last
+
+
+# A loose index scan: each step seeks the next name. Read as far as there is need for.
+_HOPS_DUE = text(
+    """
+    WITH RECURSIVE hops(hop) AS (
+        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > :after
+                ORDER BY q.hop LIMIT 1)
+        UNION ALL
+        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > hops.hop
+                ORDER BY q.hop LIMIT 1)
+        FROM hops WHERE hops.hop IS NOT NULL
+    )
+    SELECT hop FROM hops WHERE hop IS NOT NULL
+    AND (SELECT q.next_attempt FROM queue_entries q
+         WHERE q.state = 'waiting' AND q.hop = hops.hop AND q.lease_owner IS NULL
+         ORDER BY q.next_attempt LIMIT 1) <= :now
+    """
+)
+
+
+def _due_hops(
+    db: Connection, now: float, most: int, room: Callable[[str], int], after: str
+) -> tuple[list[str], str]:
+    """At most `most` hops with due entries and room for them, from `after` on and round; and the last."""
+    hops: list[str] = []
+    last = after
+    for start in dict.fromkeys((after, "")):
+        for (hop,) in db.execute(_HOPS_DUE, {"after": start, "now": now}):
+            if start != after and hop > after:
+                break
+            if hop not in hops and room(hop) > 0:
+                hops.append(hop)
+                last = hop
+            if len(hops) >= most:
+                return hops, last
+    return hops, last if hops else ""
+
+
+def _due_groups(db: Connection, hop: str, now: float, most: int, room: int) -> dict[str, list[int]]:
+    """The due entries of a hop by message, those that wait longest last; at most `room` groups."""
     due = db.execute(
-        select(_e.id, _e.message_id, _e.hop)
-        .where(_due(now, full))
+        select(_e.id, _e.message_id)
+        .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None))
         .order_by(_e.next_attempt, _e.id)
-        .limit(_LOOKED_AT)
+        .limit(MOST_RECIPIENTS + min(room, most))
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
     )
-    chosen: dict[tuple[str, str], list[int]] = {}
-    hops = Counter(active)
-    for entry_id, message_id, hop in due:
-        key = (message_id, hop)
-        if key in chosen:
-            if len(chosen[key]) < MOST_RECIPIENTS:
-                chosen[key].append(entry_id)
-        elif len(chosen) < most and hops[hop] < per_hop:
-            chosen[key] = [entry_id]
-            hops[hop] += 1
-    if not chosen:
-        return []
-    ids = [entry_id for group in chosen.values() for entry_id in group]
-    db.execute(
-        update(queue_entries).where(_e.id.in_(ids)).values(lease_owner=lease.owner, lease_until=lease.until)
-    )
-    return [_batch(db, message_id, hop, group) for (message_id, hop), group in chosen.items()]
+    groups: dict[str, list[int]] = {}
+    for entry_id, message_id in due:
+        if message_id not in groups and len(groups) >= room:
+            continue
+        group = groups.setdefault(message_id, [])
+        if len(group) < MOST_RECIPIENTS:
+            group.append(entry_id)
+    return dict(reversed(groups.items()))
 
 
-def earliest(db: Connection, full: Collection[str]) -> float | None:
-    """When the next entry is due, but for those of the hops in `full`; None: none is."""
+def is_due(db: Connection, now: float) -> bool:
+    """Whether any entry is due that nobody attempts."""
+    free = or_(_e.lease_owner.is_(None), _e.lease_until <= now)
+    found = select(_e.id).where(_e.state == WAITING, _e.next_attempt <= now, free).limit(1)
+    return db.execute(found).first() is not None
+
+
+def following(db: Connection, now: float) -> float | None:
+    """When the next entry becomes due, or a lease ends, after `now`; None: none will."""
     when: float | None = db.scalar(
         select(_e.next_attempt)
-        .where(_e.state == WAITING, _e.lease_owner.is_(None), _e.hop.not_in(full))
+        .where(_e.state == WAITING, _e.next_attempt > now)
         .order_by(_e.next_attempt)
         .limit(1)
     )
-    ends: float | None = db.scalar(select(func.min(_e.lease_until)).where(_e.lease_owner.is_not(None)))
+    ends: float | None = db.scalar(select(func.min(_e.lease_until)).where(_e.lease_until > now))
     return min((time for time in (when, ends) if time is not None), default=None)
 
 
-def _due(now: float, full: Collection[str]) -> ColumnElement[bool]:
-    free = or_(_e.lease_owner.is_(None), _e.lease_until <= now)
-    return (_e.state == WAITING) & (_e.next_attempt <= now) & free & _e.hop.not_in(full)
+PUT_OFF = 1000  # entries in one transaction
 
 
-def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Batch:
-    message = db.execute(select(queue_messages).where(_m.id == message_id)).one()
-    rows = db.execute(select(queue_entries).where(_e.id.in_(ids)).order_by(_e.id)).all()
+def put_off(db: Connection, hop: str, now: float, until: float, why: str, warn_after: float) -> int:
+    """Have due entries of a hop that is down wait until it is tried again; return how many, at most PUT_OFF.
+
+    Those that expire by then, whose sender is to hear of the delay, or that the operator wants tried stay
+    due: for them an attempt is made, which needs no connection to fail.
+    """
+    young = exists().where(_m.id == _e.message_id, _m.received_at > now - warn_after)
+    told = or_(_e.delay_warned, young) if warn_after > 0 else _e.id.is_not(None)
+    chosen = (
+        select(_e.id)
+        .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None))
+        .where(_e.expires > until, ~_e.asked, told)
+        .limit(PUT_OFF)
+    )
+    return db.execute(
+        update(queue_entries).where(_e.id.in_(chosen)).values(next_attempt=until, last_reply=why)
+    ).rowcount
+
+
+def _batches(db: Connection, chosen: Sequence[tuple[str, str, list[int]]], every: list[int]) -> list[Batch]:
+    """What was claimed, in two look-ups."""
+    ids = {message_id for message_id, _, _ in chosen}
+    messages = {row.id: row for row in db.execute(select(queue_messages).where(_m.id.in_(ids)))}
+    rows = {row.id: row for row in db.execute(select(queue_entries).where(_e.id.in_(every)))}
+    return [
+        _batch(messages[message_id], hop, [rows[one] for one in group]) for message_id, hop, group in chosen
+    ]
+
+
+def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
     entries = tuple(
         Entry(
             row.id,
@@ -196,7 +280,7 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         for row in rows
     )
     envelope = Envelope(
-        id=message_id,
+        id=message.id,
         reverse_path=None if message.reverse_path is None else stored_address(message.reverse_path),
         recipients=tuple(entry.recipient for entry in entries),
         body=message.body,
@@ -205,7 +289,8 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         envid=message.envid,
         authenticated=message.authenticated,
     )
-    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
+    asked = any(row.asked for row in rows)
+    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, asked)
 
 
 def _recipient(address: str, notify: str, orcpt: str | None) -> Recipient:
@@ -237,6 +322,7 @@ def settle(
                 delay_warned=entry.delay_warned,
                 last_attempt=now,
                 attempts=_e.attempts + 1,
+                asked=False,
                 lease_owner=None,
                 lease_until=None,
             )
