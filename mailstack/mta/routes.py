@@ -12,6 +12,7 @@ from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
 from mailstack.mta.result import Result
+from mailstack.mta.tls_reports import ReportReader
 
 LOCAL = "local:"  # the hop of what the MDA delivers; no domain and no route looks like it
 
@@ -48,12 +49,15 @@ class Step:
 
 
 class Routes:
-    """Knows the MDA, the transfer, and which of them a recipient is for."""
+    """Knows the MDA, the transfer, and which of them a recipient is for; `reports` reads what comes for it."""
 
-    def __init__(self, directory: Residents, mda: Accepts, transfer: Transfers) -> None:
+    def __init__(
+        self, directory: Residents, mda: Accepts, transfer: Transfers, reports: ReportReader | None = None
+    ) -> None:
         self._directory = directory
         self._mda = mda
         self._transfer = transfer
+        self._reports = reports
 
     async def steps(self, recipient: Recipient, sender: Address | None = None) -> list[Step]:
         """Where `recipient` goes, an alias to several places; `sender` may have routes of its own.
@@ -84,4 +88,6 @@ class Routes:
         if hop != LOCAL:
             return await self._transfer.send(hop, envelope, message)
         replies = await self._mda.accept(envelope, message)
+        if self._reports is not None and self._reports.is_for_us(envelope):
+            await self._reports.read(envelope, message)
         return {address: Result(reply, dsn=False) for address, reply in replies.items()}
