@@ -63,7 +63,8 @@ def read(files: tuple[Path, ...], as_json: bool) -> None:
     found = [_read(file) for file in files]
     now = time.time()
     new = sum(operator().write(tls_reports.keep, one, now) for one in found)
-    done(f"kept {new}, known already {len(found) - new}", as_json, kept=new, known=len(found) - new)
+    known = len(found) - new
+    done(f"kept {new}, known already {known}", {"kept": new, "known": known}, as_json)
 
 
 def _read(file: Path) -> Any:

@@ -49,7 +49,7 @@ class Step:
 
 
 class Routes:
-    """Knows the MDA, the transfer, and which of them a recipient is for; `reports` reads what comes for it."""
+    """Knows the MDA, the transfer, and which of them a recipient is for; `reports` sees what comes for it."""
 
     def __init__(
         self, directory: Residents, mda: Accepts, transfer: Transfers, reports: ReportReader | None = None

@@ -11,6 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -90,12 +91,15 @@ class Roots:
 def _note(connection: SSL.Connection, certificate: Any, number: int, depth: int, ok: int) -> bool:
     """Called by OpenSSL for each certificate: a problem is kept, the handshake goes on."""
     if not ok:
-        connection.get_app_data().problems.append(number)
+        _judged[connection].append(number)
     return True
 
 
 def _context() -> SSL.Context:
     return CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, trustRoot=None).getContext()
+
+
+_judged: WeakKeyDictionary[SSL.Connection, list[int]] = WeakKeyDictionary()
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -115,7 +119,7 @@ class ClientTls:
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Called by Twisted."""
         self._connection = connection = SSL.Connection(self._context, None)
-        connection.set_app_data(self)
+        _judged[connection] = self.problems  # its "app data" is Twisted's
         if not self._server_name[:1].isdigit() and not self._server_name.startswith("["):
             connection.set_tlsext_host_name(self._server_name.encode("ascii", "ignore"))  # RFC 6066 section 3
         return connection
