@@ -144,7 +144,8 @@ def claim(
     """
     db.execute(update(queue_entries).where(_e.lease_until <= now).values(lease_owner=None, lease_until=None))
     hops, last = _due_hops(db, now, most, room, after)
-    waiting = {hop: _due_groups(db, hop, now, most, room(hop)) for hop in hops}
+    found = {hop: _due_groups(db, hop, now, most, more) for hop, more in hops.items()}
+    waiting = {hop: groups for hop, groups in found.items() if groups}
     chosen: list[tuple[str, str, list[int]]] = []
     while waiting and len(chosen) < most:  # one each, round and round
         for hop in list(waiting)[: most - len(chosen)]:
@@ -182,16 +183,17 @@ _HOPS_DUE = text(
 
 def _due_hops(
     db: Connection, now: float, most: int, room: Callable[[str], int], after: str
-) -> tuple[list[str], str]:
-    """At most `most` hops with due entries and room for them, from `after` on and round; and the last."""
-    hops: list[str] = []
+) -> tuple[dict[str, int], str]:
+    """At most `most` hops with due entries and their room, from `after` on and round; and the last."""
+    hops: dict[str, int] = {}
     last = after
     for start in dict.fromkeys((after, "")):
         for (hop,) in db.execute(_HOPS_DUE, {"after": start, "now": now}):
             if start != after and hop > after:
                 break
-            if hop not in hops and room(hop) > 0:
-                hops.append(hop)
+            more = room(hop)  # once: the reactor's thread changes it meanwhile
+            if hop not in hops and more > 0:
+                hops[hop] = more
                 last = hop
             if len(hops) >= most:
                 return hops, last
