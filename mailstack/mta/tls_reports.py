@@ -91,7 +91,7 @@ class TlsReports(Service):
         for loop in self._loops:
             loop.stop()
         self._loops = []
-        return Deferred.fromCoroutine(_guarded(self.flush, self._log)())
+        return _guarded(self.flush, self._log)()
 
     async def flush(self) -> None:
         """Add what was counted to the table."""
@@ -197,7 +197,7 @@ class ReportReader:
             self._log.failure("{id}: the TLS report was not kept", id=envelope.id)
 
 
-def _guarded(function: Callable[[], Awaitable[None]], log: Logger) -> Callable[[], Any]:
+def _guarded(function: Callable[[], Awaitable[None]], log: Logger) -> Callable[[], Deferred[None]]:
     async def run() -> None:
         try:
             await function()
