@@ -102,6 +102,7 @@ def insert_message(
             ret=envelope.ret,
             envid=envelope.envid,
             authenticated=envelope.authenticated,
+            junk=envelope.junk,
             received_at=now,
         )
     )
@@ -290,6 +291,7 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         ret=message.ret,
         envid=message.envid,
         authenticated=message.authenticated,
+        junk=message.junk,
     )
     asked = any(row.asked for row in rows)
     return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, asked)

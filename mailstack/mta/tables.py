@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,6 +16,9 @@ from sqlalchemy import (
     Text,
     false,
 )
+=======
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text, false
+>>>>>>> main
 
 from mailstack.db import metadata
 
@@ -30,6 +34,7 @@ queue_messages = Table(
     Column("ret", Text),
     Column("envid", Text),
     Column("authenticated", Text),
+    Column("junk", Boolean, nullable=False, server_default=false()),
     Column("received_at", Float, nullable=False),  # seconds of the epoch, as all times here
 )
 
