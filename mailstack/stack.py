@@ -40,13 +40,9 @@ from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.mta.transfer import Transfer
 from mailstack.net.client_tls import Roots
 from mailstack.net.conversation import Welcomes
-<<<<<<< HEAD
-from mailstack.net.https import Https
-from mailstack.net.listener import Door, Listener, Speaks
-=======
 from mailstack.net.door import Door, DoorLimits
+from mailstack.net.https import Https
 from mailstack.net.listener import Listener, Speaks
->>>>>>> main
 from mailstack.net.log import observer
 from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception
@@ -200,12 +196,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
         for protocol, session, service in [speaks[place.service]]
         for address in place.addresses
     ]
-<<<<<<< HEAD
-    return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, work], tls)
-=======
     _allow_open_files(config.listeners.connections)
-    return Stack(reactor, reception, listeners, [queue, store, work], tls)
->>>>>>> main
+    return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, work], tls)
 
 
 class Stack(Service):
@@ -331,13 +323,13 @@ def _certificate(config: Config) -> ServerTls | None:
         ) from error
 
 
-<<<<<<< HEAD
 def _roots(config: Config) -> Roots:
     try:
         return Roots(config.mta.ca_file)
     except (OSError, SSL.Error) as error:
         raise CannotStart(f"mta.ca_file: {config.mta.ca_file}: {error}; name a PEM file") from error
-=======
+
+
 def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:
     """The OpenID provider whose tokens are taken; None where none is configured."""
     if not config.oauth.is_on:
@@ -352,7 +344,6 @@ def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:
         ) from error
     except (OSError, ValueError) as error:
         raise CannotStart(f"oauth: {error}; name a readable file of keys or certificates") from error
->>>>>>> main
 
 
 def _transcript(config: Config) -> Callable[[str], Callable[[Peer], Transcript] | None]:

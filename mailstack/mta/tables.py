@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -16,9 +15,6 @@ from sqlalchemy import (
     Text,
     false,
 )
-=======
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text, false
->>>>>>> main
 
 from mailstack.db import metadata
 

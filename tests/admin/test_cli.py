@@ -95,21 +95,12 @@ class TestSettings:
 
 class TestDatabase:
     def test_check(self, installation: Installation) -> None:
-<<<<<<< HEAD
-        assert installation.json("db", "check") == {"version": "0002", "current": True}
-
-    def test_upgrade_makes_a_database(self, installation: Installation, tmp_path: Path) -> None:
-        override = ("--set", f'database.url="sqlite:///{tmp_path}/new.db"')
-        assert installation.ok(*override, "db", "upgrade") == "upgraded from nothing to 0002\n"
-        assert installation.ok(*override, "db", "upgrade") == "current: 0002\n"
-=======
         assert installation.json("db", "check") == {"version": HEAD, "current": True}
 
     def test_upgrade_makes_a_database(self, installation: Installation, tmp_path: Path) -> None:
         override = ("--set", f'database.url="sqlite:///{tmp_path}/new.db"')
         assert installation.ok(*override, "db", "upgrade") == f"upgraded from nothing to {HEAD}\n"
         assert installation.ok(*override, "db", "upgrade") == f"current: {HEAD}\n"
->>>>>>> main
         assert installation.ok(*override, "domain", "add", "b.example") == "b.example added\n"
 
     @pytest.mark.parametrize(

@@ -110,17 +110,10 @@ def details(db: Connection) -> dict[str, Any]:
         rows = [row for row in db.execute(text(query)) if row.tbl_name != "alembic_version"]
         found: dict[str, Any] = {}
         for row in rows:
-<<<<<<< HEAD
-            # A table's columns and constraints in any order, also those that ALTER TABLE wrote on one line; an
-            # index word for word.
-            parts = re.split(r"\n|, (?=[a-z_]+ [A-Z])", row.sql or "")
-            statement = sorted(filter(None, (part.strip(" ,\t()") for part in parts)))
-=======
             # A table's columns and constraints in any order; an index word for word. A column that was
             # added later stands on the line of the one before it.
             lines = re.split(r"\n|, (?=[a-z_]+ [A-Z])", row.sql or "")
             statement = sorted(line.strip(" ,\t\n") for line in lines)
->>>>>>> main
             found.setdefault(row.tbl_name, {})[row.name] = statement
         return found
     inspector = inspect(db)
