@@ -322,7 +322,7 @@ def _example(key: str) -> str:
     return "see the configuration page of the documentation"
 
 
-_SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
+_SECRET = re.compile(r"password|secret|token|credentials", re.IGNORECASE)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -31,13 +31,19 @@ from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.hops import known_hops
 from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.queue import Queue
 from mailstack.mta.relay import Relay
 from mailstack.mta.routes import Routes
+from mailstack.mta.security import Protection
+from mailstack.mta.sts_policies import StsPolicies
+from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.mta.transfer import Transfer
+from mailstack.net.client_tls import Roots
 from mailstack.net.conversation import Welcomes
 from mailstack.net.door import Door, DoorLimits
+from mailstack.net.https import Https
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.log import observer
 from mailstack.net.peer import Network, Peer
@@ -91,10 +97,27 @@ def assemble(config: Config, reactor: Any) -> Stack:
 
     mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
     exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
-    transfer = Transfer(  # 3 to the next MTA, by MX
-        config.mta, config.hostname, exchangers, work, reactor, transcript=transcript("transfer")
+    https = Https(reactor, resolver, config.mta.ca_file)
+    tls_reports = TlsReports(config.hostname, config.mta.tls_reports_from, resolver, https, work, reactor)
+    protection = Protection(
+        config.mta,
+        resolver,
+        StsPolicies(resolver, https, work, reactor),
+        tls_reports.count if config.mta.tls_reports else None,
     )
-    routes = Routes(directory, mda, transfer)
+    hops = known_hops(config.mta, reactor, chance)
+    transfer = Transfer(  # 3 to the next MTA, by MX
+        config.mta,
+        config.hostname,
+        exchangers,
+        work,
+        reactor,
+        transcript=transcript("transfer"),
+        protection=protection,
+        roots=_roots(config),
+        hops=hops,
+    )
+    routes = Routes(directory, mda, transfer, ReportReader(config.mta.tls_reports_to, work, reactor))
     queue = Queue(
         config.mta,
         work,
@@ -103,7 +126,9 @@ def assemble(config: Config, reactor: Any) -> Stack:
         hostname=config.hostname,
         spool=config.data / "spool" / "queue",
         random=chance,
+        hops=hops,
     )
+    tls_reports.take = queue.take
     submission = Submission(  # 1, 2 from our users
         config.msa,
         hostname=config.hostname,
@@ -187,7 +212,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         for address in place.addresses
     ]
     _allow_open_files(config.listeners.connections)
-    return Stack(reactor, reception, listeners, [queue, store, work], tls)
+    return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, work], tls)
 
 
 class Stack(Service):
@@ -311,6 +336,13 @@ def _certificate(config: Config) -> ServerTls | None:
         raise CannotStart(
             f"tls: {config.tls.certificate} and {config.tls.key} cannot be used together: {error}"
         ) from error
+
+
+def _roots(config: Config) -> Roots:
+    try:
+        return Roots(config.mta.ca_file)
+    except (OSError, SSL.Error) as error:
+        raise CannotStart(f"mta.ca_file: {config.mta.ca_file}: {error}; name a PEM file") from error
 
 
 def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:

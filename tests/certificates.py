@@ -22,7 +22,7 @@ class Files:
     key: Path
 
 
-def issue(directory: Path, *names: str, days: int = 2) -> Files:
+def issue(directory: Path, *names: str, days: float = 2) -> Files:
     """Write a new CA and a P-256 certificate of it for `names` (and localhost) into `directory`."""
     now = datetime.datetime.now(datetime.UTC)
     start, end = now - datetime.timedelta(days=3), now + datetime.timedelta(days=days)

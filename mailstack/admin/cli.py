@@ -22,6 +22,7 @@ _COMMANDS = {
     "alias": ("mailstack.admin.aliases", "Addresses that stand for others: list, add, remove."),
     "mailbox": ("mailstack.admin.mailboxes", "A user's mailboxes: list, add, remove, rename."),
     "queue": ("mailstack.admin.queue", "Mail in wait: list, show, retry, hold, release, drop."),
+    "tls-reports": ("mailstack.admin.tls_reports", "What others report about TLS to us: list, show, read."),
     "db": ("mailstack.admin.database", "The database's tables: check, upgrade."),
     "journey": ("mailstack.admin.journey.command", "Watch one message go all the way, between two stacks."),
 }

@@ -22,10 +22,10 @@ from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry
+from mailstack.mta.result import Result
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
-from mailstack.mta.transfer import Result
 from mailstack.work import Overloaded, Work
 
 JITTER = 0.1  # of a pause, so that what failed together is not retried together

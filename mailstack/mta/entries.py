@@ -7,19 +7,17 @@ when a process of the same name starts again. So an attempt can be repeated afte
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, text, true, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
 
 MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises no more
-_LOOKED_AT = 500  # due entries that one claim chooses from
 
 _e = queue_entries.c
 _m = queue_messages.c
@@ -58,6 +56,7 @@ class Batch:
     spool: str
     size: int
     received_at: float
+    asked: bool = False  # the operator wants it tried now, whatever is known of the hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,69 +152,169 @@ def _insert_entry(
 
 
 def claim(
-    db: Connection, lease: Lease, now: float, most: int, per_hop: int, active: Counter[str]
-) -> list[Batch]:
-    """Lease at most `most` batches that are due, with those in `active` at most `per_hop` to one hop."""
-    full = [hop for hop, number in active.items() if number >= per_hop]
-    chosen: dict[tuple[str, str], list[int]] = {}
-    hops = Counter(active)
-    for entry_id, message_id, hop in _by_urgency(db, now, full):
-        key = (message_id, hop)
-        if key in chosen:
-            if len(chosen[key]) < MOST_RECIPIENTS:
-                chosen[key].append(entry_id)
-        elif len(chosen) < most and hops[hop] < per_hop:
-            chosen[key] = [entry_id]
-            hops[hop] += 1
-    if not chosen:
-        return []
-    ids = [entry_id for group in chosen.values() for entry_id in group]
-    db.execute(
-        update(queue_entries).where(_e.id.in_(ids)).values(lease_owner=lease.owner, lease_until=lease.until)
-    )
-    return [_batch(db, message_id, hop, group) for (message_id, hop), group in chosen.items()]
+    db: Connection, lease: Lease, now: float, most: int, room: Callable[[str], int], after: str
+) -> tuple[list[Batch], str]:
+    """Lease at most `most` batches that are due, each hop in turn; return them, and where the next begins.
 
-
-def _by_urgency(db: Connection, now: float, full: Collection[str]) -> list[tuple[int, str, str]]:
-    """Due entries (id, message, hop) in the order to take them: by priority, then as they wait (RFC 6710).
-
-    Urgent ones are looked for by themselves, so that no backlog hides them; they have an index of their own.
+    Hops are gone through in the order of their names from `after` on and round again, by an index, so what
+    waits elsewhere costs nothing; only those with urgent mail come before their turn (RFC 6710). `room(hop)`
+    is how many more batches a hop may have; it is asked here, in the database's thread.
     """
-    found: dict[int, tuple[int, str, str, int]] = {}
-    for where in (_e.priority > 0, _e.id.is_not(None)):
+    db.execute(update(queue_entries).where(_e.lease_until <= now).values(lease_owner=None, lease_until=None))
+    urgent = _urgent_hops(db, now, most, room)
+    hops, last = _due_hops(db, now, most, room, after)
+    hops = urgent | {hop: more for hop, more in hops.items() if hop not in urgent}
+    found = {hop: _due_groups(db, hop, now, most, more, hop in urgent) for hop, more in hops.items()}
+    waiting = {hop: groups for hop, groups in found.items() if groups}
+    chosen: list[tuple[str, str, list[int]]] = []
+    while waiting and len(chosen) < most:  # one each, round and round
+        for hop in list(waiting)[: most - len(chosen)]:
+            message_id, ids = waiting[hop].popitem()
+            chosen.append((message_id, hop, ids))
+            if not waiting[hop]:
+                del waiting[hop]
+    if not chosen:
+        return [], last
+    every = [entry_id for _, _, ids in chosen for entry_id in ids]
+    db.execute(
+        update(queue_entries).where(_e.id.in_(every)).values(lease_owner=lease.owner, lease_until=lease.until)
+    )
+    return _batches(db, chosen, every), last
+
+
+# A loose index scan: each step seeks the next name. Read as far as there is need for.
+_HOPS_DUE = text(
+    """
+    WITH RECURSIVE hops(hop) AS (
+        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > :after
+                ORDER BY q.hop LIMIT 1)
+        UNION ALL
+        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > hops.hop
+                ORDER BY q.hop LIMIT 1)
+        FROM hops WHERE hops.hop IS NOT NULL
+    )
+    SELECT hop FROM hops WHERE hop IS NOT NULL
+    AND (SELECT q.next_attempt FROM queue_entries q
+         WHERE q.state = 'waiting' AND q.hop = hops.hop AND q.lease_owner IS NULL
+         ORDER BY q.next_attempt LIMIT 1) <= :now
+    """
+)
+
+
+def _due_hops(
+    db: Connection, now: float, most: int, room: Callable[[str], int], after: str
+) -> tuple[dict[str, int], str]:
+    """At most `most` hops with due entries and their room, from `after` on and round; and the last."""
+    hops: dict[str, int] = {}
+    last = after
+    for start in dict.fromkeys((after, "")):
+        for (hop,) in db.execute(_HOPS_DUE, {"after": start, "now": now}):
+            if start != after and hop > after:
+                break
+            more = room(hop)  # once: the reactor's thread changes it meanwhile
+            if hop not in hops and more > 0:
+                hops[hop] = more
+                last = hop
+            if len(hops) >= most:
+                return hops, last
+    return hops, last if hops else ""
+
+
+def _urgent_hops(db: Connection, now: float, most: int, room: Callable[[str], int]) -> dict[str, int]:
+    """Hops with room and due entries of a priority above 0, the most urgent first; such have an index."""
+    found = db.execute(
+        select(_e.hop)
+        .where(text("priority > 0"), _e.state == WAITING, _e.next_attempt <= now, _e.lease_owner.is_(None))
+        .group_by(_e.hop)
+        .order_by(func.max(_e.priority).desc(), _e.hop)
+        .limit(most)
+    )
+    rooms = {hop: room(hop) for (hop,) in found}
+    return {hop: more for hop, more in rooms.items() if more > 0}
+
+
+def _due_groups(
+    db: Connection, hop: str, now: float, most: int, room: int, urgent: bool
+) -> dict[str, list[int]]:
+    """The due entries of a hop by message, at most `room` groups; the last is the one to take first.
+
+    That is the one of the highest priority, then the one that waits longest (RFC 6710). Urgent ones are
+    looked for by themselves, so that no backlog hides them.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    for look in (text("priority > 0"), text("priority <= 0")) if urgent else (true(),):
         due = db.execute(
-            select(_e.id, _e.message_id, _e.hop, _e.priority)
-            .where(_due(now, full), where)
+            select(_e.id, _e.message_id, _e.priority)
+            .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None), look)
             .order_by(_e.next_attempt, _e.id)
-            .limit(_LOOKED_AT)
+            .limit(MOST_RECIPIENTS + min(room, most))
             .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
         )
-        for row in due:
-            found.setdefault(row.id, (row.id, row.message_id, row.hop, row.priority))
-    ordered = sorted(found.values(), key=lambda entry: -entry[3])  # a stable sort
-    return [entry[:3] for entry in ordered]
+        found |= {row.id: (row.priority, row.message_id) for row in due}
+    groups: dict[str, list[int]] = {}
+    for entry_id, (_, message_id) in sorted(found.items(), key=lambda one: -one[1][0]):  # a stable sort
+        if message_id not in groups and len(groups) >= room:
+            continue
+        group = groups.setdefault(message_id, [])
+        if len(group) < MOST_RECIPIENTS:
+            group.append(entry_id)
+    return dict(reversed(groups.items()))
 
 
-def earliest(db: Connection, full: Collection[str]) -> float | None:
-    """When the next entry is due, but for those of the hops in `full`; None: none is."""
+def is_due(db: Connection, now: float) -> bool:
+    """Whether any entry is due that nobody attempts."""
+    free = or_(_e.lease_owner.is_(None), _e.lease_until <= now)
+    found = select(_e.id).where(_e.state == WAITING, _e.next_attempt <= now, free).limit(1)
+    return db.execute(found).first() is not None
+
+
+def following(db: Connection, now: float) -> float | None:
+    """When the next entry becomes due, or a lease ends, after `now`; None: none will."""
     when: float | None = db.scalar(
         select(_e.next_attempt)
-        .where(_e.state == WAITING, _e.lease_owner.is_(None), _e.hop.not_in(full))
+        .where(_e.state == WAITING, _e.next_attempt > now)
         .order_by(_e.next_attempt)
         .limit(1)
     )
-    ends: float | None = db.scalar(select(func.min(_e.lease_until)).where(_e.lease_owner.is_not(None)))
+    ends: float | None = db.scalar(select(func.min(_e.lease_until)).where(_e.lease_until > now))
     return min((time for time in (when, ends) if time is not None), default=None)
 
 
-def _due(now: float, full: Collection[str]) -> ColumnElement[bool]:
-    free = or_(_e.lease_owner.is_(None), _e.lease_until <= now)
-    return (_e.state == WAITING) & (_e.next_attempt <= now) & free & _e.hop.not_in(full)
+PUT_OFF = 1000  # entries in one transaction
 
 
-def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Batch:
-    message = db.execute(select(queue_messages).where(_m.id == message_id)).one()
-    rows = db.execute(select(queue_entries).where(_e.id.in_(ids)).order_by(_e.id)).all()
+def put_off(db: Connection, hop: str, now: float, until: float, why: str, warn_after: float) -> int:
+    """Have due entries of a hop that is down wait until it is tried again; return how many, at most PUT_OFF.
+
+    Those that expire by then, whose DELIVERBY ends by then, whose sender is to hear of the delay, or that the
+    operator wants tried stay due: for them an attempt is made, which needs no connection to fail.
+    """
+    released = func.coalesce(_m.hold_until, _m.received_at)
+    young = exists().where(_m.id == _e.message_id, released > now - warn_after)
+    overdue = exists().where(_m.id == _e.message_id, _m.deliver_by <= until)
+    told = or_(_e.delay_warned, young) if warn_after > 0 else _e.id.is_not(None)
+    chosen = (
+        select(_e.id)
+        .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None))
+        .where(_e.expires > until, ~_e.asked, told, or_(_e.delay_warned, ~overdue))
+        .limit(PUT_OFF)
+    )
+    return db.execute(
+        update(queue_entries).where(_e.id.in_(chosen)).values(next_attempt=until, last_reply=why)
+    ).rowcount
+
+
+def _batches(db: Connection, chosen: Sequence[tuple[str, str, list[int]]], every: list[int]) -> list[Batch]:
+    """What was claimed, in two look-ups."""
+    ids = {message_id for message_id, _, _ in chosen}
+    messages = {row.id: row for row in db.execute(select(queue_messages).where(_m.id.in_(ids)))}
+    rows = {row.id: row for row in db.execute(select(queue_entries).where(_e.id.in_(every)))}
+    return [
+        _batch(messages[message_id], hop, [rows[one] for one in group]) for message_id, hop, group in chosen
+    ]
+
+
+def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
     entries = tuple(
         Entry(
             row.id,
@@ -227,7 +326,7 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         for row in rows
     )
     envelope = Envelope(
-        id=message_id,
+        id=message.id,
         reverse_path=None if message.reverse_path is None else stored_address(message.reverse_path),
         recipients=tuple(entry.recipient for entry in entries),
         body=message.body,
@@ -242,7 +341,8 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         deliver_by=_by_of(message.deliver_by, message.by_mode),
         junk=message.junk,
     )
-    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
+    asked = any(row.asked for row in rows)
+    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, asked)
 
 
 def _recipient(address: str, notify: str, orcpt: str | None) -> Recipient:
@@ -274,6 +374,7 @@ def settle(
                 delay_warned=entry.delay_warned,
                 last_attempt=now,
                 attempts=_e.attempts + 1,
+                asked=False,
                 lease_owner=None,
                 lease_until=None,
             )

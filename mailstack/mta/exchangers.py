@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from random import Random
 
+from dns.rdatatype import RdataType
+
+from mailstack.mail.address import Address
 from mailstack.mail.reply import Refused, Reply
-from mailstack.mta.settings import MtaConfig, parse_route
+from mailstack.mta.settings import MtaConfig, Route, parse_route
 from mailstack.net.resolver import DnsError, NoSuchDomain, NullMx, Resolver, TemporaryDnsError
 
 MOST_ADDRESSES = 10  # tried for one transfer; RFC 5321 section 5.1 lets a client set a limit
@@ -22,7 +25,13 @@ class Target:
     name: str  # the exchanger's, for SNI, logs and bounces
     address: str
     port: int
-    lmtp: bool = False  # it speaks LMTP (RFC 2033)
+    route: Route | None = None  # the operator's, that led here
+    secure: bool = False  # DNSSEC vouches for its name (RFC 7672 section 2.2)
+
+    @property
+    def lmtp(self) -> bool:
+        """Whether it speaks LMTP (RFC 2033)."""
+        return self.route is not None and self.route.lmtp
 
     def __str__(self) -> str:
         if self.address.startswith("/"):
@@ -36,15 +45,26 @@ class Exchangers:
 
     def __init__(self, resolver: Resolver, config: MtaConfig, hostname: str, random: Random) -> None:
         self._config = config
+        self._by_sender = {key.lower(): route for key, route in config.sender_routes.items()}
         self._hostname = hostname.lower()
         self._resolver = resolver
         self._random = random
         self._own = frozenset(str(ipaddress.ip_address(text)) for text in config.own_addresses)
 
-    def hop(self, domain: str) -> str:
-        """What a domain's entries are grouped by: its route, the route of all, or the domain."""
-        routes = self._config.routes
-        return routes.get(domain) or routes.get("*") or domain
+    def hop(self, domain: str, sender: Address | None = None) -> str:
+        """What a recipient's entries are grouped by: a route, or its domain.
+
+        The recipient's domain decides before the sender's address, that before the sender's domain, and that
+        before the route of all.
+        """
+        routes, by_sender = self._config.routes, self._by_sender
+        if domain in routes:
+            return routes[domain]
+        if sender is not None and by_sender:
+            chosen = by_sender.get(str(sender).lower()) or by_sender.get(sender.domain)
+            if chosen:
+                return chosen
+        return routes.get("*") or domain
 
     def is_certain(self, hop: str) -> bool:
         """Whether the name of the host was not learned from DNS: the operator or the address says it."""
@@ -55,20 +75,20 @@ class Exchangers:
         if "://" in hop:
             route = parse_route(hop)
             if route.path:
-                return [Target("localhost", route.path, 0, lmtp=True)]
-            found = await self._addresses([(0, route.host)], route.port, hop)
-            return [replace(target, lmtp=route.lmtp) for target in found]
+                return [Target("localhost", route.path, 0, route)]
+            return await self._addresses([(0, route.host)], route.port, hop, route, True)
         if hop.startswith("["):
             return [_literal(hop, self._config.port)]
         try:
             pairs = await self._resolver.mx(hop) or [(0, hop)]  # RFC 5321 section 5.1: the implicit MX
+            secure = await self._resolver.is_secure(hop, RdataType.MX)
         except NullMx as error:
             raise _refused(556, "5.1.10", error) from error  # RFC 7505 section 4.2
         except NoSuchDomain as error:
             raise _refused(550, "5.1.2", error) from error
         except TemporaryDnsError as error:
             raise _refused(451, "4.4.3", error) from error
-        return await self._addresses(self._before_us(pairs), self._config.port, hop)
+        return await self._addresses(self._before_us(pairs), self._config.port, hop, None, secure)
 
     def _before_us(self, pairs: list[tuple[int, str]]) -> list[tuple[int, str]]:
         """Those preferred to ourselves (RFC 5321 section 5.1); equal preferences in random order."""
@@ -83,7 +103,9 @@ class Exchangers:
             ordered += group
         return ordered
 
-    async def _addresses(self, pairs: list[tuple[int, str]], port: int, hop: str) -> list[Target]:
+    async def _addresses(
+        self, pairs: list[tuple[int, str]], port: int, hop: str, route: Route | None, secure: bool
+    ) -> list[Target]:
         """The exchangers' addresses, up to where one is ours."""
         found: list[tuple[int, Target]] = []
         errors: list[DnsError] = []
@@ -93,12 +115,15 @@ class Exchangers:
             except DnsError as error:
                 errors.append(error)
                 continue
-            if "://" not in hop and not self._own.isdisjoint(addresses):
+            if route is None and not self._own.isdisjoint(addresses):
                 found = [one for one in found if one[0] < preference]
                 if not found:
                     raise _loop()
                 break
-            found += [(preference, Target(name, address, port)) for address in self._sorted(addresses)]
+            found += [
+                (preference, Target(name, address, port, route, secure))
+                for address in self._sorted(addresses)
+            ]
             if len(found) >= MOST_ADDRESSES:
                 break
         if not found:

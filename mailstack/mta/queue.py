@@ -4,8 +4,8 @@ Theory of operation. A message for our own recipients goes straight to the MDA: 
 nothing is written here; only those it cannot take now are queued, where others were accepted. Where any
 recipient is elsewhere, one transaction writes an entry for every recipient beside the durable spool file,
 and the 250 rests on that commit alone; our own recipients' entries are leased to us and attempted before
-the answer, the others right after it. An attempt that a crash cut short is repeated, under the same
-delivery id, so the MDA recognises it.
+the answer; the others, where their hop has room, right after it. An attempt that a crash cut short is
+repeated, under the same delivery id, so the MDA recognises it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry, NewEntry
+from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL, Routes, Step
 from mailstack.mta.scheduler import Scheduler
 from mailstack.mta.settings import MtaConfig
@@ -58,6 +60,7 @@ class Queue(Service):
         spool: Path,
         random: Random,
         node: str = "",
+        hops: Hops | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -65,10 +68,11 @@ class Queue(Service):
         self._clock = clock
         self._random = random
         self._owner = node or hostname
+        self._hops = hops or known_hops(config, clock, random)
         self._spool = Spool(spool)
         self._bounces = Bounces(hostname, config.returned, work, clock, self.take)
         self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random)
-        self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock)
+        self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock, self._hops)
         self._starting: Deferred[None] | None = None
 
     # Taking charge.
@@ -94,7 +98,7 @@ class Queue(Service):
         answers: dict[Address, Reply] = {}
         for recipient in envelope.recipients:
             try:
-                steps[recipient.address] = await self._routes.steps(recipient)
+                steps[recipient.address] = await self._routes.steps(recipient, envelope.reverse_path)
             except Refused as answer:
                 answers[recipient.address] = answer.reply
             except Exception:
@@ -124,7 +128,7 @@ class Queue(Service):
         refused: dict[Address, Reply] = {}
         for recipient in envelope.recipients:
             try:
-                steps += await self._routes.steps(recipient)
+                steps += await self._routes.steps(recipient, envelope.reverse_path)
             except Refused as answer:
                 refused[recipient.address] = answer.reply
             except Exception:
@@ -196,18 +200,32 @@ class Queue(Service):
     async def _enqueue(
         self, envelope: Envelope, message: Message, steps: list[Step], refused: dict[Address, Reply]
     ) -> dict[Address, Reply]:
-        """Some are elsewhere: entries for all, then our own recipients at once."""
+        """Some are elsewhere: entries for all, our own recipients at once, others where there is room."""
         now = self._clock.seconds()
-        new = [NewEntry(step.recipient, step.hop, now, leased=step.local) for step in steps]
+        promised = {step.hop for step in steps if not step.local and self._is_small(steps, step.hop)}
+        promised = {hop for hop in promised if self._scheduler.promise(hop)}
+        new = [self._new(envelope, step, now, step.local or step.hop in promised) for step in steps]
         # What there is no such user for bounces from the queue, by the MDA's own words.
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
-        batch = await self._write(envelope, message, new)
-        if batch is not None and batch.entries:
+        try:
+            batches = await self._write(envelope, message, new)
+        except BaseException:
+            for hop in promised:
+                self._scheduler.forget(hop)
+            raise
+        in_memory = message if all(isinstance(part, bytes) for part in message.parts) else None
+        for hop in promised:
+            if hop in batches:
+                self._scheduler.begin(batches[hop], in_memory)
+            else:  # it was queued before
+                self._scheduler.forget(hop)
+        if LOCAL in batches:
             try:
-                await self._attempts.make(batch, message)
+                await self._attempts.make(batches[LOCAL], message)
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
                 self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
-        self._scheduler.wake()
+        if any(not one.leased for one in new):
+            self._scheduler.wake()
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
     def _held(self, envelope: Envelope) -> bool:
@@ -231,27 +249,45 @@ class Queue(Service):
         by = envelope.deliver_by
         return min(expires, by.deadline) if by is not None and by.returned else expires
 
-    async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> Batch | None:
-        """Spool file and rows, durable; return our leased entries, None where it was queued before."""
+    def _is_small(self, steps: list[Step], hop: str) -> bool:
+        """Whether all recipients at a hop fit into one transaction."""
+        return sum(step.hop == hop for step in steps) <= entries.MOST_RECIPIENTS
+
+    def _new(self, envelope: Envelope, step: Step, now: float, leased: bool) -> NewEntry:
+        """An entry; for a hop that is left alone now, one that waits with it, until its DELIVERBY at most."""
+        down = None if step.local else self._hops.down(step.hop)
+        if down is None or leased:
+            return NewEntry(step.recipient, step.hop, now, leased=leased)
+        by, until = envelope.deliver_by, self._hops.until(step.hop)
+        when = until if by is None else min(until, max(now, by.deadline))
+        return NewEntry(step.recipient, step.hop, when, 0, str(not_tried(down)))
+
+    async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> dict[str, Batch]:
+        """Spool file and rows, durable; return our leased entries by hop, none where it was queued before."""
         now = self._clock.seconds()
         expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
+        spool = ""
 
         def insert(db: Connection, name: str) -> tuple[int, ...]:
+            nonlocal spool
+            spool = name
             sync_directory(db, self._spool.folder(name))
             return entries.insert_message(db, envelope, name, size, now, expires, new, lease)
 
         ids = await self._work.prepared(partial(self._spool.write, envelope.id, message), insert)
-        if not ids:
-            return None
-        leased = tuple(
-            Entry(entry_id, one.recipient, one.attempts, expires, False)
-            for entry_id, one in zip(ids, new, strict=True)
-            if one.leased
-        )
-        ours = envelope.only(tuple(entry.recipient for entry in leased))
-        return Batch(ours, LOCAL, leased, "", size, now)
+        leased: dict[str, list[Entry]] = {}
+        for entry_id, one in zip(ids, new, strict=False):
+            if one.leased:
+                entry = Entry(entry_id, one.recipient, one.attempts, expires, False)
+                leased.setdefault(one.hop, []).append(entry)
+        return {
+            hop: Batch(
+                envelope.only(tuple(entry.recipient for entry in some)), hop, tuple(some), spool, size, now
+            )
+            for hop, some in leased.items()
+        }
 
     # Running.
 

@@ -11,7 +11,8 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
-from mailstack.mta.transfer import Result
+from mailstack.mta.result import Result
+from mailstack.mta.tls_reports import ReportReader
 
 LOCAL = "local:"  # the hop of what the MDA delivers; no domain and no route looks like it
 
@@ -29,7 +30,7 @@ class Residents(Protocol):
 class Transfers(Protocol):
     """What is asked of `Transfer`."""
 
-    def hop(self, domain: str) -> str: ...
+    def hop(self, domain: str, sender: Address | None = None) -> str: ...
 
     async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]: ...
 
@@ -48,35 +49,45 @@ class Step:
 
 
 class Routes:
-    """Knows the MDA, the transfer, and which of them a recipient is for."""
+    """Knows the MDA, the transfer, and which of them a recipient is for; `reports` sees what comes for it."""
 
-    def __init__(self, directory: Residents, mda: Accepts, transfer: Transfers) -> None:
+    def __init__(
+        self, directory: Residents, mda: Accepts, transfer: Transfers, reports: ReportReader | None = None
+    ) -> None:
         self._directory = directory
         self._mda = mda
         self._transfer = transfer
+        self._reports = reports
 
-    async def steps(self, recipient: Recipient) -> list[Step]:
-        """Where `recipient` goes, an alias to several places. Raise Refused: there is no such user."""
+    async def steps(self, recipient: Recipient, sender: Address | None = None) -> list[Step]:
+        """Where `recipient` goes, an alias to several places; `sender` may have routes of its own.
+
+        Raise Refused: there is no such user.
+        """
         domain = recipient.address.domain
         if not await self._directory.is_local(domain):
-            return [Step(recipient, self._transfer.hop(domain))]
+            return [Step(recipient, self._transfer.hop(domain, sender))]
         resolution = await self._directory.resolve(recipient.address)
         if resolution is None or not (resolution.locals or resolution.forwards):
             raise Refused(UNKNOWN_USER)
         local = [Step(recipient, LOCAL)] if resolution.locals else []
-        return local + list(self._forwards(recipient, resolution.forwards))
+        return local + list(self._forwards(recipient, resolution.forwards, sender))
 
-    def _forwards(self, recipient: Recipient, addresses: Iterable[Address]) -> Iterable[Step]:
+    def _forwards(
+        self, recipient: Recipient, addresses: Iterable[Address], sender: Address | None
+    ) -> Iterable[Step]:
         # RFC 5321 section 3.9.1: an alias changes the recipient only; the reverse-path stays. RFC 3461
         # section 5.2.7: the original recipient goes along.
         orcpt = recipient.orcpt or f"rfc822;{recipient.address}"
         for address in addresses:
             forwarded = replace(recipient, address=address, orcpt=orcpt)
-            yield Step(forwarded, self._transfer.hop(address.domain))
+            yield Step(forwarded, self._transfer.hop(address.domain, sender))
 
     async def deliver(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         """One attempt: hand the message to the hop; a result for each recipient."""
         if hop != LOCAL:
             return await self._transfer.send(hop, envelope, message)
         replies = await self._mda.accept(envelope, message)
+        if self._reports is not None and self._reports.is_for_us(envelope):
+            await self._reports.read(envelope, message)
         return {address: Result(reply, dsn=False) for address, reply in replies.items()}

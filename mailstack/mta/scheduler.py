@@ -3,7 +3,10 @@
 Theory of operation. The loop looks at the queue when it is woken (a message came, an attempt ended), when
 the next entry is due, and at least every POLL seconds, because the operator's commands change the queue
 from another process. It claims only as many batches as it starts at once, so memory does not grow with the
-queue, and its look while nothing is due is one small read.
+queue, and its look while nothing is due is one small read. Each hop in turn gets its share, as much at once
+as it has shown to take; one that cannot be reached holds up nobody: a transfer that takes long leaves its
+place to others, and once the hop is known to be down, what waits for it is put off in one go. New mail for a
+hop with room is attempted at once, without a claim.
 """
 
 from __future__ import annotations
@@ -14,15 +17,21 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
+from mailstack.mail.message import Message
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts
 from mailstack.mta.entries import Batch, Lease
+from mailstack.mta.hops import Hops
+from mailstack.mta.result import not_tried
+from mailstack.mta.routes import LOCAL
 from mailstack.mta.settings import MtaConfig
 from mailstack.work import Work
 
 POLL = 5.0  # seconds
 LEASE = 900.0  # seconds; renewed at a third of them
 GRACE = 20.0  # seconds that attempts under way get when the process stops
+SLOW = 3.0  # seconds: an attempt that takes longer waits for its peer, and another one may begin
+MOST_SLOW = 5  # times as many attempts as `concurrency`, with the slow ones
 
 
 class Scheduler:
@@ -30,17 +39,25 @@ class Scheduler:
 
     _log = Logger(namespace="mailstack.queue")
 
-    def __init__(self, config: MtaConfig, owner: str, work: Work, attempts: Attempts, clock: Any) -> None:
+    def __init__(
+        self, config: MtaConfig, owner: str, work: Work, attempts: Attempts, clock: Any, hops: Hops
+    ) -> None:
         self._config = config
         self._owner = owner
         self._work = work
         self._attempts = attempts
         self._clock = clock
+        self._hops = hops
         self._running = False
         self._woken = False
         self._sleeping: Deferred[None] | None = None
         self._looping: Deferred[None] | None = None
-        self._active: dict[Deferred[None], Batch] = {}
+        self._active: dict[Deferred[None], tuple[Batch, float]] = {}
+        self._at: Counter[str] = Counter()  # attempts under way or promised, by hop
+        self._promised = 0
+        self._turn = ""  # the hop after which the next turn begins
+        self._busy = True  # the last look found something
+        self._putting_off: set[str] = set()
         self._renewed = 0.0
 
     def lease(self) -> Lease:
@@ -90,27 +107,69 @@ class Scheduler:
     async def _look(self) -> float:
         """Start what is due; return for how long there is nothing more to start."""
         await self._renew()
-        room = self._config.concurrency - len(self._active)
-        if room <= 0:
-            return POLL
-        hops = Counter(batch.hop for batch in self._active.values())
-        full = [hop for hop, number in hops.items() if number >= self._config.concurrency_per_hop]
-        when = await self._work.read(entries.earliest, full)
+        most = self._room()
+        if most <= 0:
+            return min(POLL, SLOW)
         now = self._clock.seconds()
-        if when is None or when > now:
-            return POLL if when is None else min(POLL, when - now)
-        batches = await self._work.transaction(
-            entries.claim, self.lease(), now, room, self._config.concurrency_per_hop, hops
+        if not self._busy and not await self._work.read(entries.is_due, now):
+            when = await self._work.read(entries.following, now)
+            return POLL if when is None else min(POLL, max(0.0, when - now))
+        batches, self._turn = await self._work.transaction(
+            entries.claim, self.lease(), now, most, self._room_at, self._turn
         )
+        self._busy = bool(batches)
         for batch in batches:
+            self._at[batch.hop] += 1
             self._begin(batch)
-        return 0.0 if batches else POLL
+        if batches:
+            self._woken = True  # there may be more
+            return 0.0
+        when = await self._work.read(entries.following, now)
+        return POLL if when is None else min(POLL, max(0.0, when - now))
 
-    def _begin(self, batch: Batch) -> None:
-        attempt = Deferred.fromCoroutine(self._attempts.make(batch))
-        if attempt.called:
-            return
-        self._active[attempt] = batch
+    def _room(self) -> int:
+        """How many attempts may begin now."""
+        slow_since = self._clock.seconds() - SLOW
+        quick = sum(1 for _, since in self._active.values() if since > slow_since)
+        most: int = self._config.concurrency
+        return min(most - quick, most * MOST_SLOW - len(self._active)) - self._promised
+
+    def _room_at(self, hop: str) -> int:
+        """How many more a hop may have. Called in the database's thread too: it only looks."""
+        window = self._config.concurrency_per_hop if hop == LOCAL else self._hops.window(hop)
+        return window - self._at[hop] if hop in self._at else window
+
+    def promise(self, hop: str) -> bool:
+        """Whether an attempt at this hop may begin at once; if so, `begin` or `forget` must follow."""
+        if not self._running or self._room() <= 0 or self._room_at(hop) <= 0 or self._hops.down(hop):
+            return False
+        self._promised += 1
+        self._at[hop] += 1
+        return True
+
+    def forget(self, hop: str) -> None:
+        """The promised attempt is not made."""
+        self._promised -= 1
+        self._left(hop)
+
+    def begin(self, batch: Batch, message: Message | None) -> None:
+        """Make the promised attempt; the batch's entries are leased to us."""
+        self._promised -= 1
+        if self._running:
+            self._begin(batch, message)
+        else:
+            self._left(batch.hop)  # the next process finds its lease and attempts it
+
+    def _left(self, hop: str) -> None:
+        self._at[hop] -= 1
+        if self._at[hop] <= 0:
+            del self._at[hop]
+
+    def _begin(self, batch: Batch, message: Message | None = None) -> None:
+        if batch.asked:
+            self._hops.forgive(batch.hop)
+        attempt = Deferred.fromCoroutine(self._attempts.make(batch, message))
+        self._active[attempt] = (batch, self._clock.seconds())
         attempt.addErrback(self._gave_up, batch)
         attempt.addCallback(lambda _: self._ended(attempt))
 
@@ -122,13 +181,38 @@ class Scheduler:
         )
 
     def _ended(self, attempt: Deferred[None]) -> None:
-        del self._active[attempt]
+        batch, _ = self._active.pop(attempt)
+        self._left(batch.hop)
+        self._busy = True
+        if self._running and self._hops.down(batch.hop) and batch.hop not in self._putting_off:
+            self._putting_off.add(batch.hop)
+            putting = Deferred.fromCoroutine(self._put_off(batch.hop))
+            putting.addBoth(lambda _: self._putting_off.discard(batch.hop))
         self.wake()
+
+    async def _put_off(self, hop: str) -> None:
+        """Have all that waits for a hop that is down wait until it is tried again."""
+        try:
+            number = entries.PUT_OFF
+            while self._running and number >= entries.PUT_OFF:
+                down, until = self._hops.down(hop), self._hops.until(hop)
+                if down is None:
+                    return
+                number = await self._work.transaction(
+                    entries.put_off,
+                    hop,
+                    self._clock.seconds(),
+                    until,
+                    str(not_tried(down)),
+                    self._config.warn_after,
+                )
+        except Exception:
+            self._log.failure("{hop}: its mail was not put off", hop=hop)
 
     async def _renew(self) -> None:
         if not self._active or self._clock.seconds() < self._renewed + LEASE / 3:
             return
-        ids = [entry.id for batch in self._active.values() for entry in batch.entries]
+        ids = [entry.id for batch, _ in self._active.values() for entry in batch.entries]
         await self._work.transaction(entries.renew, self.lease(), ids)
         self._renewed = self._clock.seconds()
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Table,
     Text,
     false,
@@ -58,7 +59,10 @@ queue_entries = Table(
     Column("lease_owner", Text),  # the process that attempts it now
     Column("lease_until", Float),
     Column("priority", Integer, nullable=False, server_default="0"),  # -9 to 9, the message's (RFC 6710)
+    # The operator wants it tried now, whatever is known of the hop.
+    Column("asked", Boolean, nullable=False, default=False, server_default=false()),
     Index(None, "state", "next_attempt"),
+    Index(None, "state", "hop", "next_attempt"),
     Index(None, "message_id"),
     Index(None, "lease_until"),
     Index(
@@ -71,3 +75,46 @@ queue_entries = Table(
 
 WAITING = "waiting"
 HELD = "held"  # by the operator, until released
+
+sts_policies = Table(  # MTA-STS, as fetched (RFC 8461 section 3.3)
+    "sts_policies",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("policy_id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("mx", Text, nullable=False),  # patterns, separated by blanks
+    Column("max_age", Float, nullable=False),  # seconds
+    Column("fetched_at", Float, nullable=False),
+)
+
+tls_results = Table(  # how TLS went, for the reports to others (RFC 8460)
+    "tls_results",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("day", Text, nullable=False),  # UTC, 2026-11-22
+    Column("domain", Text, nullable=False),
+    Column("policy", Text, nullable=False),  # RFC 8460 policy-type
+    Column("strings", Text, nullable=False),  # the policy, a line each
+    Column("patterns", Text, nullable=False),  # its mx-host, a line each
+    Column("exchanger", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("result", Text, nullable=False),  # "" went well
+    Column("reason", Text, nullable=False),
+    Column("sessions", BigInteger, nullable=False),
+    Index(None, "day", "domain"),
+)
+
+tls_reports = Table(  # what others report about us
+    "tls_reports",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("received_at", Float, nullable=False),
+    Column("organization", Text, nullable=False),
+    Column("report_id", Text, nullable=False, unique=True),  # organization and its id
+    Column("begins", Text, nullable=False),
+    Column("ends", Text, nullable=False),
+    Column("domains", Text, nullable=False),  # separated by blanks
+    Column("good", BigInteger, nullable=False),  # sessions
+    Column("bad", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # the JSON, compressed
+)

@@ -2,54 +2,52 @@
 
 Theory of operation. The exchangers of a hop are tried in order. A connection that cannot be made, that
 breaks, or a server that refuses to serve (its greeting, EHLO, 421) leads to the next; a reply about the
-sender, a recipient or the content is this message's result. TLS is used where it is offered and works, else
-the same exchanger is tried again in clear: a certificate could prove nothing about a name from an unsigned
-MX record, and mail that waits is worse than mail that is read. Once the content's end is sent and no reply
-comes, nobody can tell whether the message was taken: it is tried again later, and the log says that it may
-arrive twice.
+sender, a recipient or the content is this message's result. What TLS must prove is for `security` to say;
+where nobody asks for proof, TLS is used where it works, else the same exchanger is tried again in clear: a
+certificate could prove nothing about a name from an unsigned MX record, and mail that waits is worse than
+mail that is read. A message may ask for more (REQUIRETLS) or for less ("TLS-Required: No"; RFC 8689). Once
+the content's end is sent and no reply comes, nobody can tell whether the message was taken: it is tried again
+later, and the log says that it may arrive twice. A hop that could not be reached is left alone for a while,
+by every message.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from enum import Enum, auto
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.application.service import Service
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
+from mailstack.mta.connections import Connection, Connections, Unprotected
 from mailstack.mta.exchangers import Exchangers, Target
-from mailstack.mta.result import NextExchangerError, Result, failure, same_for_all
+from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.result import NextExchangerError, Result, not_tried, same_for_all
+from mailstack.mta.security import CLEAR, Level, Plan, Protection, Security
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.transaction import Transaction
-from mailstack.net.dialogue import Broken, Dialogue, Timeouts, TlsFailed, connect
+from mailstack.net.client_tls import Roots
+from mailstack.net.dialogue import Broken, Timeouts, TlsFailed
 from mailstack.net.peer import Peer
 from mailstack.net.transcript import Transcript
 from mailstack.wire.smtp import client
-from mailstack.wire.smtp.client import Offers
 from mailstack.work import Work
 
 __all__ = ["NextExchangerError", "Result", "Transfer"]
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+REQUIRETLS = "REQUIRETLS"  # who asks for verified TLS, where nobody else does
+MAX_PASSWORD_FILE = 4096  # octets
 
 
-class Tls(Enum):
-    """How a message may travel."""
-
-    NONE = auto()  # in clear
-    TRIED = auto()  # in TLS where that works, with whoever answers (RFC 7435)
-    VERIFIED = auto()  # only in TLS, with a server that proves its name (RFC 8689)
-
-
-class Transfer:
-    """Sends messages to other MTAs."""
+class Transfer(Service):
+    """Sends messages to other MTAs. Raises OSError or `OpenSSL.SSL.Error` over the file of authorities."""
 
     _log = Logger(namespace="mailstack.transfer")
 
@@ -63,148 +61,207 @@ class Transfer:
         *,
         timeouts: Timeouts | None = None,
         transcript: Callable[[Peer], Transcript] | None = None,
+        protection: Protection | None = None,
+        roots: Roots | None = None,
+        hops: Hops | None = None,
     ) -> None:
         self._config = config
-        self._hostname = hostname.lower()
         self._exchangers = exchangers
         self._work = work
         self._reactor = reactor
-        self._timeouts = timeouts or Timeouts(connect=config.connect_timeout)
-        self._transcript = transcript
-        self._trust = _trust(config.ca_file)
+        self._protection = protection or Protection(config)
+        self.hops = hops or known_hops(config, reactor, Random())
+        self._connections = Connections(
+            reactor,
+            hostname.lower(),
+            timeouts or Timeouts(connect=config.connect_timeout),
+            roots or Roots(config.ca_file),
+            transcript,
+            keep=config.keep_connections,
+            most=config.kept_connections,
+            messages=config.messages_per_connection,
+        )
 
-    def hop(self, domain: str) -> str:
-        """What a domain's entries are grouped by."""
-        return self._exchangers.hop(domain)
+    def hop(self, domain: str, sender: Address | None = None) -> str:
+        """What a recipient's entries are grouped by."""
+        return self._exchangers.hop(domain, sender)
+
+    def stopService(self) -> None:
+        """End the connections that wait for a next message."""
+        super().stopService()
+        self._connections.close()
 
     async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         """Try the hop's exchangers in order; a result for each recipient, whatever the peers do."""
+        down = self.hops.down(hop)
+        if down is not None:
+            return same_for_all(envelope, not_tried(down))
         try:
             targets = await self._exchangers.find(hop)
         except Refused as refused:
-            return same_for_all(envelope, Result(refused.reply))
-        if _strict(envelope) and not (self._config.requiretls_by_mx or self._exchangers.is_certain(hop)):
-            # RFC 8689 section 4.2.1: a name from an unsigned MX record proves nothing.
-            text = "REQUIRETLS: the mail exchanger's name is not certain without DNSSEC or MTA-STS"
-            return same_for_all(envelope, Result(Reply(550, "5.7.10", text)))
-        failures: list[Result] = []
+            result = Result(refused.reply)
+            self._unreachable(hop, result)
+            return same_for_all(envelope, result)
+        plan = await self._protection.plan(hop)
+        failures: list[NextExchangerError] = []
         for target in targets:
             try:
-                return await self._to(target, envelope, message)
+                results = await self._to(plan, target, envelope, message)
             except NextExchangerError as error:
                 self._log.info("{id}: {why}", id=envelope.id, why=error)
-                failures.append(error.result)
+                failures.append(error)
+            else:
+                self.hops.went_well(hop)
+                return results
         # One that may serve us later is a reason to wait; that all refuse for good is none.
-        return same_for_all(envelope, next((one for one in failures if one.reply.transient), failures[-1]))
+        chosen = next((one.result for one in failures if one.result.reply.transient), failures[-1].result)
+        if all(one.unreachable for one in failures):
+            self._unreachable(hop, chosen)
+        return same_for_all(envelope, chosen)
 
-    async def _to(self, target: Target, envelope: Envelope, message: Message) -> dict[Address, Result]:
-        if _strict(envelope):
-            return await self._all(target, envelope, message, Tls.VERIFIED)
-        wanted = Tls.TRIED if self._config.starttls else Tls.NONE
-        try:
-            return await self._all(target, envelope, message, wanted)
-        except TlsFailed as error:
-            self._log.info("{id}: {target} in clear: {why}", id=envelope.id, target=target, why=error)
-            return await self._all(target, envelope, message, Tls.NONE)
+    def _unreachable(self, hop: str, result: Result) -> None:
+        if result.reply.transient and self.hops.went_wrong(hop, result):
+            self._log.warn("{hop} is left alone for a while: {why}", hop=hop, why=result)
 
-    async def _all(
-        self, target: Target, envelope: Envelope, message: Message, tls: Tls
+    async def _to(
+        self, plan: Plan, target: Target, envelope: Envelope, message: Message
     ) -> dict[Address, Result]:
         """As many connections as the server's MAILMAX asks for (RFC 9422 section 3.1)."""
+        security = await self._security(plan, target, envelope)
         results: dict[Address, Result] = {}
         left = envelope.recipients
         while left:
-            some = await self._session(target, envelope.only(left), message, tls)
-            results |= some
+            some = envelope.only(left)
+            try:
+                results |= await self._protected(plan, target, security, some, message)
+            except NextExchangerError as error:
+                if not results:
+                    raise
+                return _interrupted(some, error, target) | results
             left = tuple(one for one in left if one.address not in results)
         return results
 
-    async def _session(
-        self, target: Target, envelope: Envelope, message: Message, tls: Tls
+    async def _security(self, plan: Plan, target: Target, envelope: Envelope) -> Security:
+        """What the exchanger must show for this message; raise NextExchangerError."""
+        if not _strict(envelope):
+            optional = envelope.tls_optional and not envelope.requiretls
+            if not optional or (target.route is not None and target.route.verified):
+                return await self._protection.security(plan, target)
+            # RFC 8689 section 5: whatever DANE and MTA-STS say; the operator's own word holds.
+            return Security(Level.MAY, "TLS-Required: No") if self._config.starttls else CLEAR
+        security = await self._protection.security(plan, target)
+        if security.level is Level.VERIFY:
+            return security
+        certain = target.secure or self._exchangers.is_certain(plan.hop)
+        if not (certain or self._config.requiretls_by_mx):
+            # RFC 8689 section 4.2.1: a name from an unsigned MX record proves nothing.
+            text = "REQUIRETLS: the mail exchanger's name is not certain without DNSSEC or MTA-STS"
+            raise NextExchangerError(Result(Reply(550, "5.7.10", text), str(target)))
+        return Security(Level.VERIFY, REQUIRETLS, (target.name,))
+
+    async def _protected(
+        self, plan: Plan, target: Target, security: Security, envelope: Envelope, message: Message
     ) -> dict[Address, Result]:
-        """One connection: results for those recipients at least whose turn came in it."""
+        """One connection; results for those recipients at least whose turn came in it."""
         try:
-            dialogue = await connect(
-                self._reactor, target.address, target.port, self._timeouts, self._transcript
-            )
-        except Broken as error:
-            raise _elsewhere(target, "4.4.1", error) from error
-        try:
-            offers = await self._greet(dialogue, target)
-            if tls is not Tls.NONE and "STARTTLS" in offers:
-                offers = await self._secure(dialogue, target, offers, tls)
-            if tls is Tls.VERIFIED:
-                _check_promise(dialogue, target, offers)
-            return await self._transactions(dialogue, target, offers, envelope, message)
+            return await self._session(plan, target, security, envelope, message)
+        except Unprotected as error:
+            self._protection.went(plan, target, security, error.result, str(error))
+            raise _unprotected(target, security, error, _strict(envelope)) from error
         except TlsFailed as error:
-            if tls is not Tls.VERIFIED:
-                raise
-            raise _needs_tls(target, str(error)) from error
+            self._protection.went(plan, target, security, "validation-failure", str(error))
+            if security.level is not Level.MAY:
+                raise _unprotected(target, security, error, _strict(envelope)) from error
+            self._log.info("{id}: {target} in clear: {why}", id=envelope.id, target=target, why=error)
+            in_clear = Security(Level.NONE, f"TLS failed: {error}")
+            return await self._session(plan, target, in_clear, envelope, message)
+
+    async def _session(
+        self, plan: Plan, target: Target, security: Security, envelope: Envelope, message: Message
+    ) -> dict[Address, Result]:
+        kept = await self._connections.take(target, security)
+        if kept is not None:
+            try:
+                return await self._over(kept, envelope, message)
+            except (Broken, NextExchangerError) as error:
+                if isinstance(error, NextExchangerError) and error.result.reply.code != 421:
+                    raise
+                self._log.debug("{target}: the kept connection is over: {why}", target=target, why=error)
+        try:
+            connection = await self._connections.open(target, security, await self._password(target))
+        except (TlsFailed, Unprotected):
+            raise
         except Broken as error:
-            raise _elsewhere(target, "4.4.2", error, dialogue.tls) from error
-        finally:
-            dialogue.quit()
+            raise _elsewhere(target, error) from error
+        if connection.problem is not None:
+            self._protection.went(plan, target, security, *connection.problem)
+        elif connection.dialogue.tls is not None:
+            self._protection.went(plan, target, security)
+        try:
+            return await self._over(connection, envelope, message)
+        except Broken as error:
+            raise _elsewhere(target, error, connection) from error
+
+    async def _over(
+        self, connection: Connection, envelope: Envelope, message: Message
+    ) -> dict[Address, Result]:
+        """Transactions over a connection, which is kept or ended then."""
+        try:
+            if _strict(envelope):
+                _check_promise(connection)
+            results = await self._transactions(connection, envelope, message)
+        except BaseException:
+            connection.dialogue.quit()
+            raise
+        connection.clean = connection.dialogue.content_sent
+        self._connections.give(connection)
+        trust, cipher = connection.trust, connection.cipher
+        return {one: replace(result, trust=trust, cipher=cipher) for one, result in results.items()}
 
     async def _transactions(
-        self, dialogue: Dialogue, target: Target, offers: Offers, envelope: Envelope, message: Message
+        self, connection: Connection, envelope: Envelope, message: Message
     ) -> dict[Address, Result]:
+        """As many as the server's limits ask for and its connection is for (RFC 9422)."""
+        dialogue, target, offers = connection.dialogue, connection.target, connection.offers
         results: dict[Address, Result] = {}
         groups = client.groups(envelope.recipients, offers)
-        for group in groups[: offers.limit("MAILMAX")]:
-            now = self._reactor.seconds()
-            transaction = Transaction(dialogue, target, offers, self._work, now)
+        for group in groups[: max(1, connection.room(len(groups) + connection.messages))]:
+            dialogue.content_sent = False
+            transaction = Transaction(dialogue, target, offers, self._work, self._reactor.seconds())
             try:
                 if results:
                     await dialogue.command(b"RSET\r\n")
+                connection.messages += 1
                 results |= await transaction.run(envelope.only(group), message)
             except (Broken, NextExchangerError) as error:
                 if not results:
                     raise
-                # What came of the others holds; these wait for the next attempt.
-                reply = Reply(451, "4.4.2", f"After other recipients: {error}")
-                return same_for_all(envelope, Result(reply, str(target), dialogue.tls)) | results
+                dialogue.quit()
+                return _interrupted(envelope, error, target, dialogue.tls) | results
         return results
 
-    async def _greet(self, dialogue: Dialogue, target: Target) -> Offers:
-        greeting = await dialogue.greeting()
-        if not greeting.accepted:  # RFC 7504 section 3: 521, a host that takes no mail, is one of these
-            raise NextExchangerError(Result(failure(greeting), str(target), server=target.name))
-        return await self._hello(dialogue, target)
-
-    async def _hello(self, dialogue: Dialogue, target: Target) -> Offers:
-        reply = await dialogue.command(client.hello(self._hostname, b"LHLO" if target.lmtp else b"EHLO"))
-        offers = Offers.read(reply)
-        if reply.permanent and dialogue.tls is None and not target.lmtp:
-            # RFC 5321 section 3.2: an old server knows HELO.
-            reply = await dialogue.command(client.hello(self._hostname, b"HELO"))
-            offers = Offers(reply.text.split(" ")[0].lower())
-        if not reply.accepted:
-            raise NextExchangerError(Result(failure(reply), str(target), dialogue.tls, target.name))
-        if offers.name == self._hostname and not target.lmtp:
-            loop = Reply(554, "5.4.6", "The server that answers calls itself by our name: a loop")
-            raise NextExchangerError(Result(loop, str(target), dialogue.tls))
-        return offers
-
-    async def _secure(self, dialogue: Dialogue, target: Target, offers: Offers, tls: Tls) -> Offers:
-        reply = await dialogue.command(b"STARTTLS\r\n")
-        if not reply.accepted:
-            return offers  # RFC 3207 section 4: it may go on without
-        await dialogue.start_tls(target.name, self._verified if tls is Tls.VERIFIED else None)
-        return await self._hello(dialogue, target)
-
-    def _verified(self, name: str) -> Any:
-        """TLS with a server that proves to be `name` (RFC 8689 section 4.2.1)."""
-        return optionsForClientTLS(name.strip("[]"), trustRoot=self._trust)
+    async def _password(self, target: Target) -> str | None:
+        """The password of a route with a login; raise NextExchangerError where there is none."""
+        route = target.route
+        if route is None or route.user is None:
+            return None
+        if route.password_file is None:
+            password = self._config.credentials.get(f"{route.user}@{route.host}")
+        else:
+            try:
+                password = await self._work.files(_first_line, Path(route.password_file))
+            except (OSError, UnicodeDecodeError) as error:
+                self._log.error("{file}: {why}", file=route.password_file, why=error)
+                password = None
+        if not password:
+            reply = Reply(451, "4.7.8", f"No password is known for {route.user} at {route.host}")
+            raise NextExchangerError(Result(reply, str(target)), True)
+        return password
 
 
-def _trust(file: Path | None) -> Any:
-    """Whose signatures prove a server's name; raise OSError, ValueError."""
-    if file is None:
-        return platformTrust()
-    found = [Certificate.loadPEM(text) for text in _PEM.findall(file.read_text())]
-    if not found:
-        raise ValueError(f"{file} has no certificate")
-    return trustRootFromCertificates(found)
+def _first_line(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(MAX_PASSWORD_FILE).decode().partition("\n")[0].strip()
 
 
 def _strict(envelope: Envelope) -> bool:
@@ -212,18 +269,32 @@ def _strict(envelope: Envelope) -> bool:
     return envelope.requiretls and envelope.reverse_path is not None
 
 
-def _check_promise(dialogue: Dialogue, target: Target, offers: Offers) -> None:
-    """RFC 8689 section 4.2.1: in TLS, and with the promise to pass the message on no other way."""
-    if dialogue.tls is None:
-        raise _needs_tls(target, "the server does not offer it")
-    if "REQUIRETLS" not in offers:
+def _check_promise(connection: Connection) -> None:
+    """RFC 8689 section 4.2.1: the server passes the message on no other way."""
+    if "REQUIRETLS" not in connection.offers:
         reply = Reply(550, "5.7.30", "REQUIRETLS support required")
-        raise NextExchangerError(Result(reply, str(target), dialogue.tls))
+        raise NextExchangerError(Result(reply, str(connection.target), connection.dialogue.tls))
 
 
-def _needs_tls(target: Target, why: str) -> NextExchangerError:
-    return NextExchangerError(Result(Reply(550, "5.7.10", f"Encryption needed: {why}"), str(target)))
+def _interrupted(
+    envelope: Envelope, error: Exception, target: Target, tls: str | None = None
+) -> dict[Address, Result]:
+    """What came of the others holds; these wait for the next attempt."""
+    reply = Reply(451, "4.4.2", f"After other recipients: {error}")
+    return same_for_all(envelope, Result(reply, str(target), tls))
 
 
-def _elsewhere(target: Target, enhanced: str, error: Broken, tls: str | None = None) -> NextExchangerError:
-    return NextExchangerError(Result(Reply(451, enhanced, str(error)), str(target), tls))
+def _unprotected(target: Target, security: Security, error: Broken, strict: bool) -> NextExchangerError:
+    if strict:  # this message comes back; nothing is said about others
+        return NextExchangerError(Result(Reply(550, "5.7.10", f"Encryption needed: {error}"), str(target)))
+    by = f"{security.by}: " if security.by else ""
+    return NextExchangerError(Result(Reply(451, "4.7.5", f"{by}{error}"), str(target)), True)
+
+
+def _elsewhere(target: Target, error: Broken, connection: Connection | None = None) -> NextExchangerError:
+    result = Result(Reply(451, "4.4.2", str(error)), str(target))
+    if connection is not None:
+        result = replace(
+            result, tls=connection.dialogue.tls, trust=connection.trust, cipher=connection.cipher
+        )
+    return NextExchangerError(result, True)

@@ -102,7 +102,7 @@ def spool_file(db: Connection, queue_id: str) -> str | None:
 def retry(db: Connection, chosen: Sequence[str], now: float) -> int:
     """Have waiting entries of these messages (or all, with "all") attempted now; return how many."""
     where = _chosen(chosen) & (_e.state == WAITING) & _e.lease_owner.is_(None)
-    return db.execute(update(queue_entries).where(where).values(next_attempt=now)).rowcount
+    return db.execute(update(queue_entries).where(where).values(next_attempt=now, asked=True)).rowcount
 
 
 def hold(db: Connection, chosen: Sequence[str]) -> int:
@@ -114,7 +114,9 @@ def hold(db: Connection, chosen: Sequence[str]) -> int:
 def release(db: Connection, chosen: Sequence[str], now: float) -> int:
     """Attempt these held messages (or all) again, now; return how many entries changed."""
     where = _chosen(chosen) & (_e.state == HELD)
-    return db.execute(update(queue_entries).where(where).values(state=WAITING, next_attempt=now)).rowcount
+    return db.execute(
+        update(queue_entries).where(where).values(state=WAITING, next_attempt=now, asked=True)
+    ).rowcount
 
 
 def drop(db: Connection, chosen: Sequence[str], recipient: str | None = None) -> Dropped:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
@@ -20,14 +19,14 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     connectProtocol,
 )
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
+from mailstack.net.client_tls import ClientTls, Shown
 from mailstack.net.peer import Peer
 from mailstack.net.transcript import Transcript
 from mailstack.wire.smtp.client import BadReply, DotStuffing, ReplyReader
@@ -121,17 +120,24 @@ class Dialogue(Protocol):
         wait = self.timeouts.command if wait is None else wait
         return [await self._reply(wait, _verb(line)) for line in lines]
 
-    async def start_tls(self, server_name: str, verified: Any = None) -> None:
-        """TLS from here, without a look at the certificate (RFC 3207, RFC 7435); raise TlsFailed.
+    async def secret(self, line: bytes) -> Reply:
+        """As `command`, for what no transcript may show."""
+        self._write(line, secret=True)
+        return await self._reply(self.timeouts.command, "reply to credentials")
 
-        With `verified`, which makes Twisted's client options for a name, the certificate must be that name's.
-        Call it after the 220; what the server sent behind that was not protected, and breaks the connection.
+    async def start_tls(self, server_name: str, creator: ClientTls | None = None) -> Shown:
+        """TLS from here, whoever answers (RFC 3207, RFC 7435); raise TlsFailed.
+
+        Returns what the server showed; `creator` may have roots to judge that by.
+
+        Call it after the 220 (or, for TLS from the first octet, before anything); what the server sent behind
+        that was not protected, and breaks the connection.
         """
         if not self._reader.idle:
             self._break(TlsFailed("more was sent after the reply to STARTTLS"))
         self._check()
         self._securing = True
-        creator = _Opportunistic(server_name) if verified is None else verified(server_name)
+        creator = creator or ClientTls(server_name)
         self.transport.startTLS(creator)  # type: ignore[union-attr]
         try:
             while self._securing:
@@ -139,6 +145,7 @@ class Dialogue(Protocol):
         except Broken as error:
             self._abort()
             raise TlsFailed(str(error)) from error
+        return creator.shown()
 
     async def send_content(self, message: Message, work: Work, replies: int = 1) -> list[Reply]:
         """After a 354: send `message`, return the replies to it, in LMTP several; raise Broken.
@@ -201,6 +208,16 @@ class Dialogue(Protocol):
         self._break(Broken("the server answered before the end of the content"))
         self._abort()
         return reply
+
+    @property
+    def usable(self) -> bool:
+        """Whether a next transaction may be tried: it is open, and the server has said nothing unasked."""
+        return self._connected and self._broken is None and self._closing is None and self._reader.idle
+
+    def abort(self) -> None:
+        """Close without a word."""
+        self._break(Broken("given up"))
+        self._abort()
 
     def quit(self) -> None:
         """Say QUIT and close, without waiting for the answer: what matters has been said."""
@@ -283,10 +300,10 @@ class Dialogue(Protocol):
         self._wake()
         self._abort()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, secret: bool = False) -> None:
         self._check()
         if self._transcript is not None:
-            self._transcript.received(data)
+            self._transcript.received(b"(credentials)\r\n" if secret else data)
         self.transport.write(data)  # type: ignore[union-attr]
 
     def _check(self) -> None:
@@ -328,25 +345,6 @@ class _Outlet:
 
     def stopProducing(self) -> None:
         self._dialogue.room(full=False)
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Opportunistic:
-    """TLS with whoever answers: there is no name that an MX record could prove (RFC 7435)."""
-
-    _context: SSL.Context | None = None
-
-    def __init__(self, server_name: str) -> None:
-        self._server_name = server_name
-
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        if _Opportunistic._context is None:
-            options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, trustRoot=None)
-            _Opportunistic._context = options.getContext()
-        connection = SSL.Connection(_Opportunistic._context, None)
-        if not self._server_name[:1].isdigit() and not self._server_name.startswith("["):
-            connection.set_tlsext_host_name(self._server_name.encode("ascii", "ignore"))  # RFC 6066 section 3
-        return connection
 
 
 def _verb(line: bytes) -> str:

@@ -11,12 +11,22 @@ class DnsConfig:
     """[dns] of the configuration file."""
 
     nameservers: tuple[str, ...] = ()  # "ip", "ip:port" or "[ip6]:port"; empty: the system's resolv.conf
+    validating: tuple[
+        str, ...
+    ] = ()  # those of them whose DNSSEC verdict is believed (DANE); on loopback only
     timeout: float = 3.0  # seconds for one name server
     lifetime: float = 10.0  # seconds for one look-up, whatever it takes
 
     def __post_init__(self) -> None:
-        for text in self.nameservers:
-            split_address(text)
+        known = {split_address(text) for text in self.nameservers}
+        for text in self.validating:
+            address, port = split_address(text)
+            if not ip_address(address).is_loopback:
+                raise ValueError(
+                    f"validating: {text!r} is not on loopback; on the way here an answer can be forged"
+                )
+            if known and (address, port) not in known:
+                raise ValueError(f"validating: {text!r} is not one of nameservers")
         if self.timeout <= 0 or self.lifetime <= 0:
             raise ValueError("timeout and lifetime are seconds, more than 0")
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.inet
 import dns.name
 import dns.nameserver
@@ -47,6 +49,15 @@ class TemporaryDnsError(DnsError):
     """SERVFAIL, a time-out, no name server: asking again later may work."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An answer, kept."""
+
+    until: float
+    records: list[Any] | None  # None: there is no such name
+    secure: bool  # a name server that we believe has validated it
+
+
 class Resolver:
     """Answers about MX, addresses and TXT. `reactor` is its network and its clock."""
 
@@ -57,7 +68,8 @@ class Resolver:
         self._resolver = _dnspython(config)
         self._lifetime = config.lifetime
         self._slots = DeferredSemaphore(CONCURRENT)
-        self._cache: OrderedDict[tuple[str, RdataType], tuple[float, list[Any] | None]] = OrderedDict()
+        self._validating = frozenset(split_address(text) for text in config.validating)
+        self._cache: OrderedDict[tuple[str, RdataType], _Found] = OrderedDict()
 
     async def mx(self, domain: str) -> list[tuple[int, str]]:
         """(preference, exchanger) pairs, lowest preference first; empty where there is no MX record.
@@ -103,17 +115,29 @@ class Resolver:
 
         Raises NoSuchDomain, TemporaryDnsError.
         """
+        found = await self._look_up(name, kind)
+        if found.records is None:
+            raise NoSuchDomain(f"{name.rstrip('.').lower()} does not exist")
+        return found.records
+
+    async def is_secure(self, name: str, kind: RdataType) -> bool:
+        """Whether DNSSEC has vouched for the answer, also that there is none (RFC 7672 section 2.1.1).
+
+        Only name servers in `[dns] validating` are believed. Raises TemporaryDnsError.
+        """
+        return bool(self._validating) and (await self._look_up(name, kind)).secure
+
+    async def _look_up(self, name: str, kind: RdataType) -> _Found:
         key = (name.rstrip(".").lower(), kind)
         cached = self._cache.get(key)
-        if cached is not None and cached[0] > self._reactor.seconds():
-            return _known(key[0], cached[1])
+        if cached is not None and cached.until > self._reactor.seconds():
+            return cached
         await self._slots.acquire()
         try:
-            found, ttl = await self._ask(*key)
+            records, ttl, secure = await self._ask(*key)
         finally:
             self._slots.release()
-        self._remember(key, found, ttl)
-        return _known(key[0], found)
+        return self._remember(key, records, ttl, secure)
 
     async def _attempt(self, name: str, kind: RdataType) -> list[Any] | DnsError:
         try:
@@ -121,7 +145,7 @@ class Resolver:
         except DnsError as error:
             return error
 
-    async def _ask(self, name: str, kind: RdataType) -> tuple[list[Any] | None, float]:
+    async def _ask(self, name: str, kind: RdataType) -> tuple[list[Any] | None, float, bool]:
         try:
             answer = await self._resolver.resolve(
                 dns.name.from_text(name, idna_codec=dns.name.IDNA_2008_Practical),
@@ -132,31 +156,31 @@ class Resolver:
                 backend=self._backend,
             )
         except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.IDNAException):
-            return None, NEGATIVE_TTL
+            return None, NEGATIVE_TTL, False
         except dns.name.BadEscape:
-            return None, NEGATIVE_TTL
+            return None, NEGATIVE_TTL, False
         except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN):
-            return None, NEGATIVE_TTL
+            return None, NEGATIVE_TTL, False
         except Abandoned:
             raise CancelledError from None
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise TemporaryDnsError(f"{kind.name} look-up of {name}: {type(error).__name__}") from error
+        validated = bool(answer.response.flags & dns.flags.AD)
+        secure = validated and (str(answer.nameserver), answer.port) in self._validating
         if answer.rrset is None:
-            return [], NEGATIVE_TTL
-        return list(answer.rrset)[:MAX_RECORDS], float(answer.rrset.ttl)
+            return [], NEGATIVE_TTL, secure
+        return list(answer.rrset)[:MAX_RECORDS], float(answer.rrset.ttl), secure
 
-    def _remember(self, key: tuple[str, RdataType], found: list[Any] | None, ttl: float) -> None:
+    def _remember(
+        self, key: tuple[str, RdataType], records: list[Any] | None, ttl: float, secure: bool
+    ) -> _Found:
         ttl = min(max(ttl, LEAST_TTL), MOST_TTL)
-        self._cache[key] = (self._reactor.seconds() + ttl, found)
+        found = _Found(self._reactor.seconds() + ttl, records, secure)
+        self._cache[key] = found
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)
-
-
-def _known(name: str, found: list[Any] | None) -> list[Any]:
-    if found is None:
-        raise NoSuchDomain(f"{name} does not exist")
-    return found
+        return found
 
 
 def _dnspython(config: DnsConfig) -> dns.asyncresolver.Resolver:
@@ -169,6 +193,8 @@ def _dnspython(config: DnsConfig) -> dns.asyncresolver.Resolver:
         _system(resolver)
     resolver.timeout = config.timeout
     resolver.use_edns(0, 0, 1232)
+    if config.validating:
+        resolver.flags = dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7: tell us whether it is validated
     return resolver
 
 

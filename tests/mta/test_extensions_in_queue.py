@@ -73,9 +73,9 @@ class TestOnSqlite(World):
         now = self.clock.seconds()
 
         def claim(db):  # type: ignore[no-untyped-def]
-            return entries.claim(db, Lease("me", now + 60), now, 10, 10, entries.Counter())
+            return entries.claim(db, Lease("me", now + 60), now, 10, lambda hop: 10, "")
 
-        batches = self.database.write(claim)
+        batches, _ = self.database.write(claim)
         self.assertEqual([batch.envelope.id for batch in batches], ["q2", "q4", "q0", "q3", "q1"])
         self.assertEqual([batch.envelope.priority for batch in batches], [9, 4, 0, 0, -3])
 

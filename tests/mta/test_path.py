@@ -46,6 +46,7 @@ class TestTheWayOut(world.World):
         transfer = Transfer(
             config, "mail.a.test", exchangers, self.work, reactor, timeouts=Timeouts(connect=5)
         )
+        self.addCleanup(transfer.stopService)
         queue = Queue(
             config,
             self.work,

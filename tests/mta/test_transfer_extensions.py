@@ -11,7 +11,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy
 from mailstack.mail.message import Message
 from mailstack.mta.exchangers import Exchangers, Target
-from mailstack.mta.settings import MtaConfig
+from mailstack.mta.settings import MtaConfig, Route
 from mailstack.mta.transfer import Transfer
 from mailstack.net.tls import ServerTls
 from mailstack.wire.smtp.client import Offers, groups
@@ -45,9 +45,15 @@ class ExtensionCase(TransferCase):
         **config: Any,
     ) -> dict[Address, Any]:
         """The results of one transfer to the name localhost."""
-        exchangers = One(Target("localhost", "127.0.0.1", hop.port, lmtp), certain)
+        route = Route("localhost", hop.port, "lmtp") if lmtp else None
+        exchangers = One(Target("localhost", "127.0.0.1", hop.port, route), certain)
         transfer = Transfer(
-            MtaConfig(**config), "mail.a.test", exchangers, self.work, reactor, timeouts=SHORT
+            MtaConfig(keep_connections=0, **config),
+            "mail.a.test",
+            exchangers,
+            self.work,
+            reactor,
+            timeouts=SHORT,
         )
         return await transfer.send("b.test", what, message)
 

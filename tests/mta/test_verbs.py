@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from mailstack.db import Database, metadata
 from mailstack.mail.address import Address
@@ -32,6 +33,11 @@ def put(database: Database, queue_id: str, sender: str | None, *recipients: str)
     new = [NewEntry(one, one.address.domain, NOW + 500) for one in to]
     lease = Lease("me", NOW + 900)
     database.write(entries.insert_message, envelope, f"00/{queue_id}", 10, NOW, NOW + 9000, new, lease)
+
+
+def claimed(database: Database, owner: str, until: float, now: float, most: int) -> list[entries.Batch]:
+    batches, _ = database.write(entries.claim, Lease(owner, until), now, most, lambda hop: 5, "")
+    return batches
 
 
 def ids(database: Database, **options: object) -> list[str]:
@@ -93,7 +99,7 @@ class TestChanges:
 
     def test_what_is_held_is_not_claimed(self, database: Database) -> None:
         database.write(verbs.hold, ["q1"])
-        batches = database.write(entries.claim, Lease("me", NOW + 2000), NOW + 600, 50, 5, entries.Counter())
+        batches = claimed(database, "me", NOW + 2000, NOW + 600, 50)
         assert sorted(batch.envelope.id for batch in batches) == ["q2", "q3"]
 
     def test_one_entry_by_its_number(self, database: Database) -> None:
@@ -110,7 +116,7 @@ class TestChanges:
         assert database.read(verbs.stats).messages == 0
 
     def test_dropped_while_it_was_attempted(self, database: Database) -> None:
-        [batch] = database.write(entries.claim, Lease("me", NOW + 2000), NOW + 600, 1, 5, entries.Counter())
+        [batch] = claimed(database, "me", NOW + 2000, NOW + 600, 1)
         database.write(verbs.drop, [batch.envelope.id])
         deferred = [entries.Deferred(batch.entries[0].id, NOW + 900, "451 later", False)]
         assert database.write(entries.settle, batch.envelope.id, [], deferred, NOW) is None
@@ -120,7 +126,7 @@ class TestChanges:
 class TestStats:
     def test_numbers(self, database: Database) -> None:
         database.write(verbs.hold, ["q3"])
-        database.write(entries.claim, Lease("me", NOW + 2000), NOW + 600, 1, 5, entries.Counter())
+        claimed(database, "me", NOW + 2000, NOW + 600, 1)
         found = database.read(verbs.stats)
         assert (found.messages, found.entries, found.waiting, found.held, found.active) == (3, 4, 3, 1, 1)
         assert (found.octets, found.oldest, found.next_attempt) == (30, NOW, NOW + 500)
@@ -129,24 +135,78 @@ class TestStats:
 
 class TestClaims:
     def test_two_claimers_never_share(self, database: Database) -> None:
-        first = database.write(entries.claim, Lease("one", NOW + 2000), NOW + 600, 2, 5, entries.Counter())
-        second = database.write(entries.claim, Lease("two", NOW + 2000), NOW + 600, 9, 5, entries.Counter())
-        assert (
-            database.write(entries.claim, Lease("six", NOW + 2000), NOW + 600, 9, 5, entries.Counter()) == []
-        )
-        claimed = [entry.id for batch in first + second for entry in batch.entries]
-        assert len(claimed) == len(set(claimed)) == 4
+        first = claimed(database, "one", NOW + 2000, NOW + 600, 2)
+        second = claimed(database, "two", NOW + 2000, NOW + 600, 9)
+        assert claimed(database, "six", NOW + 2000, NOW + 600, 9) == []
+        taken = [entry.id for batch in first + second for entry in batch.entries]
+        assert len(taken) == len(set(taken)) == 4
 
     def test_a_lease_ends_or_is_renewed(self, database: Database) -> None:
-        first = database.write(entries.claim, Lease("one", NOW + 700), NOW + 600, 9, 5, entries.Counter())
+        first = claimed(database, "one", NOW + 700, NOW + 600, 9)
         database.write(entries.renew, Lease("one", NOW + 1700), [first[0].entries[0].id])
         database.write(entries.renew, Lease("two", NOW + 9700), [first[1].entries[0].id])
-        later = database.write(entries.claim, Lease("two", NOW + 2000), NOW + 701, 9, 5, entries.Counter())
+        later = claimed(database, "two", NOW + 2000, NOW + 701, 9)
         assert len(later) == 3
         assert database.write(entries.release_all, "one") == 1
 
     def test_when_the_next_is_due(self, database: Database) -> None:
-        assert database.read(entries.earliest, []) == NOW + 500
-        assert database.read(entries.earliest, ["b.test", "c.test", "sub.b.test"]) is None
-        database.write(entries.claim, Lease("one", NOW + 700), NOW + 600, 9, 5, entries.Counter())
-        assert database.read(entries.earliest, []) == NOW + 700
+        assert database.read(entries.following, NOW) == NOW + 500
+        assert not database.read(entries.is_due, NOW + 499)
+        assert database.read(entries.is_due, NOW + 500)
+        assert database.read(entries.following, NOW + 500) is None
+        claimed(database, "one", NOW + 700, NOW + 600, 9)
+        assert not database.read(entries.is_due, NOW + 600)
+        assert database.read(entries.following, NOW + 600) == NOW + 700
+        assert database.read(entries.is_due, NOW + 700)
+
+    def test_each_hop_in_turn(self, database: Database) -> None:
+        for number in range(20):
+            put(database, f"big{number}", None, "x@a-big.test")
+        batches, turn = database.write(
+            entries.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, ""
+        )
+        assert [batch.hop for batch in batches] == ["a-big.test", "b.test", "c.test"]
+        assert turn == "c.test"
+        batches, turn = database.write(
+            entries.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, turn
+        )
+        assert [batch.hop for batch in batches] == ["sub.b.test", "a-big.test", "b.test"]
+
+    def test_no_hop_gets_more_than_its_room(self, database: Database) -> None:
+        for number in range(20):
+            put(database, f"big{number}", None, "x@a-big.test")
+        room = {"a-big.test": 4, "b.test": 0}
+        batches, _ = database.write(
+            entries.claim, Lease("me", NOW + 2000), NOW + 600, 50, lambda hop: room.get(hop, 1), ""
+        )
+        assert sorted(batch.hop for batch in batches) == ["a-big.test"] * 4 + ["c.test", "sub.b.test"]
+        assert sorted(batch.envelope.id for batch in batches)[:4] == ["big0", "big1", "big2", "big3"]
+
+    def test_recipients_of_a_message_at_a_hop_go_together(self, database: Database) -> None:
+        put(database, "list", None, *(f"u{n}@many.test" for n in range(130)))
+        batches = [
+            one for one in claimed(database, "me", NOW + 2000, NOW + 600, 50) if one.hop == "many.test"
+        ]
+        assert [len(one.entries) for one in batches] == [100]
+
+    def test_what_waits_for_a_hop_that_is_down_is_put_off(self, database: Database) -> None:
+        put(database, "asked", None, "x@b.test")
+        database.write(verbs.retry, ["asked"], NOW + 550)
+        put(database, "late", None, "x@b.test")
+        database.write(
+            lambda db: db.execute(
+                update(queue_messages).where(queue_messages.c.id == "late").values(received_at=NOW - 9999)
+            )
+        )
+        put_off = (entries.put_off, "b.test", NOW + 600, NOW + 5000, "451 nobody there", 4000.0)
+        assert database.write(*put_off) == 2
+        assert database.write(*put_off) == 0
+        due = claimed(database, "me", NOW + 2000, NOW + 600, 50)
+        assert sorted((one.envelope.id, one.hop, one.asked) for one in due) == [
+            ("asked", "b.test", True),
+            ("late", "b.test", False),
+            ("q1", "c.test", False),
+            ("q3", "sub.b.test", False),
+        ]
+        waiting = [one for one in database.read(verbs.list_entries) if not one.active]
+        assert {(one.next_attempt, one.last_reply) for one in waiting} == {(NOW + 5000, "451 nobody there")}

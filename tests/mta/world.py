@@ -119,7 +119,7 @@ class Mda(Hand):
 class Transfer(Hand):
     """The remote side."""
 
-    def hop(self, domain: str) -> str:
+    def hop(self, domain: str, sender: Address | None = None) -> str:
         return domain
 
     async def send(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:

@@ -1,0 +1,145 @@
+"""TLS to other servers: with whoever answers, or with a look at the certificate.
+
+Theory of operation. The handshake itself never fails over a certificate: what the server showed, and what
+our roots make of it, is kept, and whoever asked judges it (a name from MTA-STS, a TLSA record, nothing at
+all). So a refusal has its reason, and what a policy in testing would have refused can be reported.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from cryptography import x509
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from zope.interface import implementer
+
+# What OpenSSL's X509_verify_cert numbers mean, in a few words (openssl-verification-options(1)).
+_PROBLEMS = {
+    9: "the certificate is not valid yet",
+    10: "the certificate has expired",
+    18: "the certificate is self-signed",
+    19: "the certificate's chain ends in an authority that is not trusted",
+    20: "the certificate is from an authority that is not trusted",
+    21: "the certificate's chain is not complete",
+    23: "the certificate was revoked",
+    26: "the certificate is not for servers",
+}
+_EXPIRED = (9, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a server showed in its handshake."""
+
+    chain: tuple[x509.Certificate, ...]  # its own first; empty: none
+    problem: str | None  # why no root of ours vouches for it; None: one does
+    expired: bool  # that is only because of the time
+    version: str
+    cipher: str
+
+    def is_for(self, name: str) -> bool:
+        """Whether the server's own certificate has this name, or this address (RFC 6125, RFC 9525)."""
+        return bool(self.chain) and certificate_is_for(self.chain[0], name)
+
+
+def certificate_is_for(certificate: x509.Certificate, name: str) -> bool:
+    """Whether a certificate has this host name or IP address."""
+    try:
+        address = ipaddress.ip_address(name.strip("[]").removeprefix("IPv6:"))
+    except ValueError:
+        address = None
+    try:
+        if address is not None:
+            verify_certificate_ip_address(certificate, str(address))
+        else:
+            verify_certificate_hostname(certificate, name)
+    except (VerificationError, CertificateError, ValueError):
+        return False
+    return True
+
+
+class Roots:
+    """The authorities whose word we take: those of the system, or of a PEM file.
+
+    Raises OSError or `OpenSSL.SSL.Error` where the file cannot be used.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self._context = _context()
+        if file is None:
+            self._context.set_default_verify_paths()
+        else:
+            if not file.is_file():
+                raise FileNotFoundError(2, "no such file", str(file))
+            self._context.load_verify_locations(str(file))
+        self._context.set_verify(SSL.VERIFY_PEER, _note)
+
+    def connection(self, server_name: str) -> ClientTls:
+        """What begins TLS with a server of this name."""
+        return ClientTls(server_name, self._context)
+
+
+def _note(connection: SSL.Connection, certificate: Any, number: int, depth: int, ok: int) -> bool:
+    """Called by OpenSSL for each certificate: a problem is kept, the handshake goes on."""
+    if not ok:
+        _judged[connection].append(number)
+    return True
+
+
+def _context() -> SSL.Context:
+    return CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, trustRoot=None).getContext()
+
+
+_judged: WeakKeyDictionary[SSL.Connection, list[int]] = WeakKeyDictionary()
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientTls:
+    """Begins TLS on one connection; afterwards, `shown` tells with whom."""
+
+    _unjudged: SSL.Context | None = None
+
+    def __init__(self, server_name: str, context: SSL.Context | None = None) -> None:
+        self._server_name = server_name
+        if context is None:
+            context = ClientTls._unjudged = ClientTls._unjudged or _context()
+        self._context = context
+        self._connection: SSL.Connection | None = None
+        self.problems: list[int] = []
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """Called by Twisted."""
+        self._connection = connection = SSL.Connection(self._context, None)
+        _judged[connection] = self.problems  # its "app data" is Twisted's
+        if not self._server_name[:1].isdigit() and not self._server_name.startswith("["):
+            connection.set_tlsext_host_name(self._server_name.encode("ascii", "ignore"))  # RFC 6066 section 3
+        return connection
+
+    def shown(self) -> Shown:
+        """What the server showed; call it once the handshake is over."""
+        connection = self._connection
+        assert connection is not None
+        presented = connection.get_peer_cert_chain(as_cryptography=True) or []
+        problem = None
+        if self.problems:
+            problem = _PROBLEMS.get(
+                self.problems[0], f"the certificate is not valid (X509 {self.problems[0]})"
+            )
+        elif not presented:
+            problem = "the server showed no certificate"
+        return Shown(
+            tuple(presented),
+            problem,
+            bool(self.problems) and all(number in _EXPIRED for number in self.problems),
+            connection.get_protocol_version_name(),
+            connection.get_cipher_name() or "",
+        )

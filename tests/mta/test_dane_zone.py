@@ -1,0 +1,127 @@
+"""DANE from the DNS to the transfer: a signed zone, a validating name server, real TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet import reactor
+
+from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.security import Outcome, Protection
+from mailstack.mta.settings import MtaConfig
+from mailstack.mta.transfer import Transfer
+from mailstack.net.dns_settings import DnsConfig
+from mailstack.net.resolver import Resolver
+from mailstack.net.tls import ServerTls
+from tests.certificates import issue
+from tests.mta import signed_zone
+from tests.mta.test_connections import PATIENT
+from tests.mta.test_transfer import BOB, MESSAGE, TransferCase, envelope
+
+
+class TestSignedZone(TransferCase):
+    if signed_zone.missing():
+        skip = f"not installed: {signed_zone.missing()}"
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.files = issue(self.folder / "tls", "mx.signed.test")
+        self.certificate = x509.load_pem_x509_certificate(self.files.certificate.read_bytes())
+        self.tls = ServerTls(self.files.certificate, self.files.key)
+        self.next = self.hop(offers=("STARTTLS",), tls=self.tls)
+        key = self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.good = f"3 1 1 {hashlib.sha256(key).hexdigest()}"
+        authority = x509.load_pem_x509_certificate(self.files.ca.read_bytes())
+        whole = authority.public_bytes(Encoding.DER)
+        self.anchor = f"2 0 0 {whole.hex()}"
+        self.wrong = f"3 1 1 {'0' * 64}"
+        self.outcomes: list[Outcome] = []
+
+    def serve(self, tlsa: str, forged: bool = False, mx: str = "mx") -> None:
+        lines = f"@ MX 10 {mx}\nmx A 127.0.0.1\nunsigned MX 10 mx.plain.test.\n"
+        lines += f"_{self.next.port}._tcp.mx TLSA {tlsa}\n" if tlsa else ""
+        plain = f"@ MX 10 mx\nmx A 127.0.0.1\n_{self.next.port}._tcp.mx TLSA {self.wrong}\n"
+        zones = signed_zone.SignedZones(
+            self.folder,
+            {"signed.test": lines},
+            {"plain.test": plain, "cross.test": "@ MX 10 mx.signed.test.\n"},
+        )
+        if forged:
+            zones.forge("signed.test", tlsa.rpartition(" ")[2][:56], "1" * 56)
+        zones.start()
+        self.addCleanup(zones.stop)
+        self.port = zones.port
+
+    def make(self, validating: bool = True, **options: Any) -> Transfer:
+        server = f"127.0.0.1:{self.port}"
+        resolver = Resolver(reactor, DnsConfig((server,), validating=(server,) if validating else ()))
+        config = MtaConfig(port=self.next.port, ca_file=self.files.ca, **options)
+        transfer = Transfer(
+            config,
+            "mail.a.test",
+            Exchangers(resolver, config, "mail.a.test", Random(1)),
+            self.work,
+            reactor,
+            timeouts=PATIENT,
+            protection=Protection(config, resolver, None, self.outcomes.append),
+        )
+        self.addCleanup(transfer.stopService)
+        return transfer
+
+    async def to(self, domain: str, **options: Any) -> str:
+        result = (await self.make(**options).send(domain, envelope(), MESSAGE))[BOB]
+        return f"{result.reply.code} {result.trust or result.reply.text}"
+
+    async def test_end_entity(self) -> None:
+        self.serve(self.good)
+        self.assertEqual(await self.to("signed.test"), "250 verified by DANE-EE")
+        [outcome] = self.outcomes
+        self.assertEqual((outcome.policy, outcome.result), ("tlsa", ""))
+        self.assertEqual(await self.to("signed.test", dane=False), "250 opportunistic")
+        self.assertEqual(await self.to("signed.test", validating=False), "250 opportunistic")
+        self.assertEqual(await self.to("plain.test"), "250 opportunistic")  # its TLSA is not signed
+        self.assertEqual(await self.to("cross.test"), "250 opportunistic")  # its MX is not signed
+
+    async def test_trust_anchor(self) -> None:
+        self.serve(self.anchor)
+        self.assertEqual(await self.to("signed.test"), "250 verified by DANE-TA")
+
+    async def test_no_record(self) -> None:
+        self.serve("")
+        self.assertEqual(await self.to("signed.test"), "250 opportunistic")
+
+    async def test_no_match(self) -> None:
+        self.serve(self.wrong)
+        expected = "451 DANE: no TLSA record matches the certificate"
+        self.assertEqual(await self.to("signed.test"), expected)
+        self.assertEqual([one.result for one in self.outcomes], ["validation-failure"])
+        self.assertEqual(self.next.messages, [])
+
+    async def test_no_tls_offered(self) -> None:
+        self.next.offers = ()
+        self.serve(self.good)
+        self.assertEqual(await self.to("signed.test"), "451 DANE: STARTTLS is not offered")
+
+    async def test_unusable_records_ask_for_encryption_only(self) -> None:
+        self.serve("1 1 1 " + "0" * 64)
+        self.assertEqual(await self.to("signed.test"), "250 unverified, DANE, no usable TLSA record")
+        self.next.offers = ()
+        answer = await self.to("signed.test")
+        self.assertEqual(answer, "451 DANE, no usable TLSA record: STARTTLS is not offered")
+
+    async def test_a_forged_record_defers(self) -> None:
+        self.serve(self.good, forged=True)
+        answer = await self.to("signed.test")
+        self.assertTrue(answer.startswith("451 DANE: TLSA look-up of _"), answer)
+        self.assertEqual((self.next.sessions, self.outcomes[0].result), ([], "dane-required"))
