@@ -137,7 +137,7 @@ class Transfer(Service):
             except NextExchangerError as error:
                 if not results:
                     raise
-                return _interrupted(some, error, target) | results
+                return results | _interrupted(some, error, target)
             left = tuple(one for one in left if one.address not in results)
         return results
 

@@ -21,7 +21,7 @@ from mailstack.net.client_tls import Roots
 from mailstack.net.dialogue import Timeouts
 from mailstack.net.tls import ServerTls
 from tests.certificates import Files, issue
-from tests.mta.test_transfer import BOB, MESSAGE, Fixed, TransferCase, envelope
+from tests.mta.test_transfer import BOB, EVE, MESSAGE, Fixed, TransferCase, envelope
 from tests.net.next_hop import CLOSE, NextHop
 
 PATIENT = Timeouts(connect=5, greeting=2, command=2, data=2, block=2, end=2)
@@ -64,6 +64,15 @@ class TestKept(Base):
         transfer.stopService()
         await hop.sessions[0].gone
         self.assertEqual(hop.lines[-1], "QUIT")
+
+    async def test_no_more_messages_than_the_server_wants(self) -> None:
+        hop = self.hop(offers=("LIMITS MAILMAX=2 RCPTMAX=1",))
+        transfer = self.make(hop)
+        for _ in range(3):
+            self.assertEqual((await self.by(transfer)).reply.code, 250)
+        results = await transfer.send("b.test", envelope(BOB, EVE), MESSAGE)
+        self.assertEqual([one.reply.code for one in results.values()], [250, 250])
+        self.assertEqual((len(hop.sessions), len(hop.messages)), (3, 5))
 
     async def test_rset_after_a_transaction_that_was_not_ended(self) -> None:
         hop = self.hop({"RCPT": "550 5.1.1 no"})
@@ -278,6 +287,45 @@ class TestMtaSts(Base):
         files = self.files("else.test")
         result = await self.by(self.sts(files, self.tls_hop(files), "none"))
         self.assertEqual((result.reply.code, result.trust), (250, "opportunistic"))
+
+    async def test_a_message_that_needs_no_tls_goes_whatever_the_policy_says(self) -> None:
+        files = self.files("mx1.b.test")
+        what = envelope(tls_optional=True)
+        for hop, mx in ((self.hop(), ()), (self.tls_hop(self.files("else.test")), ("elsewhere.test",))):
+            result = (await self.sts(files, hop, "enforce", *mx).send("b.test", what, MESSAGE))[BOB]
+            self.assertEqual(result.reply.code, 250, str(result))
+        self.assertIn("unverified, TLS-Required: No", result.trust)
+
+    async def test_a_policy_makes_a_name_certain_enough_for_required_tls(self) -> None:
+        files = self.files("mx1.b.test")
+        tls = ServerTls(files.certificate, files.key)
+        what = envelope(requiretls=True)
+        for mode, offers, code in (
+            ("enforce", ("STARTTLS", "REQUIRETLS"), "250 2.0.0"),
+            ("enforce", ("STARTTLS",), "550 5.7.30"),
+            ("enforce", ("REQUIRETLS",), "550 5.7.10"),
+            ("testing", ("STARTTLS", "REQUIRETLS"), "550 5.7.10"),
+        ):
+            hop = self.hop(offers=offers, tls=tls)
+            result = (await self.sts(files, hop, mode).send("b.test", what, MESSAGE))[BOB]
+            self.assertEqual(f"{result.reply.code} {result.reply.enhanced}", code, str(result))
+
+    async def test_so_does_a_signed_mx_record(self) -> None:
+        files = self.files("mx1.b.test")
+        hop = self.hop(offers=("STARTTLS", "REQUIRETLS"), tls=ServerTls(files.certificate, files.key))
+        targets = [Target("mx1.b.test", "127.0.0.1", hop.port, secure=True)]
+        transfer = self.make(targets=targets, roots=Roots(files.ca))
+        result = (await transfer.send("b.test", envelope(requiretls=True), MESSAGE))[BOB]
+        self.assertEqual((result.reply.code, result.trust), (250, "verified by REQUIRETLS"))
+
+    async def test_a_kept_connection_without_the_promise_is_not_for_required_tls(self) -> None:
+        files = self.files("mx1.b.test")
+        hop = self.tls_hop(files)
+        transfer = self.sts(files, hop, "enforce")
+        self.assertEqual((await self.by(transfer)).reply.code, 250)
+        result = (await transfer.send("b.test", envelope(requiretls=True), MESSAGE))[BOB]
+        self.assertEqual((result.reply.code, len(hop.sessions), len(hop.messages)), (550, 1, 1))
+        self.assertEqual((await self.by(transfer)).reply.code, 250)  # others are not held up
 
     async def test_a_connection_of_less_proof_is_not_taken_up(self) -> None:
         files = self.files("else.test")

@@ -156,6 +156,9 @@ class TestSettings:
     def test_good_routes(self) -> None:
         assert parse_route("smtp://h.test:2525") == Route("h.test", 2525)
         assert parse_route("smtp://h.test") == Route("h.test", 25)
+        assert parse_route("lmtp://h.test") == Route("h.test", 24, "lmtp")
+        assert parse_route("lmtp://unix:/run/lmtp") == Route("", 0, "lmtp", path="/run/lmtp")
+        assert not parse_route("lmtp://h.test").verified
 
     @pytest.mark.parametrize(
         "options",

@@ -79,6 +79,23 @@ class TestOnSqlite(World):
         self.assertEqual([batch.envelope.id for batch in batches], ["q2", "q4", "q0", "q3", "q1"])
         self.assertEqual([batch.envelope.priority for batch in batches], [9, 4, 0, 0, -3])
 
+    async def test_a_hop_with_urgent_mail_does_not_wait_for_its_turn(self) -> None:
+        for number, domain in enumerate(("b1", "b2", "b3", "b4")):
+            await self.send(f"carol@{domain}.test", id=f"q{number}", priority=4 if domain == "b4" else 0)
+        now = self.clock.seconds()
+        batches, _ = self.database.write(
+            entries.claim, Lease("me", now + 60), now, 2, lambda hop: 10, "b1.test"
+        )
+        self.assertEqual([batch.hop for batch in batches], ["b4.test", "b2.test"])
+
+    async def test_what_must_be_told_in_time_is_not_put_off_with_a_hop(self) -> None:
+        now = self.clock.seconds()
+        for id, seconds in (("soon", 100.0), ("later", 9000.0)):
+            await self.send("carol@b.test", id=id, deliver_by=DeliverBy(now + seconds, returned=False))
+        number = self.database.write(entries.put_off, "b.test", now, now + 600, "451 down", 4000.0)
+        self.assertEqual(number, 1)
+        self.assertEqual({one.next_attempt for one in self.entries() if one.message_id == "soon"}, {now})
+
     async def test_parameters_come_out_as_they_went_in(self) -> None:
         by = DeliverBy(self.clock.seconds() + 1000, returned=True, trace=True)
         self.start()

@@ -47,6 +47,9 @@ class Fixed:
     def hop(self, domain: str) -> str:
         return domain
 
+    def is_certain(self, hop: str) -> bool:
+        return "://" in hop
+
     async def find(self, hop: str) -> list[Target]:
         if isinstance(self.targets, Reply):
             raise Refused(self.targets)

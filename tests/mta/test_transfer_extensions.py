@@ -106,6 +106,17 @@ class TestLimits(ExtensionCase):
         hop = self.hop({"RCPT <eve@b.test>": CLOSE}, offers=("LIMITS RCPTMAX=1",))
         self.assertEqual(await self.codes(hop, envelope(BOB, EVE)), ["250 2.0.0", "451 4.4.2"])
 
+    async def test_what_came_before_a_failure_to_connect_again_holds(self) -> None:
+        hop = self.hop(offers=("LIMITS MAILMAX=1 RCPTMAX=1",))
+        reply = hop.reply
+        self.patch(
+            hop,
+            "reply",
+            lambda verb, line="": "554 5.3.2 Enough" if not verb and hop.messages else reply(verb, line),
+        )
+        self.assertEqual(await self.codes(hop, envelope(BOB, EVE)), ["250 2.0.0", "451 4.4.2"])
+        self.assertEqual(len(hop.messages), 1)
+
     def test_groups(self) -> None:
         to = envelope(BOB, EVE, Address("x", "c.test"), Address("y", "d.test")).recipients
         offers = Offers("mx", {"LIMITS": "RCPTDOMAINMAX=2 FOO=3 RCPTMAX=x"})
