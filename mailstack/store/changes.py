@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,12 +175,12 @@ def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, fa
 
 
 def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
-    modseq = box.modseq + 1
+    modseq, now = box.modseq + 1, int(time.time())
     gone: list[Any] = []
     for condition in within(box.id, spans):
         rows = db.execute(select(messages).where(condition)).all()
         if rows:
-            db.execute(insert(expunged), [_grave(row, modseq) for row in rows])
+            db.execute(insert(expunged), [_grave(row, modseq, now) for row in rows])
             db.execute(delete(messages).where(condition))
             gone += rows
     if not gone:
@@ -190,13 +191,18 @@ def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int]
     return uids, Change(box.id, box.modseq, modseq, expunged=tuple(uids))
 
 
-def _grave(row: Any, modseq: int) -> dict[str, Any]:
+def _grave(row: Any, modseq: int, now: int) -> dict[str, Any]:
     return {
         "id": row.id,
         "mailbox_id": row.mailbox_id,
         "modseq": modseq,
         "name": maildir.relative(row.name, row.disk_info, row.is_new),
         "delivery": row.delivery,
+        "at": now,
+        "flags": row.flags,
+        "internal_date": row.internal_date,
+        "zone": row.zone,
+        "size": row.size,
     }
 
 

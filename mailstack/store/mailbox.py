@@ -23,7 +23,7 @@ from mailstack.store import changes, maildir, reading
 from mailstack.store.news import Change, News, Row
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Stored
+from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
@@ -62,6 +62,7 @@ class Mailbox:
         self.uses = 0
         self.timeline = Timeline(loaded.uids)
         self.directory = box.path(around.root)
+        self.object_id = box.object_id  # RFC 8474, MAILBOXID
         self._around = around
         self._keywords = loaded.keywords
         self._rows = loaded.rows
@@ -128,6 +129,19 @@ class Mailbox:
                 break
             found.update(uids)
         return sorted(found)
+
+    async def changes_since(self, modseq: int) -> Since:
+        """What happened after `modseq`, as far as this mailbox knows it now (RFC 7162 section 3.2.5.1).
+
+        Where the index no longer knows what was expunged after `modseq`, all that is not there has vanished:
+        the client has to compare (RFC 7162 section 3.2.7). Raise NoSuchMailbox.
+        """
+        gone = await self._around.work.read(reading.expunged_since, self.id, modseq)
+        changed = list(self.changed_since(modseq))
+        if gone is None:
+            return Since(changed, _between(self.timeline.current.uids, self.uidnext), False)
+        rows = self._rows
+        return Since(changed, spans_of([uid for uid in gone if uid not in rows]), True)
 
     def claim_recent(self, read_only: bool) -> tuple[int, int]:
         """The UIDs, from and to before, that no session was told of; theirs who asks and is not read-only."""
@@ -200,7 +214,14 @@ class Mailbox:
         One trip to a thread: ask for at most some hundred messages at a time.
         """
         spans = self._spans(uids)
-        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        late = bool(columns & reading.LATE_COLUMNS)
+        if late:
+            columns |= {"email_id"}
+        found = await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        if not late:
+            return found
+        lacking = [uid for uid, facts in zip(uids, found, strict=True) if facts and not facts.email_id]
+        return await self._completed(uids, found, lacking, columns) if lacking else found
 
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
@@ -225,6 +246,23 @@ class Mailbox:
         return StoredMessage(path, 0, self._rows[uid][5] if uid in self._rows else 0)
 
     # Inside
+
+    async def _completed(
+        self, uids: Sequence[int], found: list[Facts | None], lacking: Sequence[int], columns: frozenset[str]
+    ) -> list[Facts | None]:
+        """The facts with those that messages from before these were kept lack; they are written down too."""
+        made: dict[int, Facts] = {}
+        for uid in lacking:
+            try:
+                path = await self._path(uid)
+                _, _, made[uid] = await self._around.work.files(maildir.file_facts, path)
+            except (Expunged, OSError):
+                continue  # next time
+        if not made:
+            return found
+        await self._around.work.transaction(reading.complete_facts, self.id, made)
+        spans = self._spans(uids)
+        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
 
     async def _copy(self, uids: Sequence[int], to_name: str, quota: Quota, move: bool) -> Copied:
         root, now = self._around.root, int(time.time())
@@ -289,8 +327,11 @@ class Mailbox:
             if change.keywords is not None:
                 self._keywords = type(self._keywords)(dict(change.keywords))
             self._apply_rows(change.rows)
-            if change.expunged:
-                self._bury(change.expunged)
+            gone = change.expunged
+            if change.present is not None:
+                gone = tuple(sorted(uid for uid in self._rows if uid not in change.present))
+            if gone:
+                self._bury(gone)
             self.highest_modseq = change.modseq
             self._remember(change)
         else:
@@ -329,3 +370,13 @@ class Mailbox:
             self._log.append((change.modseq, tuple(row[0] & UID_MASK for row in change.rows)))
             if len(self._log) > _LOG_LENGTH:
                 self._log_from = self._log.popleft()[0]
+
+
+def _between(uids: Sequence[int], end: int) -> list[Span]:
+    """The runs of numbers below `end` that are not among `uids`."""
+    found, before = [], 0
+    for uid in [*uids, end]:
+        if uid > before + 1:
+            found.append((before + 1, uid - 1))
+        before = uid
+    return found

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, column, delete, exists, func, inse
 
 from mailstack.db import undo
 from mailstack.store.flags import Keywords
+from mailstack.store.identity import mailbox_id
 from mailstack.store.maildir import make_mailbox
 from mailstack.store.names import INBOX, SEPARATOR, check_name, directory_name, home_name, superiors
 from mailstack.store.rebuild import rebuild_user
@@ -46,21 +47,27 @@ _recent = (
 _subscribed = exists().where(
     subscriptions.c.user_id == mailboxes.c.user_id, subscriptions.c.name == mailboxes.c.name
 )
-_INFO = select(
-    mailboxes.c.id,
-    mailboxes.c.user_id,
-    mailboxes.c.name,
-    mailboxes.c.uidvalidity,
-    mailboxes.c.uidnext,
-    mailboxes.c.modseq.label("highest_modseq"),
-    mailboxes.c.messages,
-    mailboxes.c.unseen,
-    _recent.label("recent"),
-    mailboxes.c.octets,
-    mailboxes.c.special_use,
-    _subscribed.label("subscribed"),
-    mailboxes.c.selectable,
-).where(mailboxes.c.user_id == bindparam("owner"))
+_INFO = (
+    select(
+        mailboxes.c.id,
+        mailboxes.c.user_id,
+        mailboxes.c.name,
+        mailboxes.c.uidvalidity,
+        mailboxes.c.uidnext,
+        mailboxes.c.modseq.label("highest_modseq"),
+        mailboxes.c.messages,
+        mailboxes.c.unseen,
+        _recent.label("recent"),
+        mailboxes.c.octets,
+        mailboxes.c.special_use,
+        _subscribed.label("subscribed"),
+        mailboxes.c.selectable,
+        usage.c.home,
+        mailboxes.c.directory,
+    )
+    .join(usage, usage.c.user_id == mailboxes.c.user_id)
+    .where(mailboxes.c.user_id == bindparam("owner"))
+)
 _ONE_INFO = _INFO.where(mailboxes.c.name == bindparam("mailbox"))
 
 
@@ -330,4 +337,7 @@ def _info(row: Any) -> MailboxInfo:
     values = row._asdict()
     values["special_use"] = tuple(row.special_use.split())
     values["subscribed"] = bool(row.subscribed)
+    home, directory = values.pop("home"), values.pop("directory")
+    if row.selectable:
+        values["object_id"] = mailbox_id(home, directory or "", row.uidvalidity)
     return MailboxInfo(**values)

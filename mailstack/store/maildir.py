@@ -24,6 +24,7 @@ from mailstack.mail.message import CHUNK, Message
 from mailstack.store.facts import compute_facts
 from mailstack.store.values import Facts
 
+KEPT = "mailstack-expunged"  # in a mailbox's directory: files of expunged messages that can be put back
 IN_MEMORY = 1024 * 1024  # octets of a message that is read whole
 STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
@@ -238,6 +239,30 @@ def find(mailbox: Path, base: str) -> str | None:
             if name.partition(":2,")[0] == base:
                 return f"{directory}/{name}"
     return None
+
+
+def list_kept(mailbox: Path) -> list[str]:
+    """The names of the files in `KEPT`. Raise OSError."""
+    try:
+        return sorted(os.listdir(mailbox / KEPT))
+    except FileNotFoundError:
+        return []
+
+
+def keep(mailbox: Path, path: str) -> str | None:
+    """Take a file of an expunged message out of the mailbox; its new path, None if it is nowhere.
+
+    Raise OSError.
+    """
+    if not (mailbox / path).exists():
+        found = find(mailbox, base_of(path))
+        if found is None:
+            return None
+        path = found
+    kept = f"{KEPT}/{path.partition('/')[2]}"
+    (mailbox / KEPT).mkdir(mode=0o700, exist_ok=True)
+    os.rename(mailbox / path, mailbox / kept)
+    return kept
 
 
 def remove_stale(mailbox: Path) -> None:

@@ -23,6 +23,7 @@ class Change:
     modseq: int
     rows: tuple[Row, ...] = ()  # new messages and those with new flags, as they are now
     expunged: tuple[int, ...] = ()  # UIDs
+    present: frozenset[int] | None = None  # all UIDs, where those expunged are no longer known
     keywords: tuple[tuple[int, str], ...] | None = None  # all of them, where some are new
     gone: bool = False  # the mailbox was deleted
     renamed: str | None = None  # its new name

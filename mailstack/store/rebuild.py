@@ -7,6 +7,7 @@ clock, which is ahead of any count of changes.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
 from mailstack.store.statefile import MailboxState, read_subscriptions
 from mailstack.store.tables import (
+    expunged,
     keywords,
     mailboxes,
     message_facts,
@@ -85,13 +87,14 @@ class _Rebuild:
 
     def mailbox(self, directory: str, state: MailboxState) -> None:
         """One mailbox with its messages."""
-        mailbox_id = self._insert(directory, state)
+        modseq = int(time.time())
+        mailbox_id = self._insert(directory, state, modseq)
         if state.keywords:
             rows = [{"mailbox_id": mailbox_id, "bit": bit, "name": n} for bit, n in state.keywords.items()]
             self.db.execute(insert(keywords), rows)
         path = mailbox_path(self.root, self.home, directory)
         maildir.make_mailbox(path)
-        contents = _Contents(self.db, path, mailbox_id, state)
+        contents = _Contents(self.db, path, mailbox_id, state, modseq)
         contents.index()
         uidnext = max(contents.uidnext, state.reserved)
         if uidnext > state.reserved or not (path / "mailstack-mailbox").exists():
@@ -123,7 +126,7 @@ class _Rebuild:
         names = set(self.db.execute(query).scalars())
         missing = {above for name in names for above in superiors(name)} - names
         for above in sorted(missing):
-            self._insert(None, MailboxState(above, int(time.time()), 1))
+            self._insert(None, MailboxState(above, int(time.time()), 1), int(time.time()))
 
     def finish(self) -> Usage:
         """Note what the user holds."""
@@ -142,8 +145,7 @@ class _Rebuild:
         except BadMailboxName:
             return MailboxState(f"Recovered {path.name[1:60]}".replace("/", "-"), self.uidvalidity, 1)
 
-    def _insert(self, directory: str | None, state: MailboxState) -> int:
-        now = int(time.time())
+    def _insert(self, directory: str | None, state: MailboxState, now: int) -> int:
         row: dict[str, Any] = {
             "user_id": self.user_id,
             "name": state.name,
@@ -159,6 +161,7 @@ class _Rebuild:
             "unseen": 0,
             "octets": 0,
             "created": now,
+            "forgotten": now,
         }
         return int(self.db.execute(insert(mailboxes).values(row).returning(mailboxes.c.id)).scalar_one())
 
@@ -166,13 +169,13 @@ class _Rebuild:
 class _Contents:
     """The messages of one mailbox, indexed anew."""
 
-    def __init__(self, db: Connection, path: Path, mailbox_id: int, state: MailboxState) -> None:
+    def __init__(self, db: Connection, path: Path, mailbox_id: int, state: MailboxState, modseq: int) -> None:
         self._db = db
         self._path = path
         self._mailbox_id = mailbox_id
         self._reserved = state.reserved
         self._meant = 0xFF | sum(1 << bit for bit in state.keywords)
-        self._modseq = int(time.time())
+        self._modseq = modseq
         self._uids: set[int] = set()
         self._deliveries: set[str] = set()
         self.uidnext = 1
@@ -185,6 +188,34 @@ class _Contents:
         self.uidnext = max([*own, 0, self._reserved - 1]) + 1
         for start in range(0, len(paths), _SLICE):
             self._insert(examine(self._path, paths[start : start + _SLICE]))
+        self._remember_kept()
+
+    def _remember_kept(self) -> None:
+        """Expunged mail whose files are kept: it can still be put back."""
+        graves = []
+        for name in maildir.list_kept(self._path):
+            base = maildir.base_of(f"/{name}")
+            uid = self._own_uid(f"/{name}")
+            if uid is None or uid in self._uids:
+                continue
+            self._uids.add(uid)
+            status = os.stat(self._path / maildir.KEPT / name)
+            graves.append(
+                {
+                    "id": message_id(self._mailbox_id, uid),
+                    "mailbox_id": self._mailbox_id,
+                    "modseq": self._modseq,
+                    "name": f"{maildir.KEPT}/{name}",
+                    "delivery": maildir.delivery_of(base),
+                    "at": self._modseq,
+                    "flags": letters_mask(maildir.letters_of(f"/{name}")) & self._meant,
+                    "internal_date": int(status.st_mtime),
+                    "zone": 0,
+                    "size": status.st_size,
+                }
+            )
+        if graves:
+            self._db.execute(insert(expunged), graves)
 
     def _order(self, path: str) -> tuple[int, str]:
         return (self._own_uid(path) or 1 << 32, maildir.base_of(path))

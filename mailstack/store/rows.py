@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, or_, select
 from mailstack.db import sync_directory, undo
 from mailstack.store.flags import SEEN_BIT, Keywords, info
 from mailstack.store.hot import Hot
+from mailstack.store.identity import mailbox_id
 from mailstack.store.maildir import base_name, relative, remove
 from mailstack.store.names import canonical
 from mailstack.store.news import Change
@@ -49,6 +50,7 @@ class Box:
     messages: int
     unseen: int
     octets: int
+    forgotten: int
     home: str
     used_octets: int
     used_messages: int
@@ -56,6 +58,11 @@ class Box:
     def path(self, root: Path) -> Path:
         """Its directory: that of new/ and cur/."""
         return mailbox_path(root, self.home, self.directory or "")
+
+    @property
+    def object_id(self) -> str:
+        """Its MAILBOXID (RFC 8474 section 4.1)."""
+        return mailbox_id(self.home, self.directory or "", self.uidvalidity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +331,9 @@ def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dic
                 "fields": facts.fields,
                 "structure": facts.structure,
                 "header_size": facts.header_size,
+                "email_id": facts.email_id,
+                "thread_id": facts.thread_id,
+                "preview": facts.preview,
             }
         )
     if written:
