@@ -106,7 +106,7 @@ def prune(db: Connection, before: int, most: int, now: int) -> int:
         .where(expunged.c.at < before)
         .group_by(expunged.c.mailbox_id)
     )
-    floors = {mailbox_id: modseq for mailbox_id, modseq in db.execute(old)}
+    floors: dict[int, int] = dict(tuple(row) for row in db.execute(old))
     crowded = select(expunged.c.mailbox_id).group_by(expunged.c.mailbox_id).having(func.count() > most)
     for mailbox_id in db.execute(crowded).scalars().all():
         modseqs = select(expunged.c.modseq).where(expunged.c.mailbox_id == mailbox_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
-from mailstack.db import undo
-from mailstack.mail.message import Message
-from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.news import Change, Row
@@ -31,9 +27,8 @@ from mailstack.store.rows import (
     within,
 )
 from mailstack.store.tables import UID_MASK, expunged, messages
-from mailstack.store.values import Copied, Expunged, Quota, Stored
+from mailstack.store.values import Copied, Quota, Stored
 
-_MAX_LINKS = 1_000  # of one file; file systems end at 65,000 or earlier
 _ROW = (
     messages.c.id,
     messages.c.flags,
@@ -138,8 +133,7 @@ def copy(
     if not move:
         check_quota(target, sum(row.size for row in rows), len(rows), quota)
     masks, known = _translate(db, root, source, target, {row.flags for row in rows})
-    with_links = _Links(db, source.path(root), target.path(root))
-    additions = [with_links.addition(row, masks[row.flags]) for row in rows]
+    additions = [_addition(str(source.path(root)), row, masks[row.flags]) for row in rows]
     changes = [add_messages(db, root, target, additions, now, known)]
     pairs = [(old.id & UID_MASK, new[0] & UID_MASK) for old, new in zip(rows, changes[0].rows, strict=True)]
     if move:
@@ -219,33 +213,6 @@ def _translate(
     return translated, known
 
 
-class _Links:
-    """Where the bytes of copied messages are linked from."""
-
-    def __init__(self, db: Connection, source: Path, target: Path) -> None:
-        self._db = db
-        self._source = source
-        self._target = target
-        self._device = os.stat(target).st_dev
-
-    def addition(self, row: Any, mask: int) -> Addition:
-        """The message of `row` as it comes into the target. Raise Expunged."""
-        path = self._source / maildir.relative(row.name, row.disk_info, row.is_new)
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            found = maildir.find(self._source, row.name)  # another program renamed it
-            if found is None:
-                raise Expunged(f"message {row.id & UID_MASK} has lost its file") from None
-            path = self._source / found
-            status = os.stat(path)
-        link = status.st_nlink < _MAX_LINKS and status.st_dev == self._device
-        if not link:
-            path = self._bytes(path, row)
-        return Addition(path, link, mask, row.internal_date, row.zone, row.size, row.id)
-
-    def _bytes(self, path: Path, row: Any) -> Path:
-        message = Message((StoredMessage(path, 0, row.size),))
-        written = maildir.write_message(self._target / "tmp", message, row.internal_date)
-        undo(self._db, lambda: maildir.remove(written.path))
-        return written.path
+def _addition(mailbox: str, row: Any, mask: int) -> Addition:
+    path = f"{mailbox}/{maildir.relative(row.name, row.disk_info, row.is_new)}"
+    return Addition(path, True, mask, row.internal_date, row.zone, row.size, row.id)

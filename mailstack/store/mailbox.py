@@ -29,7 +29,7 @@ from mailstack.work import Work
 
 _LOG_LENGTH = 200  # changes remembered for views; a view further behind looks at every row
 _LOG_UIDS = 5_000  # messages in one remembered change at most
-_PLACES = 1_024  # paths of files remembered
+_PLACES = 4_096  # paths of files remembered
 _AHEAD = 63  # paths looked up with one that is asked for
 _log = Logger()
 
@@ -233,6 +233,42 @@ class Mailbox:
                 self._places.clear()
         path = await self._search(uid)
         return await self._around.work.files(maildir.read_file, path, offset, length)
+
+    async def bodies(self, wanted: Sequence[tuple[int, int, int | None]]) -> list[bytes | None]:
+        """Octets of several messages: of each UID from an offset a length (None: all); None where it is gone.
+
+        One trip to the index, and only for places not known yet, and one to the disk: ask for some hundred
+        small messages at a time. Raise OSError.
+        """
+        unknown = [uid for uid, _, _ in wanted if uid not in self._places]
+        places = self._places
+        if unknown:
+            found = await self._around.work.read(reading.places_of, self.id, self._spans(unknown))
+            if len(self._places) + len(found) > _PLACES:
+                self._places.clear()
+            self._places.update(found)
+            places = {**self._places, **found}
+        mailbox = str(self.directory)
+        paths = {
+            uid: f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
+            for uid, _, _ in wanted
+            if (place := places.get(uid)) is not None
+        }
+        there = [(uid, offset, length) for uid, offset, length in wanted if uid in paths]
+        reads = [(paths[uid], offset, length) for uid, offset, length in there]
+        octets = await self._around.work.files(maildir.read_files, reads) if reads else []
+        by_uid = {key: data for key, data in zip(there, octets, strict=True) if data is not None}
+        return [by_uid[each] if each in by_uid else await self._missed(*each) for each in wanted]
+
+    async def _missed(self, uid: int, offset: int, length: int | None) -> bytes | None:
+        """A body whose file was not where it should be; None if the message is gone."""
+        self._places.pop(uid, None)
+        if uid not in self._rows:
+            return None
+        try:
+            return await self.body(uid, offset, length)
+        except Expunged:
+            return None
 
     async def stored(self, uid: int) -> StoredMessage:
         """Where a message's bytes lie now. The file may be renamed any time: on FileNotFoundError ask again.

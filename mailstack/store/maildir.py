@@ -16,7 +16,7 @@ import re
 import secrets
 import time
 from base64 import b32encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def read_file(path: Path, offset: int = 0, length: int | None = None) -> bytes:
+def read_file(path: Path | str, offset: int = 0, length: int | None = None) -> bytes:
     """Octets of a file. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -178,6 +178,17 @@ def read_file(path: Path, offset: int = 0, length: int | None = None) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def read_files(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes | None]:
+    """Octets of each file: path, offset, length (None: all); None where it is not there. Raise OSError."""
+    found: list[bytes | None] = []
+    for path, offset, length in wanted:
+        try:
+            found.append(read_file(path, offset, length))
+        except FileNotFoundError:
+            found.append(None)
+    return found
 
 
 def file_facts(path: Path) -> tuple[int, int, Facts]:
@@ -291,7 +302,7 @@ def replace_text(path: Path, text: str) -> None:
     fsync_directory(path.parent)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path | str) -> None:
     """Unlink, if it is there."""
     try:
         os.unlink(path)

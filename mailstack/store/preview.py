@@ -29,7 +29,7 @@ def preview(part: Part, data: bytes | mmap.mmap) -> bytes:
 
 
 def plain(markup: str) -> str:
-    """What is to be read of HTML: tags, comments, scripts and styles left out, entities undone. Linear time."""
+    """What is to be read of HTML: no tags, comments, scripts, styles; entities undone. Linear time."""
     kept: list[str] = []
     lowered = markup.translate(_LOWER)  # of the same length, as lower() would not be
     at = 0

@@ -138,6 +138,18 @@ def read_places(db: Connection, mailbox_id: int, uid: int, more: int) -> dict[in
     return {row[0] & UID_MASK: FilePlace(row[1], row[2], bool(row[3]), row[4]) for row in db.execute(query)}
 
 
+def places_of(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> dict[int, FilePlace]:
+    """Where the files of some messages should lie, by UID; those that are gone are missing."""
+    query = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
+    found: dict[int, FilePlace] = {}
+    for condition in within(mailbox_id, spans):
+        for some in _slices(db, query.where(condition), {}):
+            found.update(
+                [(row[0] & UID_MASK, FilePlace(row[1], row[2], bool(row[3]), row[4])) for row in some]
+            )
+    return found
+
+
 def directory(db: Connection, root: Path, mailbox_id: int) -> Path:
     """Where a mailbox lies. Raise NoSuchMailbox."""
     return box_by_id(db, mailbox_id, lock=False).path(root)

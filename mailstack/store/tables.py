@@ -178,8 +178,8 @@ annotations = Table(  # RFC 5464
     Index(None, "user_id"),
 )
 
-rights = Table(  # RFC 4314
-    "rights",
+mailbox_rights = Table(  # RFC 4314
+    "mailbox_rights",
     metadata,
     Column("mailbox_id", ForeignKey("mailboxes.id", ondelete="CASCADE"), primary_key=True),
     Column(

@@ -1,4 +1,4 @@
-"""Expunged mail put back while its files are kept (`[store] keep_expunged`). Blocking; in a write transaction."""
+"""Expunged mail put back while its files are kept (`[store] keep_expunged`). Blocking; in a transaction."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _ROUNDS = 1_000  # of either in one run
 
 
 class Upkeep:
-    """Three loops: what is behind is caught up soon; open mailboxes are looked at; what is old is forgotten."""
+    """Three loops: what is behind catches up soon; open mailboxes are looked at; the old is forgotten."""
 
     _log = Logger()
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
-from mailstack.access.imap.texts import together
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -123,8 +122,8 @@ async def _texts(selected: Selected, some: list[Candidate], most: int) -> list[t
     uids = [candidate.entry.uid for candidate in some]
     facts = await selected.mailbox.facts(uids, frozenset({"structure", "header_size"}))
     known = [(candidate, fact) for candidate, fact in zip(some, facts, strict=True) if fact is not None]
-    reads = [_octets(selected, candidate.entry.uid, max(fact.header_size, most)) for candidate, fact in known]
-    octets = await together(reads)
+    reads = [(candidate.entry.uid, 0, max(fact.header_size, most)) for candidate, fact in known]
+    octets = await selected.mailbox.bodies(reads)
     return [
         (candidate, _Text(fact, candidate.entry.size, data))
         for (candidate, fact), data in zip(known, octets, strict=True)
@@ -142,13 +141,6 @@ def _slices(candidates: list[Candidate]) -> list[list[Candidate]]:
         slices[-1].append(candidate)
         octets += candidate.entry.size
     return slices
-
-
-async def _octets(selected: Selected, uid: int, length: int) -> bytes | None:
-    try:
-        return await selected.mailbox.body(uid, 0, length)
-    except Expunged:
-        return None
 
 
 def _search_texts(texts: Sequence[tuple[Candidate, _Text]], tests: Sequence[Test]) -> list[Candidate]:

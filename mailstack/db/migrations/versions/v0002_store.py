@@ -19,7 +19,7 @@ KEY = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Add the columns and tables. Expunges are as old as this change; a preview is made when it is asked for."""
+    """Add the columns and tables. Expunges count from now; previews are made when asked for."""
     op.add_column("mailboxes", Column("forgotten", BigInteger, nullable=False, server_default=text("0")))
     for name in ("email_id", "thread_id", "preview"):
         op.add_column("message_facts", Column(name, LargeBinary))
@@ -48,9 +48,9 @@ def _annotations() -> None:
     op.create_index("ix_annotations_user_id", "annotations", ["user_id"])
     mailbox = ForeignKey("mailboxes.id", ondelete="CASCADE")
     op.create_table(
-        "rights",
+        "mailbox_rights",
         Column("mailbox_id", KEY, mailbox, primary_key=True, nullable=False, autoincrement=False),
         Column("identifier", Text, primary_key=True),
         Column("rights", Text, nullable=False),
     )
-    op.create_index("ix_rights_identifier", "rights", ["identifier"])
+    op.create_index("ix_mailbox_rights_identifier", "mailbox_rights", ["identifier"])
