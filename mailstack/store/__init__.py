@@ -9,6 +9,7 @@ from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import (
+    ALL_RIGHTS,
     ANSWERED,
     DELETED,
     DRAFT,
@@ -16,7 +17,9 @@ from mailstack.store.values import (
     NO_QUOTA,
     SEEN,
     Appended,
+    BadEntry,
     BadMailboxName,
+    BadRights,
     Copied,
     Delivered,
     Entry,
@@ -25,6 +28,7 @@ from mailstack.store.values import (
     MailboxExists,
     MailboxInfo,
     New,
+    NoPermission,
     NoSuchMailbox,
     OverQuota,
     Parcel,
@@ -32,6 +36,7 @@ from mailstack.store.values import (
     Since,
     Stored,
     StoreError,
+    TooLarge,
     TooMany,
     Update,
     Usage,
@@ -39,6 +44,7 @@ from mailstack.store.values import (
 from mailstack.store.view import View
 
 __all__ = [
+    "ALL_RIGHTS",
     "ANSWERED",
     "DELETED",
     "DRAFT",
@@ -46,7 +52,9 @@ __all__ = [
     "NO_QUOTA",
     "SEEN",
     "Appended",
+    "BadEntry",
     "BadMailboxName",
+    "BadRights",
     "Copied",
     "Delivered",
     "Entry",
@@ -57,6 +65,7 @@ __all__ = [
     "MailboxInfo",
     "MessageStore",
     "New",
+    "NoPermission",
     "NoSuchMailbox",
     "OverQuota",
     "Parcel",
@@ -65,6 +74,7 @@ __all__ = [
     "StoreConfig",
     "StoreError",
     "Stored",
+    "TooLarge",
     "TooMany",
     "Update",
     "Usage",

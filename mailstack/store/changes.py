@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from mailstack.store import maildir
+from mailstack.store.acl import locate, quota_of
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import (
@@ -113,14 +114,20 @@ def copy(
     quota: Quota,
     now: int,
     move: bool = False,
+    user_id: int | None = None,
 ) -> tuple[Copied, list[Change]]:
     """Copy messages, flags and dates kept, by hard links; for a move remove the originals with it.
 
-    Raise NoSuchMailbox, OverQuota, Expunged where a file has vanished, TooMany, OSError: nothing is done
-    then.
+    `to_name` is what `user_id` (None: the owner) calls it. In another user's mailbox that user's quota
+    counts. Raise NoSuchMailbox, NoPermission, OverQuota, TooMany, OSError, Expunged where a file has
+    vanished: nothing is done then.
     """
     source = box_by_id(db, mailbox_id, lock=False)
-    target = box_by_name(db, source.user_id, to_name, lock=False)
+    acting = source.user_id if user_id is None else user_id
+    place = locate(db, acting, to_name).need("i")
+    target = box_by_name(db, place.owner_id, place.name, lock=False)
+    if place.owner_id != acting:
+        quota = quota_of(db, place.owner_id)
     for each in sorted({source.id, target.id}):  # two processes never wait for each other in a circle
         box_by_id(db, each)
     source, target = box_by_id(db, source.id), box_by_id(db, target.id)
@@ -130,7 +137,7 @@ def copy(
     if not rows:
         return Copied(target.uidvalidity, []), []
     rows.sort(key=lambda row: row.id)
-    if not move:
+    if not move or source.user_id != target.user_id:
         check_quota(target, sum(row.size for row in rows), len(rows), quota)
     masks, known = _translate(db, root, source, target, {row.flags for row in rows})
     additions = [_addition(str(source.path(root)), row, masks[row.flags]) for row in rows]

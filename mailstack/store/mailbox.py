@@ -176,16 +176,23 @@ class Mailbox:
         self._around.behind()
         return gone
 
-    async def copy(self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA) -> Copied:
-        """Copy to another mailbox of the user, all or none.
+    async def copy(
+        self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA, user_id: int | None = None
+    ) -> Copied:
+        """Copy to another mailbox, all or none; `to_name` as `user_id` (None: the owner) calls it.
 
-        Raise NoSuchMailbox, OverQuota, Expunged, OSError.
+        Raise NoSuchMailbox, NoPermission, OverQuota, Expunged, OSError.
         """
-        return await self._copy(uids, to_name, quota, move=False)
+        return await self._copy(uids, to_name, quota, False, user_id)
 
-    async def move(self, uids: Sequence[int], to_name: str) -> Copied:
-        """Move in one transaction (RFC 6851). Raise NoSuchMailbox, Expunged, OSError."""
-        return await self._copy(uids, to_name, NO_QUOTA, move=True)
+    async def move(
+        self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA, user_id: int | None = None
+    ) -> Copied:
+        """Move in one transaction (RFC 6851); the quota counts only from one user's mailboxes to another's.
+
+        Raise as `copy` does.
+        """
+        return await self._copy(uids, to_name, quota, True, user_id)
 
     async def refresh(self) -> None:
         """Take over what is newer in the database."""
@@ -300,10 +307,12 @@ class Mailbox:
         spans = self._spans(uids)
         return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
 
-    async def _copy(self, uids: Sequence[int], to_name: str, quota: Quota, move: bool) -> Copied:
+    async def _copy(
+        self, uids: Sequence[int], to_name: str, quota: Quota, move: bool, user_id: int | None
+    ) -> Copied:
         root, now = self._around.root, int(time.time())
         copied, done = await self._around.work.transaction(
-            changes.copy, root, self.id, self._spans(uids), to_name, quota, now, move
+            changes.copy, root, self.id, self._spans(uids), to_name, quota, now, move, user_id
         )
         await self._published(done)
         if move:

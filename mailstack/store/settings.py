@@ -21,3 +21,6 @@ class StoreConfig:
     keep_expunged: int = 0  # days for which expunged mail can be put back: mailstack store undelete; 0: never
     index: bool = True  # keep a full-text index of each user's mail, for SEARCH BODY, TEXT and fields
     index_delay: float = 2.0  # seconds from a delivery until its text is taken into the index
+    metadata_entries: int = 100  # annotations of one mailbox, shared ones and each user's (RFC 5464)
+    metadata_octets: int = 65_536  # of one annotation
+    sharing: bool = True  # whether users can give others rights to their mailboxes (RFC 4314)

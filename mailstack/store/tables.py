@@ -166,7 +166,7 @@ discarded = Table(
     Column("path", Text, primary_key=True),  # a directory still to be removed, relative to the store's folder
 )
 
-annotations = Table(  # RFC 5464
+mailbox_annotations = Table(  # RFC 5464
     "annotations",
     metadata,
     Column("id", _KEY, primary_key=True),

@@ -46,6 +46,18 @@ class NoPermission(StoreError):
     """The user has not the right to do that (RFC 4314), and may know that the mailbox is there."""
 
 
+class BadRights(StoreError):
+    """No such rights, or no such identifier (RFC 4314 section 3)."""
+
+
+class BadEntry(StoreError):
+    """The annotation's name is none that we keep (RFC 5464 section 3.2)."""
+
+
+class TooLarge(StoreError):
+    """The annotation's value is longer than the limit, which is the second argument, in octets."""
+
+
 class TooMany(StoreError):
     """A bound of ours is reached: mailboxes of a user, keywords of a mailbox."""
 
