@@ -9,8 +9,9 @@ needed to be right again.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
+from mailstack.store.index import Hits
 from mailstack.store.news import Change, News, Row
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
@@ -45,6 +47,7 @@ class Surroundings:
     claimed: Callable[[int, int], None]  # mailbox id, first UID not yet \Recent to anybody
     behind: Callable[[], None]  # file names are behind the index
     doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
+    candidates: Callable[[int, str, int], Awaitable[Hits | None]]  # asks the full-text index
 
 
 class Mailbox:
@@ -276,6 +279,19 @@ class Mailbox:
             return await self.body(uid, offset, length)
         except Expunged:
             return None
+
+    async def candidates(self, needle: str) -> set[int] | None:
+        """The UIDs of messages whose text may hold `needle`, in any case: all others do not.
+
+        None: every message is a candidate, because the needle has less than three characters or there is no
+        index. Compare the text itself; the index knows header sections and bodies as one.
+        """
+        uids = self.timeline.current.uids
+        hits = await self._around.candidates(self.id, needle.casefold(), uids[-1] if uids else 0)
+        if hits is None:
+            return None
+        uids = self.timeline.current.uids
+        return hits.uids.union(uids[bisect_right(uids, hits.mark) :])
 
     async def stored(self, uid: int) -> StoredMessage:
         """Where a message's bytes lie now. The file may be renamed any time: on FileNotFoundError ask again.

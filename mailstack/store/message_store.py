@@ -17,6 +17,7 @@ from mailstack.store import acl, adoption, delivery, mailboxes, reading
 from mailstack.store import annotations as annotations_of
 from mailstack.store.changes import move_all
 from mailstack.store.delivery import When
+from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
 from mailstack.store.names import INBOX, SEPARATOR, canonical
@@ -59,8 +60,17 @@ class MessageStore(Service):
         self._clock = clock
         self.news = News()
         self.upkeep = Upkeep(config, work, clock, self._look_around)
+        self.indexer = Indexer(self._root, work, clock, config.index, config.index_delay)
+        self.news.always.append(self.indexer.hear)
         self._around = Surroundings(
-            self._root, work, self.news, self._released, self.upkeep.claim, self.upkeep.behind, self._doubted
+            self._root,
+            work,
+            self.news,
+            self._released,
+            self.upkeep.claim,
+            self.upkeep.behind,
+            self._doubted,
+            self.indexer.candidates,
         )
         self._homes: dict[int, Path] = {}
         self._open: dict[int, Mailbox] = {}
@@ -317,11 +327,13 @@ class MessageStore(Service):
         """Begin the upkeep."""
         super().startService()
         self.upkeep.start()
+        self.indexer.start()
 
     def stopService(self) -> None:
         """End the upkeep."""
         super().stopService()
         self.upkeep.stop()
+        self.indexer.stop()
 
     # Inside
 

@@ -36,10 +36,11 @@ class News:
 
     def __init__(self) -> None:
         self._listeners: dict[int, list[Callable[[Change], None]]] = {}
+        self.always: list[Callable[[Change], None]] = []  # told of every mailbox's changes
 
     def publish(self, change: Change) -> None:
         """Tell every listener, at once."""
-        for listener in tuple(self._listeners.get(change.mailbox_id, ())):
+        for listener in (*self._listeners.get(change.mailbox_id, ()), *self.always):
             try:
                 listener(change)
             except Exception:

@@ -13,6 +13,7 @@ from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
+FEW = 20  # messages that are looked at rather than looked up
 MEMORY_SLICE = 5000  # messages looked at before others are served
 FIELDS_SLICE = 500  # messages whose fields are read together
 TEXT_SLICE = 100  # messages whose texts are searched in one trip to a thread
@@ -35,11 +36,30 @@ async def _find(context: Context, selected: Selected, key: k.Key) -> list[Entry]
     keys = _count(key)
     found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
+    if len(found) > FEW and (dear or by_cost[Cost.FIELDS]):
+        possible = await _indexed(selected, key)
+        if possible is not None:
+            found = [candidate for candidate in found if candidate.entry.uid in possible]
     if any(test.needs_fields for test in tests):
         found = await _by_fields(selected, found, by_cost[Cost.FIELDS], max(5, FIELDS_SLICE // keys))
     if dear:
         found = await _by_text(context, selected, found, dear)
     return [candidate.entry for candidate in found]
+
+
+async def _indexed(selected: Selected, key: k.Key) -> set[int] | None:
+    """The UIDs that the full-text index leaves as possible; None: it cannot tell."""
+    match key:
+        case k.Body() | k.Text() | k.Header():
+            return await selected.mailbox.candidates(key.value)
+        case k.And():
+            known = [found for part in key.keys if (found := await _indexed(selected, part)) is not None]
+            return set.intersection(*known) if known else None
+        case k.Or():
+            left = await _indexed(selected, key.left)
+            right = None if left is None else await _indexed(selected, key.right)
+            return None if left is None or right is None else left | right
+    return None
 
 
 def _count(key: k.Key) -> int:
