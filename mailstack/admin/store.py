@@ -233,7 +233,8 @@ def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     if not output.on_terminal() or total < 500:
         yield lambda more: None
         return
-    with click.progressbar(
+    bar: Any = click.progressbar(
         length=total, label=output.visible(label), file=click.get_text_stream("stderr")
-    ) as bar:
-        yield bar.update
+    )
+    with bar as shown:
+        yield shown.update
