@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,22 +13,27 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.store import adoption, delivery, mailboxes, reading
+from mailstack.store import acl, adoption, delivery, mailboxes, reading
+from mailstack.store import annotations as annotations_of
 from mailstack.store.changes import move_all
 from mailstack.store.delivery import When
+from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
-from mailstack.store.names import INBOX, canonical
+from mailstack.store.names import INBOX, SEPARATOR, canonical
 from mailstack.store.news import Change, News
 from mailstack.store.rows import MAILDIR, Box, box_by_name
 from mailstack.store.settings import StoreConfig
 from mailstack.store.upkeep import Upkeep
 from mailstack.store.values import (
+    ALL_RIGHTS,
     NO_QUOTA,
     Appended,
+    BadMailboxName,
     Delivered,
     MailboxInfo,
     New,
+    NoPermission,
     NoSuchMailbox,
     Parcel,
     Quota,
@@ -54,8 +60,17 @@ class MessageStore(Service):
         self._clock = clock
         self.news = News()
         self.upkeep = Upkeep(config, work, clock, self._look_around)
+        self.indexer = Indexer(self._root, work, clock, config.index, config.index_delay)
+        self.news.always.append(self.indexer.hear)
         self._around = Surroundings(
-            self._root, work, self.news, self._released, self.upkeep.claim, self.upkeep.behind, self._doubted
+            self._root,
+            work,
+            self.news,
+            self._released,
+            self.upkeep.claim,
+            self.upkeep.behind,
+            self._doubted,
+            self.indexer.candidates,
         )
         self._homes: dict[int, Path] = {}
         self._open: dict[int, Mailbox] = {}
@@ -99,20 +114,31 @@ class MessageStore(Service):
 
     async def status(self, user_id: int, name: str) -> MailboxInfo:
         """One mailbox. Raise NoSuchMailbox."""
-        await self._home(user_id)
-        return await self._work.read(mailboxes.mailbox_info, user_id, canonical(name))
+        place = await self._located(user_id, name, "r")
+        info = await self._work.read(mailboxes.mailbox_info, place.owner_id, place.name)
+        if place.owner_id == user_id:
+            return info
+        return replace(info, name=name, rights=place.rights, special_use=(), subscribed=False)
 
     async def create(self, user_id: int, name: str, special_use: Iterable[str] = ()) -> MailboxInfo:
         """Make a mailbox, and its superiors (RFC 3501 section 6.3.3).
 
         Raise MailboxExists, BadMailboxName, TooMany.
         """
-        await self._home(user_id)
+        place = await self._located_new(user_id, name)
+        owner, above = place.owner_id, place.name.removesuffix(SEPARATOR).rpartition(SEPARATOR)[0]
         most = self._config.max_mailboxes
         uses = tuple(special_use)
-        made = await self._work.transaction(mailboxes.create, self._root, user_id, name, uses, most)
-        self._listed(user_id)
-        return made
+
+        def make(db: Any) -> MailboxInfo:
+            made = mailboxes.create(db, self._root, owner, place.name, uses, most)
+            if above:
+                acl.inherit(db, owner, canonical(above), made.name)
+            return made
+
+        made = await self._work.transaction(make)
+        self._listed(owner)
+        return made if owner == user_id else replace(made, name=name.removesuffix(SEPARATOR))
 
     async def delete(self, user_id: int, name: str) -> None:
         """Delete a mailbox with its messages; with inferiors it stays, not selectable (RFC 3501 section
@@ -120,30 +146,34 @@ class MessageStore(Service):
 
         Raise NoSuchMailbox; BadMailboxName for INBOX and for what only holds others.
         """
-        await self._home(user_id)
-        gone = await self._work.transaction(mailboxes.remove, self._root, user_id, canonical(name))
+        place = await self._located(user_id, name, "x")
+        gone = await self._work.transaction(mailboxes.remove, self._root, place.owner_id, place.name)
         self._marks.pop(gone, None)
         self.news.publish(Change(gone, 0, 0, gone=True))
         if gone in self._idle:
             self._drop(gone)
         self.upkeep.behind()
-        self._listed(user_id)
+        self._listed(place.owner_id)
 
     async def rename(self, user_id: int, old: str, new: str) -> None:
         """Rename with all inferiors; INBOX stays and its messages move (RFC 3501 section 6.3.5).
 
         Raise NoSuchMailbox, MailboxExists, BadMailboxName, TooMany.
         """
-        await self._home(user_id)
-        old = canonical(old)
-        if old == INBOX:
-            await self._rename_inbox(user_id, new)
+        place = await self._located(user_id, old, "x")
+        target = await self._located_new(user_id, new)
+        owner = place.owner_id
+        if target.owner_id != owner:
+            raise BadMailboxName("a mailbox stays with its owner")
+        if place.name == INBOX:
+            await self._rename_inbox(owner, target.name)
             return
         most = self._config.max_mailboxes
-        renamed = await self._work.transaction(mailboxes.rename, self._root, user_id, old, new, most)
+        rename = mailboxes.rename
+        renamed = await self._work.transaction(rename, self._root, owner, place.name, target.name, most)
         for mailbox_id, name in renamed:
             self.news.publish(Change(mailbox_id, 0, 0, renamed=name))
-        self._listed(user_id)
+        self._listed(owner)
 
     async def subscribe(self, user_id: int, name: str) -> None:
         """Subscribe to a name. Raise BadMailboxName, TooMany."""
@@ -157,6 +187,51 @@ class MessageStore(Service):
         await self._home(user_id)
         await self._work.transaction(mailboxes.unsubscribe, self._root, user_id, canonical(name))
         self._listed(user_id)
+
+    # Mailboxes of others, and what is noted of mailboxes
+
+    async def shared_mailboxes(self, user_id: int) -> list[MailboxInfo]:
+        """The mailboxes of others that the user may see, by name: ``Other Users/<address>/<name>``."""
+        return await self._work.read(acl.shared_with, user_id) if self._config.sharing else []
+
+    async def rights(self, user_id: int, name: str) -> str:
+        """What the user may do with a mailbox (RFC 4314 section 3.5). Raise NoSuchMailbox."""
+        place = await self._located(user_id, name, "")
+        await self._work.read(mailboxes.must_exist, place.owner_id, place.name)
+        return place.rights
+
+    async def list_acl(self, user_id: int, name: str) -> dict[str, str]:
+        """Rights by identifier, the owner first (RFC 4314 section 3.3). Raise NoSuchMailbox, NoPermission."""
+        await self._located(user_id, name, "a")
+        return await self._work.read(acl.read_acl, user_id, name)
+
+    async def change_acl(self, user_id: int, name: str, identifier: str, mode: str, rights: str) -> None:
+        """Give or take rights; `mode` is "add", "remove" or "replace" (RFC 4314 sections 3.1 and 3.2).
+
+        Raise NoSuchMailbox, NoPermission, BadRights, TooMany.
+        """
+        place = await self._located(user_id, name, "a")
+        if not self._config.sharing:
+            raise NoPermission("mailboxes are not shared here")
+        await self._work.transaction(acl.change_acl, user_id, name, identifier, mode, rights)
+        self._listed(place.owner_id)
+
+    async def metadata(self, user_id: int, name: str | None) -> dict[str, bytes]:
+        """Annotations of a mailbox, or with None of the server, that the user may read (RFC 5464).
+
+        Whole entry names, ``/private/comment``, sorted. Raise NoSuchMailbox, NoPermission.
+        """
+        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
+        return await self._work.read(annotations_of.read, user_id, name)
+
+    async def set_metadata(self, user_id: int, name: str | None, entries: Mapping[str, bytes | None]) -> None:
+        """Set annotations, None removes; all or none.
+
+        Raise BadEntry, TooLarge, TooMany, NoSuchMailbox, NoPermission.
+        """
+        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
+        limits = annotations_of.Limits(self._config.metadata_entries, self._config.metadata_octets)
+        await self._work.transaction(annotations_of.write, user_id, name, dict(entries), limits)
 
     def watch_list(self, user_id: int, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when the user's mailboxes or subscriptions change; returns how to stop that."""
@@ -193,9 +268,12 @@ class MessageStore(Service):
 
     async def append(self, user_id: int, name: str, new: Sequence[New], quota: Quota = NO_QUOTA) -> Appended:
         """Append messages, all or none. Raise NoSuchMailbox, OverQuota, TooMany, OSError."""
-        home = await self._home(user_id)
+        place = await self._located(user_id, name, "i")
+        if place.owner_id != user_id:
+            quota = await self._work.read(acl.quota_of, place.owner_id)
+        home = await self._home(place.owner_id)
         when = self._when()
-        target = (user_id, name)
+        target = (place.owner_id, place.name)
 
         def prepare() -> list[Written]:
             return delivery.write_new(home, new, when)
@@ -212,8 +290,8 @@ class MessageStore(Service):
 
     async def open(self, user_id: int, name: str) -> Mailbox:
         """The live mailbox, what other programs did to its files taken over. Raise NoSuchMailbox, OSError."""
-        await self._home(user_id)
-        box = await self._work.read(box_by_name, user_id, name, False)
+        place = await self._located(user_id, name, "r")
+        box = await self._work.read(box_by_name, place.owner_id, place.name, False)
         while box.id in self._loading:
             waiter: Deferred[None] = Deferred()
             self._loading[box.id].append(waiter)
@@ -249,11 +327,13 @@ class MessageStore(Service):
         """Begin the upkeep."""
         super().startService()
         self.upkeep.start()
+        self.indexer.start()
 
     def stopService(self) -> None:
         """End the upkeep."""
         super().stopService()
         self.upkeep.stop()
+        self.indexer.stop()
 
     # Inside
 
@@ -318,6 +398,21 @@ class MessageStore(Service):
                 self._homes.clear()
             known = self._homes[user_id] = self._root / home / MAILDIR
         return known
+
+    async def _located(self, user_id: int, name: str, rights: str) -> acl.Place:
+        """What a name means to a user who needs those rights. Raise NoSuchMailbox, NoPermission."""
+        if acl.is_shared(name) and self._config.sharing:
+            place = (await self._work.read(acl.locate, user_id, name)).need(rights)
+        else:
+            place = acl.Place(user_id, canonical(name), ALL_RIGHTS)
+        await self._home(place.owner_id)
+        return place
+
+    async def _located_new(self, user_id: int, name: str) -> acl.Place:
+        if acl.is_shared(name) and self._config.sharing:
+            return await self._work.read(acl.locate_new, user_id, name)
+        await self._home(user_id)
+        return acl.Place(user_id, canonical(name), ALL_RIGHTS)
 
     async def _freshened(self, mailbox: Mailbox, box: Box) -> Mailbox:
         if box.modseq > mailbox.highest_modseq:
