@@ -238,8 +238,7 @@ class Mailbox:
 
         None where that is not known of all: after a rebuild the index has forgotten what was expunged before.
         """
-        gone, known = await self._around.work.read(reading.graves_since, self.id, modseq)
-        return gone if known + self.messages == self.uidnext - 1 else None
+        return await self._around.work.read(reading.expunged_since, self.id, modseq)
 
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from mailstack.store import acl, adoption, delivery, mailboxes, reading
 from mailstack.store import annotations as annotations_of
-from mailstack.store.changes import move_all
+from mailstack.store.changes import expunge_one, move_all
 from mailstack.store.delivery import When
 from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
@@ -266,8 +266,18 @@ class MessageStore(Service):
         done = iter(await self._deliver(chosen, homes))
         return [refused[p.user_id] if p.user_id in refused else next(done) for p in parcels]
 
-    async def append(self, user_id: int, name: str, new: Sequence[New], quota: Quota = NO_QUOTA) -> Appended:
-        """Append messages, all or none. Raise NoSuchMailbox, OverQuota, TooMany, OSError."""
+    async def append(
+        self,
+        user_id: int,
+        name: str,
+        new: Sequence[New],
+        quota: Quota = NO_QUOTA,
+        replaced: tuple[Mailbox, int] | None = None,
+    ) -> Appended:
+        """Append messages, all or none; the message `replaced` is removed with that (RFC 8508).
+
+        Raise NoSuchMailbox, NoPermission, OverQuota, TooMany, OSError; Expunged for `replaced`.
+        """
         place = await self._located(user_id, name, "i")
         if place.owner_id != user_id:
             quota = await self._work.read(acl.quota_of, place.owner_id)
@@ -278,12 +288,17 @@ class MessageStore(Service):
         def prepare() -> list[Written]:
             return delivery.write_new(home, new, when)
 
-        def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
-            return delivery.append_txn(db, self._root, written, target, new, quota, when)
+        def index(db: Any, written: list[Written]) -> tuple[Appended, list[Change | None]]:
+            gone = None if replaced is None else expunge_one(db, replaced[0].id, replaced[1])
+            appended, change = delivery.append_txn(db, self._root, written, target, new, quota, when)
+            return appended, [gone, change]
 
-        appended, change = await self._prepared(prepare, index)
-        if change is not None:
-            self.news.publish(change)
+        appended, done = await self._prepared(prepare, index)
+        for change in done:
+            if change is not None:
+                self.news.publish(change)
+        if replaced is not None:
+            self.upkeep.behind()
         return appended
 
     # Open mailboxes

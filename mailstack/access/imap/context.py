@@ -13,7 +13,7 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import Mailbox, MessageStore, View
+from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, View
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged
 from mailstack.work import Work
@@ -60,6 +60,7 @@ class Selected:
     vanishes: bool = (
         False  # it is told VANISHED in place of EXPUNGE, and UIDs with flags (RFC 7162 section 3.2)
     )
+    rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
 
