@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mailstack.access.imap import metadata
 from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.mailboxes import status_items
 from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
