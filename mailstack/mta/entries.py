@@ -103,6 +103,7 @@ def insert_message(
             ret=envelope.ret,
             envid=envelope.envid,
             authenticated=envelope.authenticated,
+            junk=envelope.junk,
             received_at=now,
         )
     )
@@ -204,6 +205,7 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         ret=message.ret,
         envid=message.envid,
         authenticated=message.authenticated,
+        junk=message.junk,
     )
     return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
 

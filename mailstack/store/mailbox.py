@@ -233,6 +233,13 @@ class Mailbox:
         lacking = [uid for uid, facts in zip(uids, found, strict=True) if facts and not facts.email_id]
         return await self._completed(uids, found, lacking, columns) if lacking else found
 
+    async def vanished_since(self, modseq: int) -> list[int] | None:
+        """The UIDs of messages expunged after `modseq`, ascending.
+
+        None where some are forgotten: after a rebuild, or long after (`[store] remember_expunged`).
+        """
+        return await self._around.work.read(reading.expunged_since, self.id, modseq)
+
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
         for _ in range(3):  # it may be renamed between our look at the index and at the disk
