@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -233,8 +234,6 @@ def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     if not output.on_terminal() or total < 500:
         yield lambda more: None
         return
-    bar: Any = click.progressbar(
-        length=total, label=output.visible(label), file=click.get_text_stream("stderr")
-    )
+    bar: Any = click.progressbar(length=total, label=output.visible(label), file=sys.stderr)
     with bar as shown:
         yield shown.update

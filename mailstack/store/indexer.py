@@ -75,7 +75,8 @@ class Indexer:
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._marks: dict[int, int] = {}  # what is known of how far each mailbox is
         self._call: Any = None
-        self._running = self._stopped = False
+        self._running = False
+        self._stopped = True
 
     def hear(self, change: Change) -> None:
         """News of any mailbox: what came in is taken in soon."""

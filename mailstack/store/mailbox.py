@@ -236,7 +236,7 @@ class Mailbox:
     async def vanished_since(self, modseq: int) -> list[int] | None:
         """The UIDs of messages expunged after `modseq`, ascending.
 
-        None where that is not known of all: after a rebuild the index has forgotten what was expunged before.
+        None where some are forgotten: after a rebuild, or long after (`[store] remember_expunged`).
         """
         return await self._around.work.read(reading.expunged_since, self.id, modseq)
 

@@ -34,7 +34,7 @@ _EXPUNGED = select(expunged.c.id).where(
 )
 FACT_COLUMNS = tuple(field.name for field in fields(Facts))
 KEPT_COLUMNS = tuple(name for name in FACT_COLUMNS if name != "saved")  # those of message_facts
-LATE_COLUMNS = frozenset({"email_id", "thread_id", "preview"})  # which rows from before 0002 lack
+LATE_COLUMNS = frozenset({"email_id", "thread_id", "preview"})  # which rows from before 0004 lack
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         "text",
-        ["V\t2\n\nArchive\t2026\nEntw&APw-rfe\nINBOX\n..\n", "Archive.2026\nEntw&APw-rfe\nINBOX\n..\n"],
+        ["V\t2\n\nArchive\t2026\nEntw&APw-rfe\nINBOX\n", "Archive.2026\nEntw&APw-rfe\nINBOX\n..\n"],
     )
     def test_subscriptions(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "subscriptions").write_text(text)

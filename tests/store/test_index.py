@@ -33,6 +33,12 @@ def take_in(harness: Harness) -> None:
     assert done == [None]
 
 
+@pytest.fixture(autouse=True)
+def started(request: pytest.FixtureRequest) -> None:
+    if "harness" in request.fixturenames:
+        request.getfixturevalue("harness").store.indexer.start()
+
+
 @pytest.fixture
 def box(harness: Harness) -> Mailbox:
     append(
@@ -86,6 +92,7 @@ class TestCandidates:
     def test_a_search_wakes_it(self, harness: Harness) -> None:
         append(harness, mail(b"hello"))
         harness.restart()
+        harness.store.indexer.start()
         box = now(harness.store.open(1, "INBOX"))
         assert now(box.candidates("hello")) is None
         assert len(harness.clock.getDelayedCalls()) == 1
@@ -114,8 +121,9 @@ class TestCandidates:
     def test_switched_off(self, harness: Harness) -> None:
         config = StoreConfig(path=harness.root, index=False)
         harness.store = MessageStore(config, harness.work, harness.clock)  # type: ignore[arg-type]
+        harness.store.indexer.start()
         append(harness, mail(b"hello"))
-        assert harness.store.indexer._call is None
+        assert harness.clock.getDelayedCalls() == []
         assert now(now(harness.store.open(1, "INBOX")).candidates("hello")) is None
 
 
