@@ -26,6 +26,7 @@ class Tree:
 
     boxes: dict[str, MailboxInfo]
     subscribed: frozenset[str]
+    user_id: int
     parents: frozenset[str] = field(init=False)  # names that have an existing name below
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ async def tree_of(context: Context) -> Tree:
     boxes = await context.store.mailboxes(context.user_id)
     boxes += await context.store.shared_mailboxes(context.user_id)
     subscribed = await context.store.subscriptions(context.user_id)
-    return Tree({box.name: box for box in boxes}, subscribed)
+    return Tree({box.name: box for box in boxes}, subscribed, context.user_id)
 
 
 async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:

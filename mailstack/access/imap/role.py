@@ -22,6 +22,7 @@ from mailstack.access.imap import (
     login,
     mailboxes,
     metadata,
+    multisearch,
     quota,
     search,
     selected,
@@ -110,6 +111,7 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.GetMetadata: metadata.get_metadata,
     x.SetMetadata: metadata.set_metadata,
     x.Language: login.language,
+    x.MultiSearch: multisearch.search,
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
@@ -161,6 +163,7 @@ class ImapRole:
         if isinstance(event, c.Malformed):
             await self._abandon()
             return r.refusal(event)
+        self._context.begin(event.tag)
         try:
             reply = await self._answer(event)
         except StoreError as error:

@@ -63,7 +63,9 @@ async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
             found = [candidate for candidate in found if candidate.entry.uid in possible]
     columns = frozenset(column for test in tests for column in test.columns)
     if columns:
-        found = await _by_fields(selected, found, by_cost[Cost.FIELDS], columns, max(5, FIELDS_SLICE // keys))
+        found = await _by_fields(
+            context, selected, found, by_cost[Cost.FIELDS], columns, max(5, FIELDS_SLICE // keys)
+        )
     if dear:
         found = await _by_text(context, selected, found, dear)
     return [candidate.entry for candidate in found]
@@ -116,10 +118,16 @@ def _passing(candidates: list[Candidate], tests: Sequence[Test]) -> list[Candida
 
 
 async def _by_fields(
-    selected: Selected, candidates: list[Candidate], tests: Sequence[Test], columns: frozenset[str], size: int
+    context: Context,
+    selected: Selected,
+    candidates: list[Candidate],
+    tests: Sequence[Test],
+    columns: frozenset[str],
+    size: int,
 ) -> list[Candidate]:
     found: list[Candidate] = []
     for start in range(0, len(candidates), size):
+        await context.progress(start, len(candidates))
         some = candidates[start : start + size]
         facts = await selected.mailbox.facts([candidate.entry.uid for candidate in some], columns)
         known = []
@@ -153,7 +161,10 @@ async def _by_text(
     found: list[Candidate] = []
     work, limit = context.services.work, context.services.config.max_search_octets
     most = 0 if all(test.cost <= Cost.HEADER for test in tests) else limit
+    done = 0
     for some in _slices(candidates):
+        await context.progress(done, len(candidates))
+        done += len(some)
         texts = await _texts(selected, some, most)
         found += await work.compute(_search_texts, texts, tests)
     return found

@@ -40,6 +40,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         view,
         read_only,
         rights=info.rights,
+        name=command.mailbox,
         modseqs=context.condstore,
         vanishes=context.qresync,
         seconds=context.services.clock.seconds,
