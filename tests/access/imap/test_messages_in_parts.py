@@ -29,9 +29,9 @@ class TestReplace:
         talk(three, r"""
             C: a REPLACE 2 INBOX (\Seen) {21+}
             C: Subject: new
-            C: 
+            C:
             C: new
-            C: 
+            C:
             S: * OK [APPENDUID ... 4] Replacement message ready
             S: * 2 EXPUNGE
             S: * 3 EXISTS
@@ -40,7 +40,7 @@ class TestReplace:
             C: b UID FETCH 4 (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])
             S: * 3 FETCH (UID 4 FLAGS (\Seen \Recent) BODY[HEADER.FIELDS (SUBJECT)] {16}
             S: Subject: new
-            S: 
+            S:
             S: )
             S: b OK UID FETCH completed
         """)  # fmt: skip
