@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from twisted.logger import Logger
 from mailstack.db import undo
 from mailstack.mail.message import Message
 from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
-from mailstack.store import annotations as annotations_of
 from mailstack.store.changes import expunge_one, move_all
 from mailstack.store.delivery import When
 from mailstack.store.indexer import Indexer
@@ -26,16 +25,15 @@ from mailstack.store.names import INBOX, SEPARATOR, canonical
 from mailstack.store.news import Change, News
 from mailstack.store.rows import MAILDIR, Box, box_by_name
 from mailstack.store.settings import StoreConfig
+from mailstack.store.sharing import Sharing
 from mailstack.store.upkeep import Upkeep
 from mailstack.store.values import (
-    ALL_RIGHTS,
     NO_QUOTA,
     Appended,
     BadMailboxName,
     Delivered,
     MailboxInfo,
     New,
-    NoPermission,
     NoSuchMailbox,
     Parcel,
     Quota,
@@ -50,7 +48,7 @@ _MARKS = 10_000  # mailboxes whose directories' times are remembered
 _POLLED = 500  # ids in one query
 
 
-class MessageStore(Service):
+class MessageStore(Sharing, Service):
     """Maildirs and their index. All methods in the reactor's thread; all may raise OSError and Overloaded."""
 
     _log = Logger()
@@ -197,51 +195,6 @@ class MessageStore(Service):
         await self._home(user_id)
         await self._work.transaction(mailboxes.unsubscribe, self._root, user_id, canonical(name))
         self._listed(user_id)
-
-    # Mailboxes of others, and what is noted of mailboxes
-
-    async def shared_mailboxes(self, user_id: int) -> list[MailboxInfo]:
-        """The mailboxes of others that the user may see, by name: ``Other Users/<address>/<name>``."""
-        return await self._work.read(acl.shared_with, user_id) if self._config.sharing else []
-
-    async def rights(self, user_id: int, name: str) -> str:
-        """What the user may do with a mailbox (RFC 4314 section 3.5). Raise NoSuchMailbox."""
-        place = await self._located(user_id, name, "")
-        await self._work.read(mailboxes.must_exist, place.owner_id, place.name)
-        return place.rights
-
-    async def list_acl(self, user_id: int, name: str) -> dict[str, str]:
-        """Rights by identifier, the owner first (RFC 4314 section 3.3). Raise NoSuchMailbox, NoPermission."""
-        await self._located(user_id, name, "a")
-        return await self._work.read(acl.read_acl, user_id, name)
-
-    async def change_acl(self, user_id: int, name: str, identifier: str, mode: str, rights: str) -> None:
-        """Give or take rights; `mode` is "add", "remove" or "replace" (RFC 4314 sections 3.1 and 3.2).
-
-        Raise NoSuchMailbox, NoPermission, BadRights, TooMany.
-        """
-        place = await self._located(user_id, name, "a")
-        if not self._config.sharing:
-            raise NoPermission("mailboxes are not shared here")
-        await self._work.transaction(acl.change_acl, user_id, name, identifier, mode, rights)
-        self._listed(place.owner_id)
-
-    async def metadata(self, user_id: int, name: str | None) -> dict[str, bytes]:
-        """Annotations of a mailbox, or with None of the server, that the user may read (RFC 5464).
-
-        Whole entry names, ``/private/comment``, sorted. Raise NoSuchMailbox, NoPermission.
-        """
-        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
-        return await self._work.read(annotations_of.read, user_id, name)
-
-    async def set_metadata(self, user_id: int, name: str | None, entries: Mapping[str, bytes | None]) -> None:
-        """Set annotations, None removes; all or none.
-
-        Raise BadEntry, TooLarge, TooMany, NoSuchMailbox, NoPermission.
-        """
-        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
-        limits = annotations_of.Limits(self._config.metadata_entries, self._config.metadata_octets)
-        await self._work.transaction(annotations_of.write, user_id, name, dict(entries), limits)
 
     def watch_list(self, user_id: int, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when the user's mailboxes or subscriptions change; returns how to stop that."""
@@ -450,21 +403,6 @@ class MessageStore(Service):
                 self._homes.clear()
             known = self._homes[user_id] = self._root / home / MAILDIR
         return known
-
-    async def _located(self, user_id: int, name: str, rights: str) -> acl.Place:
-        """What a name means to a user who needs those rights. Raise NoSuchMailbox, NoPermission."""
-        if acl.is_shared(name) and self._config.sharing:
-            place = (await self._work.read(acl.locate, user_id, name)).need(rights)
-        else:
-            place = acl.Place(user_id, canonical(name), ALL_RIGHTS)
-        await self._home(place.owner_id)
-        return place
-
-    async def _located_new(self, user_id: int, name: str) -> acl.Place:
-        if acl.is_shared(name) and self._config.sharing:
-            return await self._work.read(acl.locate_new, user_id, name)
-        await self._home(user_id)
-        return acl.Place(user_id, canonical(name), ALL_RIGHTS)
 
     async def _freshened(self, mailbox: Mailbox, box: Box) -> Mailbox:
         if box.modseq > mailbox.highest_modseq:

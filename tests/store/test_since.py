@@ -356,3 +356,38 @@ class TestAsItCame:
             harness.database.write(lambda db, home=home: rebuild_user(harness.root, db, 1, home))
             harness.restart()
             assert now(now(harness.store.open(1, "INBOX")).body(1, 1, 3)) == data[1:4]
+
+
+class TestBodies:
+    def test_many_at_once_in_any_order(self, harness: Harness) -> None:
+        harness.append(range(5))
+        box = now(harness.store.open(1, "INBOX"))
+        trips = harness.work.trips
+        wanted = [(4, 0, None), (1, 3, 7), (4, 0, 5), (2, 10_000, 5)]
+        found = [text(3), text(0)[3:10], text(3)[:5], b""]
+        assert now(box.bodies(wanted)) == found
+        assert harness.work.trips == trips + 2
+        assert now(box.bodies(wanted)) == found
+        assert harness.work.trips == trips + 3
+        assert now(box.bodies([])) == []
+
+    def test_what_is_gone_and_what_was_renamed(self, harness: Harness) -> None:
+        harness.append(range(4))
+        box = now(harness.store.open(1, "INBOX"))
+        now(box.bodies([(uid, 0, None) for uid in (1, 2, 3, 4)]))
+        now(box.expunge([1]))
+        now(box.store_flags([2], "add", frozenset({r"\Seen"})))
+        harness.upkeep()  # renames the file of 2
+        [third] = [name for name in harness.files() if ",U=3" in name]
+        (harness.path() / third).rename(
+            harness.path() / "cur" / f"{third.partition('/')[2].partition(':')[0]}:2,F"
+        )
+        [fourth] = [name for name in harness.files() if ",U=4" in name]
+        (harness.path() / fourth).unlink()
+        assert now(box.bodies([(uid, 0, None) for uid in (1, 2, 3, 4, 9)])) == [
+            None,
+            text(1),
+            text(2),
+            None,
+            None,
+        ]
