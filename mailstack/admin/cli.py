@@ -21,6 +21,7 @@ _COMMANDS = {
     "user": ("mailstack.admin.users", "Those who log in: list, add, remove, password, quota, ..."),
     "alias": ("mailstack.admin.aliases", "Addresses that stand for others: list, add, remove."),
     "mailbox": ("mailstack.admin.mailboxes", "A user's mailboxes: list, add, remove, rename."),
+    "store": ("mailstack.admin.store", "The mail on the disk: check, rebuild, usage, index, undelete."),
     "queue": ("mailstack.admin.queue", "Mail in wait: list, show, retry, hold, release, drop."),
     "tls-reports": ("mailstack.admin.tls_reports", "What others report about TLS to us: list, show, read."),
     "db": ("mailstack.admin.database", "The database's tables: check, upgrade."),

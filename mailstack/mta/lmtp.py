@@ -2,9 +2,8 @@
 
 It is the relay of port 25 with two differences. There is an answer for each recipient after the message,
 given when that recipient's copy is in the mailbox, or cannot be; and nothing that is ours is queued, because
-whoever speaks LMTP has a queue. An alias that leads elsewhere is the exception: what goes on from here is
-our queue's. There is no login and no check of the policy, so only the networks that the operator names may
-come in.
+whoever speaks LMTP has a queue. An alias that leads elsewhere is the exception: what goes on from here is our
+queue's. There is no login and no check of the policy, so only networks that the operator names may come in.
 """
 
 from __future__ import annotations

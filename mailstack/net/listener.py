@@ -175,7 +175,7 @@ class _Conversations(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """A conversation, or a short refusal where there are too many."""
-        host = plain_address(getattr(addr, "host", ""))
+        host = plain_address(getattr(addr, "host", "127.0.0.1"))  # a socket in the file system is loopback
         against = self._door.enter(host)
         if against:
             if self._door.first_refusal(host):

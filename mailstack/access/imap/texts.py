@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
-
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from mailstack.access.imap import sections
-from mailstack.access.imap.sections import Span
+from mailstack.access.imap.sections import Decoded, Span
 from mailstack.mail.message import Stored
 from mailstack.mail.mime import Part, unpack
 from mailstack.store import Entry, Expunged, Facts, Mailbox
-from mailstack.wire.imap.commands import Section
+from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
 
-T = TypeVar("T")
-
 SMALL = 256 * 1024  # octets; what is longer is streamed
-AT_ONCE = 6  # reads under way together: more would each look up what the first of them finds for all
 CHUNK = 256 * 1024  # octets read at a time
 MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
+
+
+TextItem = Section | Binary | BinarySize
 
 
 class Cut(Exception):
@@ -33,15 +31,19 @@ class Wanted:
 
     __slots__ = ("entry", "facts", "hull", "spans", "uid")
 
-    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, Section]]) -> None:
+    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, TextItem]]) -> None:
         self.entry = entry
         self.facts = facts
         self.uid = entry.uid
-        root = _root(entry, facts) if any(section.text or section.part for _, section in texts) else None
-        self.spans: list[tuple[bytes, Section, Span | None]] = []
-        for name, section in texts:
-            whole = Span(0, entry.size) if root is None else sections.span_of(section, root)
-            self.spans.append((name, section, _bounded(section, whole)))
+        root = _root(entry, facts) if any(map(_needs_root, texts)) else None
+        self.spans: list[tuple[bytes, Section | Decoded, Span | None]] = []
+        for name, item in texts:
+            if isinstance(item, Section):
+                whole = Span(0, entry.size) if root is None else sections.span_of(item, root)
+                self.spans.append((name, item, _bounded(item, whole)))
+            else:
+                assert root is not None
+                self.spans.append((name, *sections.decoded(item, root)))
         found = [span for _, _, span in self.spans if span is not None]
         self.hull = Span(min((s.start for s in found), default=0), max((s.end for s in found), default=0))
 
@@ -73,13 +75,18 @@ class Wanted:
             separator = b" "
             if span is None:
                 yield head + NIL
-            elif sections.is_fields(section):
-                header = await file.read(span.start, span.length)
-                yield head + await file.work.compute(sections.value, section, header)
+            elif sections.is_made(section):
+                octets = await file.read(span.start, span.length)
+                yield head + await file.work.compute(sections.value, section, octets)
             else:
                 yield head + b"{%d}\r\n" % span.length
                 for start in range(span.start, span.end, CHUNK):
                     yield await file.read(start, min(CHUNK, span.end - start))
+
+
+def _needs_root(text: tuple[bytes, TextItem]) -> bool:
+    _, item = text
+    return not isinstance(item, Section) or bool(item.text or item.part)
 
 
 def _bounded(section: Section, span: Span | None) -> Span | None:
@@ -98,38 +105,10 @@ def _root(entry: Entry, facts: Facts) -> Part:
 
 async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int, bytes | None]:
     """The hulls' octets by UID; None where the message is gone."""
-    octets = await together([_read(mailbox, each) for each in wanted])
-    return {each.uid: found for each, found in zip(wanted, octets, strict=True)}
-
-
-async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they return, in order; AT_ONCE of them run at a time."""
-    found: dict[int, T] = {}
-    waiting = iter(enumerate(coroutines))
-
-    async def run_some() -> None:
-        try:
-            for place, coroutine in waiting:
-                found[place] = await coroutine
-        finally:  # after an error the rest is not begun
-            for _, coroutine in waiting:
-                coroutine.close()
-
-    try:
-        runs = [Deferred.fromCoroutine(run_some()) for _ in coroutines[:AT_ONCE]]
-        await gatherResults(runs, consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
-    return [found[place] for place in range(len(coroutines))]
-
-
-async def _read(mailbox: Mailbox, wanted: Wanted) -> bytes | None:
-    if not wanted.hull.length:
-        return b""
-    try:
-        return await mailbox.body(wanted.uid, wanted.hull.start, wanted.hull.length)
-    except Expunged:
-        return None
+    asked = [(each.uid, each.hull.start, each.hull.length) for each in wanted if each.hull.length]
+    octets = await mailbox.bodies(asked) if asked else []
+    found = {uid: data for (uid, _, _), data in zip(asked, octets, strict=True)}
+    return {each.uid: found[each.uid] if each.hull.length else b"" for each in wanted}
 
 
 class OpenText:
