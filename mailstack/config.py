@@ -35,6 +35,7 @@ from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, TlsConfig
 from mailstack.store.settings import StoreConfig
+from mailstack.trail.settings import TrailConfig
 from mailstack.work import WorkConfig
 
 
@@ -62,6 +63,7 @@ class Config:
     mda: MdaConfig = field(default_factory=MdaConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    trail: TrailConfig = field(default_factory=TrailConfig)
     dns: DnsConfig = field(default_factory=DnsConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     work: WorkConfig = field(default_factory=WorkConfig)

@@ -42,6 +42,7 @@ from mailstack.net.settings import LogConfig
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
 from mailstack.store import MessageStore
+from mailstack.trail import Trail
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
@@ -72,9 +73,10 @@ def assemble(config: Config, reactor: Any) -> Stack:
     resolver = Resolver(reactor, config.dns)
     directory = Directory(work, config.directory, reactor)
     store = MessageStore(config.store, work, reactor, database.is_sqlite)
-    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance)
+    trail = Trail(config.trail, work, reactor)
+    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, trail)
 
-    mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
+    mda = Delivery(directory, store, work, config.mda, trail)  # 4 save in the Maildir
     exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
     transfer = Transfer(  # 3 to the next MTA, by MX
         config.mta, config.hostname, exchangers, work, reactor, transcript=transcript("transfer")
@@ -88,6 +90,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         hostname=config.hostname,
         spool=config.data / "spool" / "queue",
         random=chance,
+        trail=trail,
     )
     submission = Submission(  # 1, 2 from our users
         config.msa,
@@ -157,7 +160,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         for protocol, session, service in [speaks[place.service]]
         for address in place.addresses
     ]
-    return Stack(reactor, reception, listeners, [queue, store, work], tls)
+    return Stack(reactor, reception, listeners, [queue, store, trail, work], tls)
 
 
 class Stack(Service):
@@ -174,7 +177,7 @@ class Stack(Service):
         self._reactor = reactor
         self._reception = reception
         self._listeners = listeners
-        self._below = below  # queue, store, work: each needs those after it
+        self._below = below  # queue, store, trail, work: each needs those after it
         self._tls = tls
         self._renewals = LoopingCall(self._look_for_renewal)
         self._renewals.clock = reactor

@@ -7,11 +7,12 @@ is written down until that works: forgetting it would deliver the message twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -25,6 +26,8 @@ from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
 from mailstack.mta.transfer import Result
+from mailstack.trail import notes
+from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
 from mailstack.work import Overloaded, Work
 
 JITTER = 0.1  # of a pause, so that what failed together is not retried together
@@ -61,6 +64,7 @@ class Attempts:
         bounces: Bounces,
         clock: Any,
         random: Random,
+        trail: Notes = NO_NOTES,
     ) -> None:
         self._config = config
         self._work = work
@@ -69,6 +73,7 @@ class Attempts:
         self._bounces = bounces
         self._clock = clock
         self._random = random
+        self._trail = trail
 
     async def make(self, batch: Batch, message: Message | None = None) -> None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
@@ -163,6 +168,31 @@ class Attempts:
         notification = f"{batch.envelope.id}.{action[:4]}{about[0][0].id}"
         return await self._bounces.report(notification, batch.envelope, batch.received_at, message, statuses)
 
+    def _notes(self, batch: Batch, outcome: _Outcome, next_: dict[int, float], now: float) -> list[Note]:
+        """What the trail says of this attempt; what the MDA took, it has told itself."""
+        words = [(one, notes.BOUNCED) for one in outcome.failed]
+        words += [(one, notes.DEFERRED) for one in outcome.waiting]
+        if batch.hop != LOCAL:
+            words += [(one, notes.SENT) for one in outcome.sent]
+        return [
+            Note(
+                now,
+                batch.envelope.id,
+                notes.EXPIRED if word == notes.BOUNCED and not result.reply.permanent else word,
+                key_of(entry.recipient.address),
+                None,
+                {
+                    "attempt": entry.attempts + 1,
+                    "hop": batch.hop,
+                    "exchanger": result.exchanger or None,
+                    "tls": result.tls,
+                    "reply": str(result.reply),
+                    "next_attempt": next_.get(entry.id),
+                },
+            )
+            for (entry, result), word in words
+        ]
+
     async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
         done = [entry.id for entry, _ in outcome.sent + outcome.failed]
         now = self._clock.seconds()
@@ -175,7 +205,15 @@ class Attempts:
             )
             for entry, result in outcome.waiting
         ]
-        spool = await self._written_down(batch, done, deferred, now)
+        following = {one.id: one.next_attempt for one in deferred}
+        noted = self._notes(batch, outcome, following, now)
+        settled = entries.settle
+
+        def settle(db: Connection) -> str | None:
+            self._trail.write(db, noted)
+            return settled(db, batch.envelope.id, done, deferred, now)
+
+        spool = await self._written_down(batch, settle)
         if spool is not None:
             try:
                 await self._work.files(self._spool.remove, spool)
@@ -187,11 +225,11 @@ class Attempts:
         return following if now >= entry.expires else min(following, entry.expires)
 
     async def _written_down(
-        self, batch: Batch, done: list[int], deferred: list[entries.Deferred], now: float
+        self, batch: Batch, settle: Callable[[Connection], str | None]
     ) -> str | None:
         while True:
             try:
-                return await self._work.transaction(entries.settle, batch.envelope.id, done, deferred, now)
+                return await self._work.transaction(settle)
             except CancelledError:
                 raise  # the process stops
             except Exception:

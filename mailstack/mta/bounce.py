@@ -13,6 +13,7 @@ from mailstack.mail.dsn import MAX_HEADER, Report, Status, compose
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
+from mailstack.trail.notes import NO_NOTES, RECEIVED, REPORTED, Notes
 from mailstack.work import Work
 
 Take = Callable[[Envelope, Message], Awaitable[dict[Address, Reply]]]
@@ -32,12 +33,15 @@ class Bounces:
 
     _log = Logger(namespace="mailstack.bounce")
 
-    def __init__(self, hostname: str, returned: int, work: Work, clock: Any, take: Take) -> None:
+    def __init__(
+        self, hostname: str, returned: int, work: Work, clock: Any, take: Take, trail: Notes = NO_NOTES
+    ) -> None:
         self._hostname = hostname
         self._returned = returned
         self._work = work
         self._clock = clock
         self._take = take
+        self._trail = trail
 
     async def report(
         self,
@@ -90,8 +94,26 @@ class Bounces:
             full=full,
         )
         data = await self._work.compute(compose, report)
+        self._trail.note(
+            notification,
+            RECEIVED,
+            "",
+            f"<{notification}@{self._hostname}>",
+            made_here=f"{told[0].action} report",
+            recipients=[str(report.to)],
+            size=len(data),
+        )
         replies = await self._take(_envelope(report, data), Message.of(data))
         reply = replies[report.to]
+        self._trail.note(
+            envelope.id,
+            REPORTED,
+            report.to,
+            report=notification,
+            action=told[0].action,
+            about=[str(one.recipient) for one in told],
+            reply=str(reply),
+        )
         if reply.permanent:
             self._log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
         return not reply.transient

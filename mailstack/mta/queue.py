@@ -35,6 +35,7 @@ from mailstack.mta.routes import LOCAL, Routes, Step
 from mailstack.mta.scheduler import Scheduler
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
+from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
@@ -57,6 +58,7 @@ class Queue(Service):
         spool: Path,
         random: Random,
         node: str = "",
+        trail: Notes = NO_NOTES,
     ) -> None:
         self._config = config
         self._work = work
@@ -64,9 +66,10 @@ class Queue(Service):
         self._clock = clock
         self._random = random
         self._owner = node or hostname
+        self._trail = trail
         self._spool = Spool(spool)
-        self._bounces = Bounces(hostname, config.returned, work, clock, self.take)
-        self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random)
+        self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail)
+        self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random, trail)
         self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock)
         self._starting: Deferred[None] | None = None
 
@@ -181,7 +184,10 @@ class Queue(Service):
 
         def insert(db: Connection, name: str) -> tuple[int, ...]:
             sync_directory(db, self._spool.folder(name))
-            return entries.insert_message(db, envelope, name, size, now, expires, new, lease)
+            ids = entries.insert_message(db, envelope, name, size, now, expires, new, lease)
+            if ids:
+                self._trail.write(db, [_queued(envelope, one, now) for one in new])
+            return ids
 
         ids = await self._work.prepared(partial(self._spool.write, envelope.id, message), insert)
         if not ids:
@@ -238,6 +244,11 @@ class Queue(Service):
                 if name not in wanted_still:
                     await self._work.files(self._spool.remove, name)
                     self._log.info("removed a spool file without a message: {name}", name=name)
+
+
+def _queued(envelope: Envelope, entry: NewEntry, now: float) -> Note:
+    detail = {"hop": entry.hop, "last_reply": entry.last_reply, "next_attempt": entry.next_attempt}
+    return Note(now, envelope.id, QUEUED, key_of(entry.recipient.address), None, detail)
 
 
 def _addresses(envelope: Envelope) -> list[Address]:

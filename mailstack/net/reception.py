@@ -25,6 +25,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.net import trace
 from mailstack.net.peer import Peer
 from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
+from mailstack.trail.notes import NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
 from mailstack.wire.smtp import events
 
 TOO_BIG = Reply(552, "5.3.4", "Message is too big")
@@ -70,10 +71,16 @@ class Reception:
     """What all transactions of this server share: the spool, the clock, and names for messages."""
 
     def __init__(
-        self, work: FileThreads, folder: Path, clock: IReactorTime, random: trace.RandomSource
+        self,
+        work: FileThreads,
+        folder: Path,
+        clock: IReactorTime,
+        random: trace.RandomSource,
+        trail: Notes = NO_NOTES,
     ) -> None:
         self.spool = Spool(work, folder)
         self.clock = clock
+        self.trail = trail  # what happens to each message is written there
         self.names = trace.Names(clock, random)
 
     def prepare(self) -> None:
@@ -300,6 +307,7 @@ class SmtpRole:
             raise Refused(self._disk_error(error)) from error
         envelope = transaction.envelope(self.login)
         message = await self._traced(envelope, transaction.content)
+        self._note_received(envelope, message, transaction.content.header())
         replies = await self._accepts.accept(envelope, message)
         reply = conclusion(envelope, replies)
         if not reply.accepted:
@@ -346,7 +354,30 @@ class SmtpRole:
             self._transaction.content.discard()
             self._transaction = None
 
-    # The log.
+    # The log and the trail.
+
+    def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
+        added = message.parts[0]
+        message_id = message_id_of(added) if isinstance(added, bytes) else None
+        helo = self._helo
+        self.reception.trail.note(
+            envelope.id,
+            RECEIVED,
+            envelope.reverse_path or "",
+            message_id or message_id_of(header),
+            **self._client(),
+            helo=helo.domain if helo else None,
+            tls=self.peer.tls,
+            protocol=trace.transmission(
+                bool(helo and helo.extended),
+                self.peer.secure,
+                envelope.authenticated is not None,
+                envelope.smtputf8,
+            ),
+            port=self.peer.local_port,
+            recipients=[str(one.address) for one in envelope.recipients[:_MOST_LOGGED]],
+            size=message.size,
+        )
 
     def _described(self, transaction: Transaction | None = None) -> dict[str, Any]:
         """Fields that tell of a transaction, this one if none is given."""
@@ -364,6 +395,20 @@ class SmtpRole:
     def _log_refused(self, what: str, reply: Reply, **fields: Any) -> None:
         self.log.info(
             "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
+        )
+        id_, recipients = fields.get("id"), fields.get("recipient", fields.get("recipients"))
+        if id_ is None:
+            id_ = self.reception.names.new()  # refused before it had a name
+        about = fields.get("recipient") or str(fields.get("sender", "")).strip("<>")
+        self.reception.trail.note(
+            id_,
+            REFUSED,
+            about,
+            what=what,
+            reply=str(reply),
+            sender=fields.get("sender"),
+            recipients=recipients,
+            **self._client(),
         )
 
     def _client(self) -> dict[str, str]:

@@ -17,12 +17,14 @@ from sqlalchemy import Connection, inspect, text
 import mailstack.directory.tables
 import mailstack.mta.tables
 import mailstack.store.tables
+import mailstack.trail.tables
 from mailstack.db import Database, DatabaseConfig, metadata, schema
 
 OURS = (
     mailstack.directory.tables,
     mailstack.mta.tables,
     mailstack.store.tables,
+    mailstack.trail.tables,
 )  # they declare on `metadata`
 
 
