@@ -28,7 +28,7 @@ from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.mta.exchangers import Exchangers
-from mailstack.mta.queue import Queue
+from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
 from mailstack.mta.routes import Routes
 from mailstack.mta.transfer import Transfer
@@ -41,6 +41,7 @@ from mailstack.net.resolver import Resolver
 from mailstack.net.settings import LogConfig
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
+from mailstack.signing import Keyring, Signing
 from mailstack.store import MessageStore
 from mailstack.trail import Trail
 from mailstack.wire import pop3, smtp
@@ -74,6 +75,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
     directory = Directory(work, config.directory, reactor)
     store = MessageStore(config.store, work, reactor, database.is_sqlite)
     trail = Trail(config.trail, work, reactor)
+    keyring = Keyring(work, reactor)
+    signing = Signing(keyring, work, reactor, trail)
     reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, trail)
 
     mda = Delivery(directory, store, work, config.mda, trail)  # 4 save in the Maildir
@@ -91,12 +94,13 @@ def assemble(config: Config, reactor: Any) -> Stack:
         spool=config.data / "spool" / "queue",
         random=chance,
         trail=trail,
+        sign=signing.signed if config.dkim.sign else unsigned,
     )
     submission = Submission(  # 1, 2 from our users
         config.msa,
         hostname=config.hostname,
         directory=directory,
-        accepts=queue,
+        accepts=signing.before(queue) if config.dkim.sign else queue,
         reception=reception,
         plaintext_networks=config.auth.plaintext_networks,
         tls=tls is not None,

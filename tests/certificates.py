@@ -24,7 +24,7 @@ class Files:
 
 def issue(directory: Path, *names: str, days: int = 2) -> Files:
     """Write a new CA and a P-256 certificate of it for `names` (and localhost) into `directory`."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     start, end = now - datetime.timedelta(days=3), now + datetime.timedelta(days=days)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])

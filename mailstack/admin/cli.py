@@ -22,6 +22,7 @@ _COMMANDS = {
     "alias": ("mailstack.admin.aliases", "Addresses that stand for others: list, add, remove."),
     "mailbox": ("mailstack.admin.mailboxes", "A user's mailboxes: list, add, remove, rename."),
     "queue": ("mailstack.admin.queue", "Mail in wait: list, show, retry, hold, release, drop."),
+    "dkim": ("mailstack.admin.dkim", "The keys that sign our mail: add, list, dns, rotate, remove."),
     "trace": ("mailstack.admin.trace", "What became of a message, step by step."),
     "db": ("mailstack.admin.database", "The database's tables: check, upgrade."),
     "journey": ("mailstack.admin.journey.command", "Watch one message go all the way, between two stacks."),

@@ -90,7 +90,7 @@ def step(note: Note) -> str:
             if detail.get("made_here"):
                 return STEPS[1]
             return STEPS[0] if detail.get("login") or detail.get("port") in (465, 587) else _RELAY
-        case "queued" | "held" | "reported" | "dropped" | "forwarded":
+        case "signed" | "queued" | "held" | "reported" | "dropped" | "forwarded":
             return STEPS[1]
         case "delivered":
             return STEPS[3]
@@ -171,5 +171,7 @@ def _present(db: Connection, notes: Sequence[Note]) -> dict[tuple[int, int], str
     found = {}
     for place, id_ in places.items():
         there = flags.get(id_)
-        found[place] = "moved or expunged" if there is None else "read" if there & SEEN_BIT else "there, unread"
+        found[place] = (
+            "moved or expunged" if there is None else "read" if there & SEEN_BIT else "there, unread"
+        )
     return found

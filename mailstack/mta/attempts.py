@@ -224,9 +224,7 @@ class Attempts:
         following = now + pause(self._config, entry.attempts + 1, self._random)
         return following if now >= entry.expires else min(following, entry.expires)
 
-    async def _written_down(
-        self, batch: Batch, settle: Callable[[Connection], str | None]
-    ) -> str | None:
+    async def _written_down(self, batch: Batch, settle: Callable[[Connection], str | None]) -> str | None:
         while True:
             try:
                 return await self._work.transaction(settle)

@@ -10,7 +10,7 @@ delivery id, so the MDA recognises it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -42,6 +42,14 @@ ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is be
 _CHECKED = 500  # spool files looked up at once
 
 
+Sign = Callable[[Envelope, Message], Awaitable[Message]]
+
+
+async def unsigned(envelope: Envelope, message: Message) -> Message:
+    """The message as it is."""
+    return message
+
+
 class Queue(Service):
     """Accepts messages for anybody. `spool` is the folder of its files, `node` what its leases are named."""
 
@@ -59,6 +67,7 @@ class Queue(Service):
         random: Random,
         node: str = "",
         trail: Notes = NO_NOTES,
+        sign: Sign = unsigned,
     ) -> None:
         self._config = config
         self._work = work
@@ -67,6 +76,7 @@ class Queue(Service):
         self._random = random
         self._owner = node or hostname
         self._trail = trail
+        self._sign = sign  # what we write ourselves
         self._spool = Spool(spool)
         self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail)
         self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random, trail)
@@ -85,7 +95,7 @@ class Queue(Service):
 
     async def take(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
-        return await self._accept(envelope, message, keep=True)
+        return await self._accept(envelope, await self._sign(envelope, message), keep=True)
 
     async def _accept(self, envelope: Envelope, message: Message, keep: bool) -> dict[Address, Reply]:
         steps: list[Step] = []

@@ -14,6 +14,7 @@ from mailstack.mail.address import Address
 RECEIVED = "received"  # by SMTP, or made here: from whom, over what, how authenticated
 CHECKED = "checked"  # a check's verdict
 REFUSED = "refused"  # at MAIL, RCPT or after the content
+SIGNED = "signed"  # with DKIM, or sealed with ARC
 QUEUED = "queued"  # one recipient waits here
 HELD = "held"  # one recipient waits for the operator
 SENT = "sent"  # an attempt: the next hop took it

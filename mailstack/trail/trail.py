@@ -129,4 +129,3 @@ class Trail(Service):
                 pass
         except Exception as error:
             self._log.warn("the trail is not pruned: {why}", why=error)
-

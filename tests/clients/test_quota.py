@@ -9,7 +9,9 @@ from tests.running import RunningStack
 
 
 def test_full_and_empty_again(stack: RunningStack) -> None:
-    stack.configured("user", "add", stack.address("small"), "--password-stdin", "--quota", "20K", stdin="small-secret\n")
+    stack.configured(
+        "user", "add", stack.address("small"), "--password-stdin", "--quota", "20K", stdin="small-secret\n"
+    )
     letter = b"Subject: fills\r\n\r\n" + b"x" * 60 + b"\r\n" * 6000
     with smtplib.SMTP("127.0.0.1", stack.ports["smtp"]) as smtp:
         smtp.ehlo()

@@ -75,7 +75,9 @@ def _check(stack: RunningStack, tried: set[str], accepted: set[str]) -> None:
         found = Counter(envelopes[uid][b"ENVELOPE"].subject.decode() for uid in uids)
         for uid in uids:
             assert client.fetch([uid], ["BODY.PEEK[]"])[uid][b"BODY[]"].endswith(b"text \r\n")
-    queued = Counter(entry["recipient"].partition("@")[0] for entry in stack.json("queue", "list", "--limit", "100000"))
+    queued = Counter(
+        entry["recipient"].partition("@")[0] for entry in stack.json("queue", "list", "--limit", "100000")
+    )
     for where, names in (("mailbox", found), ("queue", queued)):
         assert not accepted - set(names), f"lost from the {where}: {sorted(accepted - set(names))}"
         assert not [name for name, count in names.items() if count > 1], f"doubled in the {where}"

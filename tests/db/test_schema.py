@@ -14,15 +14,19 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+import mailstack.db.secrets
 import mailstack.directory.tables
 import mailstack.mta.tables
+import mailstack.signing.tables
 import mailstack.store.tables
 import mailstack.trail.tables
 from mailstack.db import Database, DatabaseConfig, metadata, schema
 
 OURS = (
+    mailstack.db.secrets,
     mailstack.directory.tables,
     mailstack.mta.tables,
+    mailstack.signing.tables,
     mailstack.store.tables,
     mailstack.trail.tables,
 )  # they declare on `metadata`

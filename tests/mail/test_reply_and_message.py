@@ -28,7 +28,9 @@ def test_parts_in_order(tmp_path: Path) -> None:
     body = bytes(range(256)) * 3000
     path = tmp_path / "body"
     path.write_bytes(b"skipped" + body + b"ignored")
-    message = Message((Stored(path, 7, len(body)),)).prefixed(b"Received: x\r\n").prefixed(b"Return-Path: <>\r\n")
+    message = (
+        Message((Stored(path, 7, len(body)),)).prefixed(b"Received: x\r\n").prefixed(b"Return-Path: <>\r\n")
+    )
     assert message.size == len(message.read())
     assert message.read() == b"Return-Path: <>\r\nReceived: x\r\n" + body
     assert max(len(chunk) for chunk in message.chunks()) <= CHUNK

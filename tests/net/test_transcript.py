@@ -60,7 +60,12 @@ def test_the_answers_to_a_challenge_are_masked_until_the_verdict() -> None:
         log.transcript.received(b"Z2VoZWlt\r\n")
         log.transcript.sent(b"235 2.7.0 welcome\r\n")
         log.transcript.received(b"NOOP\r\n")
-    assert [line for line in log.lines if line.startswith("C:")] == ["C: AUTH LOGIN", "C: ***", "C: ***", "C: NOOP"]
+    assert [line for line in log.lines if line.startswith("C:")] == [
+        "C: AUTH LOGIN",
+        "C: ***",
+        "C: ***",
+        "C: NOOP",
+    ]
 
 
 def test_much_is_shown_shortened() -> None:

@@ -50,12 +50,12 @@ class Scene:
         return [(note.id, note.event, note.address) for note in found]
 
 
-@pytest.fixture()
+@pytest.fixture
 def scene(empty_database: Database) -> Scene:
     return Scene(empty_database)
 
 
-@pytest.fixture()
+@pytest.fixture
 def log() -> Iterator[list[str]]:
     lines: list[str] = []
 
