@@ -28,8 +28,10 @@ from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
+from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
 from mailstack.mta.transfer import Transfer
 from mailstack.net.conversation import Welcomes
@@ -84,7 +86,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
     transfer = Transfer(  # 3 to the next MTA, by MX
         config.mta, config.hostname, exchangers, work, reactor, transcript=transcript("transfer")
     )
-    routes = Routes(directory, mda, transfer)
+    return_paths = ReturnPaths(directory, work, reactor)  # of what we forward
+    routes = Routes(return_paths, mda, transfer)
     queue = Queue(
         config.mta,
         work,
@@ -94,6 +97,15 @@ def assemble(config: Config, reactor: Any) -> Stack:
         spool=config.data / "spool" / "queue",
         random=chance,
         trail=trail,
+        forwarding=Forwarding(
+            return_paths,
+            work,
+            reactor,
+            hostname=config.hostname,
+            keyring=keyring if config.dkim.seal else None,
+            resolver=resolver,
+            trail=trail,
+        ),
         sign=signing.signed if config.dkim.sign else unsigned,
     )
     submission = Submission(  # 1, 2 from our users
@@ -108,7 +120,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
     relay = Relay(  # 3 from other MTAs
         config.relay,
         hostname=config.hostname,
-        directory=directory,
+        directory=return_paths,
         accepts=queue,
         reception=reception,
         tls=tls is not None,

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from mailstack.mail.address import Address
 from mailstack.mail.dsn import Status
+from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
@@ -50,6 +52,12 @@ class _Outcome:
     waiting: list[tuple[Entry, Result]] = field(default_factory=list)
 
 
+class Forwards(Protocol):
+    """What is asked of `Forwarding`."""
+
+    async def onward(self, by: Address, envelope: Envelope, message: Message) -> tuple[Envelope, Message]: ...
+
+
 class Attempts:
     """Makes attempts. `work`, `clock` and `random` are its threads, its time and its dice."""
 
@@ -65,6 +73,7 @@ class Attempts:
         clock: Any,
         random: Random,
         trail: Notes = NO_NOTES,
+        forwarding: Forwards | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -74,6 +83,7 @@ class Attempts:
         self._clock = clock
         self._random = random
         self._trail = trail
+        self._forwarding = forwarding
 
     async def make(self, batch: Batch, message: Message | None = None) -> None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
@@ -89,7 +99,11 @@ class Attempts:
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         try:
-            results = await self._routes.deliver(batch.hop, batch.envelope, message)
+            envelope = batch.envelope
+            if batch.forwarded_by is not None and self._forwarding is not None:
+                by = entries.stored_address(batch.forwarded_by)
+                envelope, message = await self._forwarding.onward(by, envelope, message)
+            results = await self._routes.deliver(batch.hop, envelope, message)
         except CancelledError:
             raise  # the process stops: the entries stay as they are, and the next one attempts them at once
         except Exception:

@@ -35,6 +35,8 @@ class NewEntry:
     attempts: int = 0
     last_reply: str | None = None
     leased: bool = False  # to the process that writes it
+    forwarded_by: str | None = None  # our address that stands for the recipient
+    state: str = WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Batch:
     spool: str
     size: int
     received_at: float
+    forwarded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ def _insert_entry(
             orcpt=entry.recipient.orcpt,
             notify=",".join(sorted(entry.recipient.notify)),
             hop=entry.hop,
-            state=WAITING,
+            state=entry.state,
+            forwarded_by=entry.forwarded_by,
             next_attempt=entry.next_attempt,
             attempts=entry.attempts,
             last_attempt=now if entry.attempts else None,
@@ -140,16 +144,16 @@ def claim(
     """Lease at most `most` batches that are due, with those in `active` at most `per_hop` to one hop."""
     full = [hop for hop, number in active.items() if number >= per_hop]
     due = db.execute(
-        select(_e.id, _e.message_id, _e.hop)
+        select(_e.id, _e.message_id, _e.hop, _e.forwarded_by)
         .where(_due(now, full))
         .order_by(_e.next_attempt, _e.id)
         .limit(_LOOKED_AT)
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
     )
-    chosen: dict[tuple[str, str], list[int]] = {}
+    chosen: dict[tuple[str, str, str | None], list[int]] = {}
     hops = Counter(active)
-    for entry_id, message_id, hop in due:
-        key = (message_id, hop)
+    for entry_id, message_id, hop, forwarded_by in due:
+        key = (message_id, hop, forwarded_by)
         if key in chosen:
             if len(chosen[key]) < MOST_RECIPIENTS:
                 chosen[key].append(entry_id)
@@ -162,7 +166,7 @@ def claim(
     db.execute(
         update(queue_entries).where(_e.id.in_(ids)).values(lease_owner=lease.owner, lease_until=lease.until)
     )
-    return [_batch(db, message_id, hop, group) for (message_id, hop), group in chosen.items()]
+    return [_batch(db, *key, group) for key, group in chosen.items()]
 
 
 def earliest(db: Connection, full: Collection[str]) -> float | None:
@@ -182,7 +186,7 @@ def _due(now: float, full: Collection[str]) -> ColumnElement[bool]:
     return (_e.state == WAITING) & (_e.next_attempt <= now) & free & _e.hop.not_in(full)
 
 
-def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Batch:
+def _batch(db: Connection, message_id: str, hop: str, forwarded_by: str | None, ids: Sequence[int]) -> Batch:
     message = db.execute(select(queue_messages).where(_m.id == message_id)).one()
     rows = db.execute(select(queue_entries).where(_e.id.in_(ids)).order_by(_e.id)).all()
     entries = tuple(
@@ -205,7 +209,7 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         envid=message.envid,
         authenticated=message.authenticated,
     )
-    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
+    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, forwarded_by)
 
 
 def _recipient(address: str, notify: str, orcpt: str | None) -> Recipient:

@@ -28,7 +28,7 @@ from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
-from mailstack.mta.attempts import Attempts, pause, queued
+from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry, NewEntry
 from mailstack.mta.routes import LOCAL, Routes, Step
@@ -68,6 +68,7 @@ class Queue(Service):
         node: str = "",
         trail: Notes = NO_NOTES,
         sign: Sign = unsigned,
+        forwarding: Forwards | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -79,7 +80,9 @@ class Queue(Service):
         self._sign = sign  # what we write ourselves
         self._spool = Spool(spool)
         self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail)
-        self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random, trail)
+        self._attempts = Attempts(
+            config, work, routes, self._spool, self._bounces, clock, random, trail, forwarding
+        )
         self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock)
         self._starting: Deferred[None] | None = None
 
@@ -173,7 +176,16 @@ class Queue(Service):
     ) -> dict[Address, Reply]:
         """Some are elsewhere: entries for all, then our own recipients at once."""
         now = self._clock.seconds()
-        new = [NewEntry(step.recipient, step.hop, now, leased=step.local) for step in steps]
+        new = [
+            NewEntry(
+                step.recipient,
+                step.hop,
+                now,
+                leased=step.local,
+                forwarded_by=None if step.forwarded_by is None else str(step.forwarded_by),
+            )
+            for step in steps
+        ]
         # What there is no such user for bounces from the queue, by the MDA's own words.
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         batch = await self._write(envelope, message, new)

@@ -40,6 +40,7 @@ class Step:
 
     recipient: Recipient
     hop: str
+    forwarded_by: Address | None = None  # ours, which stands for the recipient
 
     @property
     def local(self) -> bool:
@@ -72,7 +73,7 @@ class Routes:
         orcpt = recipient.orcpt or f"rfc822;{recipient.address}"
         for address in addresses:
             forwarded = replace(recipient, address=address, orcpt=orcpt)
-            yield Step(forwarded, self._transfer.hop(address.domain))
+            yield Step(forwarded, self._transfer.hop(address.domain), recipient.address)
 
     async def deliver(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         """One attempt: hand the message to the hop; a result for each recipient."""

@@ -1,7 +1,7 @@
 """The domains' keys.
 
-They lie in the database rather than in files: all processes and machines of an installation sign with the same
-keys, a rotation is one transaction, and the database already holds what must not be read by others.
+They lie in the database rather than in files: all processes and machines of an installation sign with the
+same keys, a rotation is one transaction, and the database already holds what must not be read by others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Canonicalization (RFC 6376 section 3.4), streaming: a body of any size in bounded memory.
 
-Theory of operation. White space is reduced by `bytes.replace`, which is far faster than a regular expression. What may change with the next chunk is held back: white space and CR at the end, and the number of
-line ends, which count only if anything follows.
+Theory of operation. White space is reduced by `bytes.replace`, which is far faster than a regular expression.
+What may change with the next chunk is held back: white space and CR at the end, and the number of line ends,
+which count only if anything follows.
 """
 
 from __future__ import annotations

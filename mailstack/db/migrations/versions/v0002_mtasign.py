@@ -61,7 +61,10 @@ def _signing() -> None:
 
 
 def _queue() -> None:
-    op.add_column("queue_entries", Column("forwarded_by", Text))
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    # A copy, so that SQLite's table reads as one made anew does.
+    with op.batch_alter_table("queue_entries", recreate="always" if sqlite else "never") as entries:
+        entries.add_column(Column("forwarded_by", Text))
     op.create_table(
         "return_paths",
         Column("token", Text, primary_key=True),
