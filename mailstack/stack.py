@@ -29,10 +29,12 @@ from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding
+from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
 from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
+from mailstack.mta.suppression import Suppressions
 from mailstack.mta.transfer import Transfer
 from mailstack.net.conversation import Welcomes
 from mailstack.net.listener import Door, Listener, Speaks
@@ -97,6 +99,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         spool=config.data / "spool" / "queue",
         random=chance,
         trail=trail,
+        postmaster=Postmaster(directory, config.hostname, config.directory.postmaster).address,
         forwarding=Forwarding(
             return_paths,
             work,
@@ -116,6 +119,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         reception=reception,
         plaintext_networks=config.auth.plaintext_networks,
         tls=tls is not None,
+        refusal=Suppressions(work, reactor).refusal if config.mta.suppress else None,
     )
     relay = Relay(  # 3 from other MTAs
         config.relay,

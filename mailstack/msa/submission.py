@@ -7,7 +7,7 @@ message lacks by RFC 5322 (From, Date, Message-ID) is put in front of it, and Bc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -50,6 +50,9 @@ class Users(Protocol):
     async def may_send_as(self, user: User, address: Address) -> bool: ...
 
 
+Refusal = Callable[[Address], Awaitable[Reply | None]]
+
+
 class Submission:
     """Step 1 of the mail's path: welcomes our users' clients on the submission ports."""
 
@@ -63,6 +66,7 @@ class Submission:
         reception: Reception,
         plaintext_networks: Sequence[Network] = (),
         tls: bool = True,
+        refusal: Refusal | None = None,
     ) -> None:
         self.config = config
         self.hostname = hostname
@@ -70,6 +74,7 @@ class Submission:
         self.accepts = accepts
         self.reception = reception
         self.plaintext_networks = tuple(plaintext_networks)
+        self.refusal = refusal  # why nothing may be sent to an address elsewhere
         self.tls = tls  # STARTTLS can be offered: there is a certificate
 
     def welcome(self, peer: Peer, say: object) -> SubmissionRole:
@@ -132,6 +137,10 @@ class SubmissionRole(SmtpRole):
         if await self._directory.is_local(address.domain):
             if await self._directory.resolve(address) is None:
                 raise Refused(NO_SUCH_USER)
+        elif self._service.refusal is not None:
+            reply = await self._service.refusal(address)
+            if reply is not None:
+                raise Refused(reply)
         return recipient
 
     async def message(self, envelope: Envelope, header: bytes) -> tuple[bytes, bytes]:

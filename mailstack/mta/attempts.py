@@ -7,7 +7,7 @@ is written down until that works: forgetting it would deliver the message twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from mailstack.mta.entries import Batch, Entry
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
+from mailstack.mta.suppression import is_hard, suppress
 from mailstack.mta.transfer import Result
 from mailstack.trail import notes
 from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
@@ -74,6 +75,7 @@ class Attempts:
         random: Random,
         trail: Notes = NO_NOTES,
         forwarding: Forwards | None = None,
+        refused: Callable[[str | None, int], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -84,6 +86,7 @@ class Attempts:
         self._random = random
         self._trail = trail
         self._forwarding = forwarding
+        self._refused = refused  # told of each login's recipients that remote servers refuse
 
     async def make(self, batch: Batch, message: Message | None = None) -> None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
@@ -222,17 +225,41 @@ class Attempts:
         following = {one.id: one.next_attempt for one in deferred}
         noted = self._notes(batch, outcome, following, now)
         settled = entries.settle
+        hard = self._hard(batch, outcome)
+        until = now + self._config.suppress
 
         def settle(db: Connection) -> str | None:
             self._trail.write(db, noted)
+            for address, reason in hard:
+                suppress(db, address, reason, now, until)
             return settled(db, batch.envelope.id, done, deferred, now)
 
         spool = await self._written_down(batch, settle)
+        if batch.hop != LOCAL and self._refused is not None:
+            refused = sum(result.reply.permanent for _, result in outcome.failed)
+            await self._count_refused(batch, refused)
         if spool is not None:
             try:
                 await self._work.files(self._spool.remove, spool)
             except (OSError, Overloaded) as error:  # the next start of the process removes it
                 self._log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
+
+    def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
+        """The addresses that do not exist, and who says so."""
+        if not self._config.suppress or batch.hop == LOCAL:
+            return []
+        return [
+            (str(entry.recipient.address), str(result)) for entry, result in outcome.failed if is_hard(result)
+        ]
+
+    async def _count_refused(self, batch: Batch, number: int) -> None:
+        assert self._refused is not None
+        try:
+            await self._refused(batch.envelope.authenticated, number)
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("{id}: refusals were not counted", id=batch.envelope.id)
 
     def _next(self, entry: Entry, now: float) -> float:
         following = now + pause(self._config, entry.attempts + 1, self._random)

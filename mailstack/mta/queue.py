@@ -31,10 +31,14 @@ from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry, NewEntry
+from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.routes import LOCAL, Routes, Step
 from mailstack.mta.scheduler import Scheduler
+from mailstack.mta.senders import Senders
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
+from mailstack.mta.tables import HELD, WAITING
+from mailstack.trail.notes import HELD as HELD_EVENT
 from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
@@ -69,6 +73,7 @@ class Queue(Service):
         trail: Notes = NO_NOTES,
         sign: Sign = unsigned,
         forwarding: Forwards | None = None,
+        postmaster: Callable[[], Awaitable[Address]] | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -79,9 +84,27 @@ class Queue(Service):
         self._trail = trail
         self._sign = sign  # what we write ourselves
         self._spool = Spool(spool)
-        self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail)
+        self._senders = Senders(
+            config,
+            work,
+            clock,
+            hostname=hostname,
+            postmaster=postmaster or Postmaster(routes, hostname).address,
+            send=self.take,
+            trail=trail,
+        )
+        self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail, postmaster)
         self._attempts = Attempts(
-            config, work, routes, self._spool, self._bounces, clock, random, trail, forwarding
+            config,
+            work,
+            routes,
+            self._spool,
+            self._bounces,
+            clock,
+            random,
+            trail=trail,
+            forwarding=forwarding,
+            refused=self._senders.refused,
         )
         self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock)
         self._starting: Deferred[None] | None = None
@@ -176,12 +199,17 @@ class Queue(Service):
     ) -> dict[Address, Reply]:
         """Some are elsewhere: entries for all, then our own recipients at once."""
         now = self._clock.seconds()
+        login = envelope.authenticated
+        delay = await self._senders.submitted(login, sum(not step.local for step in steps))
+        held = await self._senders.why_held(login)
         new = [
             NewEntry(
                 step.recipient,
                 step.hop,
-                now,
-                leased=step.local,
+                now if step.local else now + delay,
+                last_reply=f"held: {held}" if held else None,
+                leased=step.local and not held,
+                state=HELD if held else WAITING,
                 forwarded_by=None if step.forwarded_by is None else str(step.forwarded_by),
             )
             for step in steps
@@ -270,7 +298,8 @@ class Queue(Service):
 
 def _queued(envelope: Envelope, entry: NewEntry, now: float) -> Note:
     detail = {"hop": entry.hop, "last_reply": entry.last_reply, "next_attempt": entry.next_attempt}
-    return Note(now, envelope.id, QUEUED, key_of(entry.recipient.address), None, detail)
+    event = QUEUED if entry.state == WAITING else HELD_EVENT
+    return Note(now, envelope.id, event, key_of(entry.recipient.address), None, detail)
 
 
 def _addresses(envelope: Envelope) -> list[Address]:

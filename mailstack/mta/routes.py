@@ -56,6 +56,10 @@ class Routes:
         self._mda = mda
         self._transfer = transfer
 
+    async def is_local(self, domain: str) -> bool:
+        """Whether we serve `domain`."""
+        return await self._directory.is_local(domain)
+
     async def steps(self, recipient: Recipient) -> list[Step]:
         """Where `recipient` goes, an alias to several places. Raise Refused: there is no such user."""
         domain = recipient.address.domain

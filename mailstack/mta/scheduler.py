@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts
 from mailstack.mta.entries import Batch, Lease
+from mailstack.mta.rates import Rates
 from mailstack.mta.settings import MtaConfig
 from mailstack.work import Work
 
@@ -41,6 +42,7 @@ class Scheduler:
         self._sleeping: Deferred[None] | None = None
         self._looping: Deferred[None] | None = None
         self._active: dict[Deferred[None], Batch] = {}
+        self._rates = Rates(config.messages_per_minute)
         self._renewed = 0.0
 
     def lease(self) -> Lease:
@@ -93,7 +95,9 @@ class Scheduler:
         room = self._config.concurrency - len(self._active)
         if room <= 0:
             return POLL
-        hops = Counter(batch.hop for batch in self._active.values())
+        now = self._clock.seconds()
+        active = Counter(batch.hop for batch in self._active.values())
+        hops = self._rates.counted(active, self._config.concurrency_per_hop, now)
         full = [hop for hop, number in hops.items() if number >= self._config.concurrency_per_hop]
         when = await self._work.read(entries.earliest, full)
         now = self._clock.seconds()
@@ -103,6 +107,7 @@ class Scheduler:
             entries.claim, self.lease(), now, room, self._config.concurrency_per_hop, hops
         )
         for batch in batches:
+            self._rates.start(batch.hop, now)
             self._begin(batch)
         return 0.0 if batches else POLL
 

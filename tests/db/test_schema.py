@@ -116,7 +116,7 @@ def details(db: Connection) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for row in rows:
             # A table's columns and constraints in any order; an index word for word.
-            statement = sorted(line.strip(" ,\t\n") for line in (row.sql or "").splitlines())
+            statement = sorted(line.strip(" ,\t\n").replace('"', "") for line in (row.sql or "").splitlines())
             found.setdefault(row.tbl_name, {})[row.name] = statement
         return found
     inspector = inspect(db)

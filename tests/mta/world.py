@@ -18,6 +18,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from mailstack.db import Database, DatabaseConfig, metadata
+from mailstack.db.secrets import secrets
 from mailstack.directory import Local, Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
@@ -27,13 +28,13 @@ from mailstack.mta import verbs
 from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.mta.tables import queue_entries, queue_messages
+from mailstack.mta.tables import held_senders, queue_entries, queue_messages, return_paths, suppressed
 from mailstack.mta.transfer import Result
 from mailstack.trail.tables import trail
 from mailstack.work import Work
 from tests.postgres import fresh_database
 
-TABLES = [queue_messages, queue_entries, trail]
+TABLES = [queue_messages, queue_entries, return_paths, suppressed, held_senders, secrets, trail]
 OK = Reply(250, "2.0.0", "taken")
 LATER = Reply(451, "4.2.0", "not now")
 NEVER = Reply(550, "5.1.1", "no such user")
