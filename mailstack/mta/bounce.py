@@ -19,7 +19,13 @@ from mailstack.work import Work
 Take = Callable[[Envelope, Message], Awaitable[dict[Address, Reply]]]
 
 SECOND = ".2"  # ends the id of a report about a report
-_NOTIFY = {"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS", "relayed": "SUCCESS"}
+_NOTIFY = {
+    "failed": "FAILURE",
+    "delayed": "DELAY",
+    "delivered": "SUCCESS",
+    "relayed": "SUCCESS",
+    "expanded": "SUCCESS",
+}
 
 
 def wanted(recipient: Recipient, action: str) -> bool:

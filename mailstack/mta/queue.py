@@ -223,7 +223,16 @@ class Queue(Service):
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
                 self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
         self._scheduler.wake()
+        await self._tell_of_expansion(envelope, message, steps)
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
+
+    async def _tell_of_expansion(self, envelope: Envelope, message: Message, steps: Iterable[Step]) -> None:
+        taken = Reply(250, "2.1.5", "Passed on")
+        expanded = {step.expanded.address: step.expanded for step in steps if step.expanded is not None}
+        told = [Status(one.address, "expanded", taken, one.orcpt) for one in expanded.values()]
+        if told:
+            now = self._clock.seconds()
+            await self._bounces.report(f"{envelope.id}.expa0", envelope, now, message, told)
 
     async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> Batch | None:
         """Spool file and rows, durable; return our leased entries, None where it was queued before."""
