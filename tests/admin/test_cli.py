@@ -94,12 +94,12 @@ class TestSettings:
 
 class TestDatabase:
     def test_check(self, installation: Installation) -> None:
-        assert installation.json("db", "check") == {"version": "0001", "current": True}
+        assert installation.json("db", "check") == {"version": "0002", "current": True}
 
     def test_upgrade_makes_a_database(self, installation: Installation, tmp_path: Path) -> None:
         override = ("--set", f'database.url="sqlite:///{tmp_path}/new.db"')
-        assert installation.ok(*override, "db", "upgrade") == "upgraded from nothing to 0001\n"
-        assert installation.ok(*override, "db", "upgrade") == "current: 0001\n"
+        assert installation.ok(*override, "db", "upgrade") == "upgraded from nothing to 0002\n"
+        assert installation.ok(*override, "db", "upgrade") == "current: 0002\n"
         assert installation.ok(*override, "domain", "add", "b.example") == "b.example added\n"
 
     @pytest.mark.parametrize(
