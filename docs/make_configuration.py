@@ -97,7 +97,7 @@ def _default(one: dataclasses.Field[Any]) -> str:
     if value is None:
         return "none"
     if isinstance(value, (tuple, frozenset)):
-        value = list(value)
+        value = [one if isinstance(one, (int, float)) else str(one) for one in value]
     if isinstance(value, Path):
         value = str(value)
     return f"`{json.dumps(value)}`"

@@ -33,7 +33,8 @@ from mailstack.msa.settings import MsaConfig
 from mailstack.mta.relay import RelayConfig
 from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
-from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, TlsConfig
+from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, OAuthConfig, TlsConfig
+from mailstack.policy.settings import PolicyConfig
 from mailstack.signing.settings import DkimConfig
 from mailstack.store.settings import StoreConfig
 from mailstack.trail.settings import TrailConfig
@@ -57,7 +58,9 @@ class Config:
     listeners: ListenersConfig = field(default_factory=ListenersConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    oauth: OAuthConfig = field(default_factory=OAuthConfig)
     directory: DirectoryConfig = field(default_factory=DirectoryConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
     mta: MtaConfig = field(default_factory=MtaConfig)
@@ -96,6 +99,7 @@ def parse(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: not TOML - {error}; correct that line, then try again"]) from error
     mistakes = [f"--set {text}: {message}" for text, message in _override(table, overrides)]
+    _gather_check_settings(table)
     mistakes += [f"{path}: {message}" for message in _unknown(Config, table)]
     try:
         config = _ADAPTER.validate_json(json.dumps(table, default=_plain), strict=True)
@@ -164,6 +168,25 @@ def _put(table: dict[str, Any], keys: list[str], value: Any) -> None:
         if not isinstance(table, dict):
             raise TypeError(key)
     table[keys[-1]] = value
+
+
+# The policy's checks
+
+
+def _gather_check_settings(table: dict[str, Any]) -> None:
+    """Put each [policy.NAME] of a check that is listed where its settings are looked for."""
+    policy = table.get("policy")
+    if not isinstance(policy, dict) or not isinstance(policy.get("checks"), list):
+        return
+    for text in policy["checks"]:
+        try:
+            name = PolicyConfig((str(text),)).listed()[0].name
+        except ValueError:
+            continue  # it is refused with the other values
+        own = policy.get(name)
+        settings = policy.setdefault("settings", {})
+        if isinstance(own, dict) and isinstance(settings, dict):
+            settings[name] = policy.pop(name)
 
 
 # Unknown keys

@@ -5,8 +5,10 @@ The module is also what ``twistd mailstack`` loads: `Options` and `makeService`.
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,20 @@ from mailstack.mta.routes import Routes
 from mailstack.mta.suppression import Suppressions
 from mailstack.mta.transfer import Transfer
 from mailstack.net.conversation import Welcomes
-from mailstack.net.listener import Door, Listener, Speaks
+from mailstack.net.door import Door, DoorLimits
+from mailstack.net.listener import Listener, Speaks
 from mailstack.net.log import observer
-from mailstack.net.peer import Peer
+from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
-from mailstack.net.settings import LogConfig
+from mailstack.net.settings import ListenersConfig, LogConfig
+from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
+from mailstack.policy import Surroundings
+from mailstack.policy.loader import BadPolicy
+from mailstack.policy.loader import load as load_policy
+from mailstack.policy.panel import Panel
 from mailstack.signing import Keyring, Signing
 from mailstack.store import MessageStore
 from mailstack.trail import Trail
@@ -53,6 +61,7 @@ from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
 from mailstack.work import Overloaded, Work
 
+GC_THRESHOLDS = (20_000, 20, 50)  # new objects before a look at them; such looks before one at older ones
 TLS_SECONDS = 60.0  # between looks whether the certificate was renewed
 BUSY = {
     "smtp": b"421 4.7.0 Too many connections, try again later\r\n",
@@ -76,12 +85,16 @@ def assemble(config: Config, reactor: Any) -> Stack:
 
     work = Work(reactor, database, config.work)
     resolver = Resolver(reactor, config.dns)
-    directory = Directory(work, config.directory, reactor)
+    directory = Directory(work, config.directory, reactor, config.auth.keeping)
+    sign_in = SignIn(
+        directory, reactor, config.auth, hostname=config.hostname, provider=_provider(config, reactor, work)
+    )
     store = MessageStore(config.store, work, reactor, database.is_sqlite)
+    policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
     trail = Trail(config.trail, work, reactor)
     keyring = Keyring(work, reactor)
     signing = Signing(keyring, work, reactor, trail)
-    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, trail)
+    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, policy, trail)
 
     mda = Delivery(directory, store, work, config.mda, trail)  # 4 save in the Maildir
     exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
@@ -117,7 +130,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         directory=directory,
         accepts=signing.before(queue) if config.dkim.sign else queue,
         reception=reception,
-        plaintext_networks=config.auth.plaintext_networks,
+        sign_in=sign_in,
         tls=tls is not None,
         refusal=Suppressions(work, reactor).refusal if config.mta.suppress else None,
     )
@@ -128,13 +141,13 @@ def assemble(config: Config, reactor: Any) -> Stack:
         accepts=queue,
         reception=reception,
         tls=tls is not None,
+        patient=config.listeners.unlimited_networks,
         full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
-        directory,
+        sign_in,
         config.access.pop3,
-        plaintext_networks=config.auth.plaintext_networks,
         clock=reactor,
         work=work,
         hostname=config.hostname,
@@ -142,9 +155,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
     )
     imap_access = ImapAccess(  # 6 and there it is
         store,
-        directory,
+        sign_in,
         config.access.imap,
-        plaintext_networks=config.auth.plaintext_networks,
         clock=reactor,
         work=work,
         hostname=config.hostname,
@@ -161,7 +173,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         "pop3": ("pop3", pop3.Server, pop3_access),
         "pop3s": ("pop3", pop3.Server, pop3_access),
     }
-    door = Door(config.listeners.connections, config.listeners.connections_per_address)
+    door = Door(_door_limits(config.listeners), reactor)
     listeners = [
         Listener(
             reactor,
@@ -174,12 +186,15 @@ def assemble(config: Config, reactor: Any) -> Stack:
             implicit_tls=place.tls,
             backlog=config.listeners.backlog,
             transcript=transcript(place.service),
+            proxies=_proxies(config.listeners, place.service),
+            proxy_seconds=config.listeners.proxy_seconds,
         )
         for place in config.listeners.services()
         if tls is not None or not place.tls
         for protocol, session, service in [speaks[place.service]]
         for address in place.addresses
     ]
+    _allow_open_files(config.listeners.connections)
     return Stack(reactor, reception, listeners, [queue, store, trail, work], tls)
 
 
@@ -250,6 +265,49 @@ def _database(config: Config) -> Database:
     return database
 
 
+def _door_limits(config: ListenersConfig) -> DoorLimits:
+    return DoorLimits(
+        config.connections,
+        config.connections_per_address,
+        config.connections_per_network,
+        config.new_connections_per_address,
+        config.new_connections_per_network,
+        config.unlimited_networks,
+    )
+
+
+def _proxies(config: ListenersConfig, service: str) -> Sequence[Network]:
+    return config.proxy_networks if service in config.proxy_services else ()
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise our own limit of open files to what that many connections need, as far as the system lets us."""
+    wanted = 2 * connections + 1000  # a connection may have a file, and the rest of the stack has some
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < connections:
+        _log.warn(
+            "only {most} files may be open, fewer than listeners.connections: {connections}; "
+            "raise the limit (LimitNOFILE, ulimit -n) or lower the setting",
+            most=most,
+            connections=connections,
+        )
+
+
+def _policy(config: Config, reactor: Any, work: Work, resolver: Resolver) -> Panel | None:
+    def around(name: str) -> Surroundings:
+        return Surroundings(name, config.hostname, reactor, work, resolver)
+
+    try:
+        return load_policy(config.policy, around, reactor)
+    except BadPolicy as error:
+        raise CannotStart(str(error)) from error
+
+
 def _certificate(config: Config) -> ServerTls | None:
     if config.tls.certificate is None or config.tls.key is None:
         return None
@@ -261,6 +319,22 @@ def _certificate(config: Config) -> ServerTls | None:
         raise CannotStart(
             f"tls: {config.tls.certificate} and {config.tls.key} cannot be used together: {error}"
         ) from error
+
+
+def _provider(config: Config, reactor: Any, work: Work) -> Vouches | None:
+    """The OpenID provider whose tokens are taken; None where none is configured."""
+    if not config.oauth.is_on:
+        return None
+    from mailstack.net.oauth import Provider  # an HTTP client, which few need
+
+    try:
+        return Provider(config.oauth, reactor, work)
+    except ImportError as error:
+        raise CannotStart(
+            "oauth: PyJWT is not installed; get it with: pip install 'mailstack[oauth]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"oauth: {error}; name a readable file of keys or certificates") from error
 
 
 def _transcript(config: Config) -> Callable[[str], Callable[[Peer], Transcript] | None]:
@@ -319,4 +393,10 @@ def makeService(options: Options) -> Stack:
     """The stack that `options` describe; called by twistd."""
     from twisted.internet import reactor
 
-    return assemble(options.settings, reactor)
+    stack = assemble(options.settings, reactor)
+    # What is loaded now lives as long as the process: the garbage collector need not walk it again, and need
+    # not run for every few hundred objects of a mailbox that is being loaded.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    return stack

@@ -44,6 +44,8 @@ key = "key.pem"
 [auth]
 # Networks whose clients may log in without TLS. None by default.
 plaintext_networks = []
+# How users sign in, strongest first; docs/operator-sign-in.md has the choice.
+# mechanisms = ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
 
 # [dns]
 # Name servers to ask, such as a validating resolver on this host; by default those of /etc/resolv.conf.

@@ -17,11 +17,12 @@ from mailstack.directory import verbs
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from mailstack.directory.keys import StoredKeys
     from mailstack.directory.verbs import UserInfo
 
 _LENGTH = 24  # letters of a generated password: 138 bits
 _ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without 0 O 1 l I
-_COLUMNS = ("address", "enabled", "quota", "used", "messages", "quota_messages", "last_login")
+_COLUMNS = ("address", "enabled", "quota", "used", "messages", "quota_messages", "last_login", "keys")
 
 _password_options = [
     click.option(
@@ -51,7 +52,8 @@ def command() -> None:
 def list_(domain: str | None, as_json: bool) -> None:
     """List the users.
 
-    Columns in a pipe: address, enabled, quota, used, messages, quota of messages, last login.
+    Columns in a pipe: address, enabled, quota, used, messages, quota of messages, last login,
+    keys: the mechanisms without the password itself (SCRAM, CRAM-MD5) that the user can sign in by.
 
     Example: mailstack user list --domain example.org --json
     """
@@ -83,13 +85,13 @@ def add(
               echo "$PASSWORD" | mailstack user add alice@example.org --password-stdin
     """
     now = operator()
-    hashed, generated = _password(now, password_stdin, password_hash, generate)
+    hashed, keys, generated = _password(now, password_stdin, password_hash, generate)
     root = now.config.store.path
 
     def run(db: Connection) -> int:
         from mailstack.store.mailboxes import provision
 
-        user_id = verbs.add_user(db, address, hashed, quota, quota_messages)
+        user_id = verbs.add_user(db, address, hashed, quota, quota_messages, keys)
         provision(db, root, user_id)
         return user_id
 
@@ -111,8 +113,8 @@ def password(
     """
     now = operator()
     row = {"address": now.read(verbs.get_user, address).address}  # before anybody types a password in vain
-    hashed, generated = _password(now, password_stdin, password_hash, generate)
-    now.write(verbs.set_password, address, hashed)
+    hashed, keys, generated = _password(now, password_stdin, password_hash, generate)
+    now.write(verbs.set_password, address, hashed, keys)
     _done(f"{row['address']}: password changed", row, generated, as_json)
 
 
@@ -194,21 +196,28 @@ def _list(db: Connection, domain: str | None) -> list[dict[str, Any]]:
 
     from mailstack.store.tables import usage
 
+    keys = verbs.mechanisms_of_users(db)
     held = {row.user_id: row for row in db.execute(select(usage.c.user_id, usage.c.octets, usage.c.messages))}
     rows = []
     for info in verbs.list_users(db, domain):
         mail = held.get(info.id)
         octets, messages = (mail.octets, mail.messages) if mail else (0, 0)
-        rows.append({**asdict(info), "octets": octets, "messages": messages})
+        rows.append({**asdict(info), "octets": octets, "messages": messages, "keys": keys.get(info.id, ())})
     return rows
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "quota": size(row["quota_octets"]), "used": size(row["octets"])}
+    keys = " ".join(row["keys"]) or None
+    return {**row, "quota": size(row["quota_octets"]), "used": size(row["octets"]), "keys": keys}
 
 
-def _password(now: Operator, from_stdin: bool, given: str | None, generate: bool) -> tuple[str, str | None]:
-    """The hash to store, and the password if it was made here."""
+def _password(
+    now: Operator, from_stdin: bool, given: str | None, generate: bool
+) -> tuple[str, tuple[StoredKeys, ...], str | None]:
+    """The hash and the keys to store, and the password if it was made here.
+
+    A hash from elsewhere brings no keys: the user gets them at the first login with the password.
+    """
     from mailstack.directory.passwords import BadHash, BadPassword, Passwords
 
     if from_stdin + generate + (given is not None) > 1:
@@ -216,11 +225,10 @@ def _password(now: Operator, from_stdin: bool, given: str | None, generate: bool
     passwords = Passwords(now.config.directory)
     try:
         if given is not None:
-            return passwords.read_hash(given), None
-        if generate:
-            made = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-            return passwords.hash(made), made
-        return passwords.hash(_first_line() if from_stdin else _asked()), None
+            return passwords.read_hash(given), (), None
+        made = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) if generate else None
+        password = made or (_first_line() if from_stdin else _asked())
+        return passwords.hash(password), now.config.auth.keeping.make(password), made
     except (BadHash, BadPassword) as error:
         raise OperatorError(str(error)) from error
 

@@ -139,13 +139,17 @@ def _in_savepoint(
 ) -> Outcome[T]:
     actions: list[Callable[[], None]] = []
     db.info[_UNDO] = actions
+    driver: Any = db.connection.driver_connection  # SQLAlchemy's own savepoints cost ten times as much
+    driver.execute("SAVEPOINT one")
     try:
-        with db.begin_nested():
-            value = function(db)
+        value = function(db)
+        driver.execute("RELEASE SAVEPOINT one")
     except Exception as error:
         _take_back(actions)
         if _is_over(db):
             raise
+        driver.execute("ROLLBACK TO SAVEPOINT one")
+        driver.execute("RELEASE SAVEPOINT one")
         return Outcome(None, error)
     finally:
         del db.info[_UNDO]

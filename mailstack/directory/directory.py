@@ -5,12 +5,18 @@ found is remembered for two seconds, what was not found never is, so that a new 
 login reads the stored hash; only the costly proof is remembered, under a key made of login, password and that
 hash with a secret of this process, so a password changed by any process counts from the next login on. The
 same login asked for many times at once (a mail client opens five connections) is proved once.
+
+SCRAM and CRAM-MD5 prove themselves: `claim` gives what they need, the same way and at the same cost for
+logins that are none, and `admit` writes the login down.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,30 +25,50 @@ from twisted.python.failure import Failure
 
 from mailstack.directory import lookups
 from mailstack.directory.cache import Remembered
-from mailstack.directory.lookups import Credentials, TooManyTargets
+from mailstack.directory.keys import Keeping
+from mailstack.directory.lookups import Credentials, Holder, TooManyTargets
 from mailstack.directory.model import Local, NotLocal, Resolution, User
 from mailstack.directory.names import address_key, domain_key
 from mailstack.directory.passwords import BadPassword, Passwords, Verdict, prepare
 from mailstack.directory.settings import DirectoryConfig
 from mailstack.mail.address import MAX_DOMAIN, Address
+from mailstack.wire.sasl import Keys
 from mailstack.work import Overloaded, Work
 
 __all__ = ["Directory", "Local", "NotLocal", "Resolution", "User"]
 
 _MOST_ANSWERS = 8192  # remembered, of each kind
 _SHOWN = 100  # characters of a login in the log
+_FAKE_SALTS = "fake salts"  # the name of the secret that they are made of
+_NO_KEYS = Keeping()
+_PROVED = Verdict(True)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody who wants to prove that they are the user called `login`, and the keys to do it with."""
+
+    login: str
+    user: User | None
+    last_login: int | None  # Unix seconds
+    keys: Keys
+    obstacle: str = ""  # why no proof can succeed: no password leads to these keys; "": it can
 
 
 class Directory:
     """Domains, users and aliases, asked from the reactor's thread."""
 
-    def __init__(self, work: Work, config: DirectoryConfig, clock: IReactorTime) -> None:
+    def __init__(
+        self, work: Work, config: DirectoryConfig, clock: IReactorTime, keeping: Keeping = _NO_KEYS
+    ) -> None:
         self._work = work
         self._config = config
         self._clock = clock
         self._log = Logger()
         self._passwords = Passwords(config)
         self._secret = os.urandom(32)
+        self._keeping = keeping
+        self._fake_salts: bytes | None = None
         self._domains: Remembered[str, bool] = Remembered(clock, config.lookup_cache_seconds, _MOST_ANSWERS)
         self._found: Remembered[str, Resolution] = Remembered(
             clock, config.lookup_cache_seconds, _MOST_ANSWERS
@@ -105,47 +131,80 @@ class Directory:
         try:
             password = prepare(password)
         except BadPassword as error:
-            self._refused(login, peer, str(error))
+            self.refused(login, peer, str(error))
             return None
-        try:
-            key = address_key(Address.parse(login))
-        except ValueError:  # BadAddress, or text that is not Unicode
-            key = ""  # no user has it; it shall cost what a user costs
+        key = _key(login)
         found = await self._work.read(lookups.credentials, key)
         stored = found.password_hash if found is not None and found.enabled else self._passwords.dummy
-        verdict = await self._verify(key, password, stored)
+        verdict, first = await self._verify(key, password, stored)
         if found is None:
-            self._refused(login, peer, "unknown user")
+            self.refused(login, peer, "unknown user")
             return None
         if not found.enabled:
-            self._refused(login, peer, "disabled")
+            self.refused(login, peer, "disabled")
             return None
         if not verdict.right:
-            self._refused(login, peer, "wrong password")
+            self.refused(login, peer, "wrong password")
             return None
-        self._note(found, verdict)
+        self._note(found.user, found.last_login, found.password_hash, verdict)
+        if first:
+            self._beside(self._complete(found, verdict, password), "keys", found.user)
         return found.user
+
+    async def claim(self, login: str, mechanism: str) -> Claim:
+        """What a sign-in by `mechanism` (without -PLUS) needs.
+
+        Where the user is unknown, disabled or has no such keys, it costs and looks the same.
+        """
+        key = _key(login)
+        holder = await self._work.read(lookups.holder, key, mechanism)
+        if self._fake_salts is None:
+            self._fake_salts = await self._secret_of_installation(_FAKE_SALTS)
+        pretended = self._keeping.pretend(self._fake_salts, key or login, mechanism)
+        if holder is None:
+            return Claim(login, None, None, pretended, _obstacle(holder))
+        obstacle = _obstacle(holder)
+        keys = pretended if obstacle or holder.keys is None else holder.keys
+        return Claim(login, holder.user, holder.last_login, keys, obstacle)
+
+    async def admit(self, claim: Claim, peer: str) -> User | None:
+        """The user whose proof was right, as a login to be noted."""
+        if claim.user is None or claim.obstacle:  # nobody can have proved this; but if they have
+            self.refused(claim.login, peer, claim.obstacle)
+            return None
+        self._note(claim.user, claim.last_login)
+        return claim.user
+
+    async def vouched(self, address: str, peer: str) -> User | None:
+        """The user of an address that an identity provider vouches for; None where there is none."""
+        holder = await self._work.read(lookups.holder, _key(address), "")
+        if holder is None or not holder.enabled:
+            self.refused(address, peer, _obstacle(holder))
+            return None
+        self._note(holder.user, holder.last_login)
+        return holder.user
 
     def forget(self) -> None:
         """Drop what is remembered: for tests, and for an operator's command in this very process."""
         for remembered in (self._domains, self._found, self._proved):
             remembered.forget()
 
-    async def _verify(self, key: str, password: str, stored: str) -> Verdict:
+    async def _verify(self, key: str, password: str, stored: str) -> tuple[Verdict, bool]:
+        """The verdict, and whether it was reached for this very call."""
         proof = self._proof(key, password, stored)
         if self._proved.get(proof):
-            return Verdict(True)
+            return Verdict(True), False
         answer: Deferred[Verdict] = Deferred()
         waiting = self._proving.get(proof)
         if waiting is not None:
             waiting.append(answer)
-            return await answer
+            return await answer, False
         if len(self._proving) >= self._config.waiting_logins:
             raise Overloaded(f"{len(self._proving)} logins are waiting")
         self._proving[proof] = [answer]
         # It runs beside whoever asks: a peer that vanishes takes back its own wait, not that of the others.
         Deferred.fromCoroutine(self._prove(proof, key, password, stored))
-        return await answer
+        return await answer, True
 
     async def _prove(self, proof: bytes, key: str, password: str, stored: str) -> None:
         verdict: Verdict | Failure
@@ -171,28 +230,60 @@ class Directory:
             digest.update(data)
         return digest.digest()
 
-    def _note(self, found: Credentials, verdict: Verdict) -> None:
+    def _note(
+        self, user: User, last_login: int | None, password_hash: str = "", verdict: Verdict = _PROVED
+    ) -> None:
         """Write the login down behind the answer, once an hour or where there is a better hash."""
         now = int(self._clock.seconds())
-        recent = found.last_login is not None and 0 <= now - found.last_login < lookups.LOGIN_NOTED_EVERY
+        recent = last_login is not None and 0 <= now - last_login < lookups.LOGIN_NOTED_EVERY
         if recent and verdict.rehashed is None:
             return
-        noted = Deferred.fromCoroutine(
-            self._work.transaction(
-                lookups.note_login, found.user.id, now, found.password_hash, verdict.rehashed
-            )
-        )
-        noted.addErrback(
+        note = self._work.transaction(lookups.note_login, user.id, now, password_hash, verdict.rehashed)
+        self._beside(note, "login", user)
+
+    async def _complete(self, found: Credentials, verdict: Verdict, password: str) -> None:
+        """Make the keys of SCRAM and CRAM-MD5 where they are not as wanted: the password is at hand."""
+        keeping = self._keeping
+        if await self._work.read(lookups.kinds_of_keys, found.user.id) == keeping.kinds:
+            return
+        keys = await self._work.hash(keeping.make, password)
+        hashes = [one for one in (found.password_hash, verdict.rehashed) if one is not None]
+        await self._work.transaction(lookups.complete_keys, found.user.id, hashes, keys)
+
+    async def _secret_of_installation(self, name: str) -> bytes:
+        found = await self._work.read(lookups.secret, name)
+        if found is None:
+            found = await self._work.transaction(lookups.make_secret, name, os.urandom(32))
+        return found
+
+    def _beside(self, doing: Coroutine[Any, Any, None], what: str, user: User) -> None:
+        """Have it done behind the answer: a failure is only logged."""
+        Deferred.fromCoroutine(doing).addErrback(
             lambda failure: self._log.warn(
-                "login of {address} not noted: {why}", address=found.user.address, why=failure.value
+                "{what} of {address} not noted: {why}", what=what, address=user.address, why=failure.value
             )
         )
 
-    def _refused(self, login: str, peer: str, reason: str) -> None:
-        """Log a login that is refused."""
+    def refused(self, login: str, peer: str, reason: str) -> None:
+        """Log a login that is refused, for the operator and for fail2ban."""
         self._log.info(
             "login refused: {reason}; login={login!r} peer={peer}",
             reason=reason,
             login=login[:_SHOWN],
             peer=peer or "-",
         )
+
+
+def _key(login: str) -> str:
+    try:
+        return address_key(Address.parse(login))
+    except ValueError:  # BadAddress, or text that is not Unicode
+        return ""  # no user has it; it shall cost what a user costs
+
+
+def _obstacle(holder: Holder | None) -> str:
+    if holder is None:
+        return "unknown user"
+    if not holder.enabled:
+        return "disabled"
+    return "" if holder.keys else "no keys for this mechanism until the next login with the password"

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
+from mailstack.directory.keys import StoredKeys
 from mailstack.directory.model import Local, NotLocal, Resolution, User
 from mailstack.directory.names import address_key, domain_key, split_detail, stored_address
 from mailstack.directory.settings import DirectoryConfig
-from mailstack.directory.tables import aliases, domains, users
+from mailstack.directory.tables import aliases, domains, secrets, user_keys, users
 from mailstack.mail.address import Address, BadAddress
+from mailstack.wire.sasl import Keys
 
 MAX_DEPTH = 10  # aliases of aliases
 MAX_TARGETS = 100  # addresses that one may stand for
@@ -38,6 +40,16 @@ class Credentials:
     password_hash: str
     enabled: bool
     last_login: int | None  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose keys they are; `keys` is None where the user has none for the mechanism asked for."""
+
+    user: User
+    enabled: bool
+    last_login: int | None  # Unix seconds
+    keys: Keys | None
 
 
 class TooManyTargets(Exception):
@@ -70,6 +82,55 @@ def note_login(db: Connection, user_id: int, now: int, old_hash: str, new_hash: 
     if new_hash is not None:
         same = (users.c.id == user_id) & (users.c.password_hash == old_hash)
         db.execute(update(users).where(same).values(password_hash=new_hash))
+
+
+def holder(db: Connection, key: str, mechanism: str) -> Holder | None:
+    """The user of this address with their keys for `mechanism`; None where there is no such user."""
+    kept = (user_keys.c.user_id == users.c.id) & (user_keys.c.mechanism == mechanism)
+    of_keys = (user_keys.c.salt, user_keys.c.iterations, user_keys.c.stored_key, user_keys.c.server_key)
+    query = select(*_USER, users.c.enabled, users.c.last_login, *of_keys).outerjoin_from(
+        users, user_keys, kept
+    )
+    row = db.execute(query.where(users.c.address == key)).first()
+    if row is None:
+        return None
+    keys = None if row.salt is None else Keys(row.salt, row.iterations, row.stored_key, row.server_key)
+    return Holder(_user(row), row.enabled, row.last_login, keys)
+
+
+def kinds_of_keys(db: Connection, user_id: int) -> frozenset[tuple[str, int]]:
+    """Which mechanisms the user has keys for, with their iterations."""
+    query = select(user_keys.c.mechanism, user_keys.c.iterations).where(user_keys.c.user_id == user_id)
+    return frozenset((row.mechanism, row.iterations) for row in db.execute(query))
+
+
+def replace_keys(db: Connection, user_id: int, keys: Iterable[StoredKeys]) -> None:
+    """Take away a user's keys and put these in their place."""
+    db.execute(delete(user_keys).where(user_keys.c.user_id == user_id))
+    for one in keys:
+        values = {name: getattr(one.keys, name) for name in one.keys.__slots__}
+        db.execute(insert(user_keys).values(user_id=user_id, mechanism=one.mechanism, **values))
+
+
+def complete_keys(db: Connection, user_id: int, hashes: Sequence[str], keys: Sequence[StoredKeys]) -> None:
+    """Store the keys that a login has made, while the password is that of one of `hashes` still."""
+    same = (users.c.id == user_id) & users.c.password_hash.in_(hashes)
+    if db.execute(select(users.c.id).where(same)).first() is not None:
+        replace_keys(db, user_id, keys)
+
+
+def secret(db: Connection, name: str) -> bytes | None:
+    """The installation's secret called `name`, if it has been made."""
+    found: bytes | None = db.scalar(select(secrets.c.value).where(secrets.c.name == name))
+    return found
+
+
+def make_secret(db: Connection, name: str, value: bytes) -> bytes:
+    """Make `value` the secret called `name`, unless there is one; return what it is then."""
+    found = secret(db, name)
+    if found is None:
+        db.execute(insert(secrets).values(name=name, value=value))
+    return found or value
 
 
 def resolve(db: Connection, address: Address, config: DirectoryConfig) -> Resolution | None:

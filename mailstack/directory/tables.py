@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from mailstack.db import metadata
 
@@ -30,6 +41,24 @@ users = Table(
     Column("last_login", BigInteger),  # Unix seconds, to within an hour; NULL: never
     Index(None, "domain_id"),
     sqlite_autoincrement=True,  # an id is never given again: sessions of a user removed may still hold it
+)
+
+user_keys = Table(
+    "user_keys",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("mechanism", Text, primary_key=True),  # of `mailstack.wire.sasl.KEYED`
+    Column("salt", LargeBinary, nullable=False),
+    Column("iterations", Integer, nullable=False),
+    Column("stored_key", LargeBinary, nullable=False),
+    Column("server_key", LargeBinary, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),  # what it is for
+    Column("value", LargeBinary, nullable=False),  # chance, made at first use, the same for all processes
 )
 
 aliases = Table(

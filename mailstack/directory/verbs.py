@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, delete, func, insert, select, update
 
-from mailstack.directory.lookups import MAX_TARGETS
+from mailstack.directory.keys import StoredKeys
+from mailstack.directory.lookups import MAX_TARGETS, replace_keys
 from mailstack.directory.names import address_key, our_domain
-from mailstack.directory.tables import aliases, domains, users
+from mailstack.directory.tables import aliases, domains, user_keys, users
 from mailstack.mail.address import Address, BadAddress
 
 
@@ -96,8 +97,12 @@ def add_user(
     password_hash: str,
     quota_octets: int | None = None,
     quota_messages: int | None = None,
+    keys: Iterable[StoredKeys] = (),
 ) -> int:
-    """A new user, enabled; return their id. The caller provisions the mailboxes in the same transaction."""
+    """A new user, enabled; return their id. The caller provisions the mailboxes in the same transaction.
+
+    `keys` are of the same password as the hash.
+    """
     parsed = _address(address)
     key = address_key(parsed)
     domain_id = _existing_domain(db, key.rpartition("@")[2])
@@ -115,6 +120,7 @@ def add_user(
         "created": _now(),
     }
     user_id: int = db.execute(insert(users).values(values).returning(users.c.id)).scalar_one()
+    replace_keys(db, user_id, keys)
     return user_id
 
 
@@ -142,9 +148,19 @@ def list_users(db: Connection, domain: str | None = None) -> list[UserInfo]:
     return [UserInfo(*row) for row in db.execute(query)]
 
 
-def set_password(db: Connection, address: str, password_hash: str) -> None:
-    """A new password; logins with the old one fail from now on, in every process."""
+def set_password(db: Connection, address: str, password_hash: str, keys: Iterable[StoredKeys] = ()) -> None:
+    """A new password, and its keys; logins with the old one fail from now on, in every process."""
     _change(db, address, {"password_hash": password_hash})
+    replace_keys(db, get_user(db, address).id, keys)
+
+
+def mechanisms_of_users(db: Connection) -> dict[int, tuple[str, ...]]:
+    """For which mechanisms of SCRAM and CRAM-MD5 each user has keys; who has none is not there."""
+    query = select(user_keys.c.user_id, user_keys.c.mechanism).order_by(user_keys.c.mechanism)
+    found: dict[int, tuple[str, ...]] = {}
+    for row in db.execute(query):
+        found[row.user_id] = (*found.get(row.user_id, ()), row.mechanism)
+    return found
 
 
 def set_quota(db: Connection, address: str, octets: int | None, messages: int | None) -> None:

@@ -35,6 +35,7 @@ class Envelope:
     ret: str | None = None  # FULL or HDRS (RFC 3461 section 4.3)
     envid: str | None = None  # RFC 3461 section 4.4
     authenticated: str | None = None  # the login it was submitted with; None: it came from outside
+    junk: bool = False  # a check of the policy holds it for unwanted: it goes to the mailbox Junk
 
     def only(self, recipients: tuple[Recipient, ...]) -> Envelope:
         """The same envelope for some of its recipients."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
-
 from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.reply import Refused, Reply
 from mailstack.msa.fix_up import Draft
 from mailstack.msa.settings import MsaConfig
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
 from mailstack.net.reception import Reception, SmtpRole
+from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
 from mailstack.net.trace import date_time
 from mailstack.wire import sasl
 from mailstack.wire.smtp import events
@@ -31,10 +30,18 @@ UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Authentication mechanism not supported"
 WELCOME = Reply(235, "2.7.0", "Authentication successful")
 WRONG = Reply(535, "5.7.8", "Authentication credentials invalid")
 CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
+UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure; try again later")
 TOO_MANY_FAILURES = Reply(421, "4.7.0", "Too many failed logins; closing")
 NOT_YOURS = Reply(553, "5.7.1", "Not your address: send from your own")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
 
+_REFUSALS = {
+    Why.IN_CLEAR: ENCRYPT_FIRST,
+    Why.UNKNOWN_MECHANISM: UNKNOWN_MECHANISM,
+    Why.CANCELLED: CANCELLED,
+    Why.WRONG: WRONG,
+    Why.UNAVAILABLE: UNAVAILABLE,
+}
 _MOST_REMEMBERED = 100  # addresses whose owner a connection remembers
 
 
@@ -45,12 +52,10 @@ class Users(Protocol):
 
     async def resolve(self, address: Address) -> Resolution | None: ...
 
-    async def authenticate(self, login: str, password: str, peer: str = ...) -> User | None: ...
-
     async def may_send_as(self, user: User, address: Address) -> bool: ...
 
 
-Refusal = Callable[[Address], Awaitable[Reply | None]]
+WhyNot = Callable[[Address], Awaitable[Reply | None]]
 
 
 class Submission:
@@ -64,16 +69,16 @@ class Submission:
         directory: Users,
         accepts: Accepts,
         reception: Reception,
-        plaintext_networks: Sequence[Network] = (),
+        sign_in: SignIn,
         tls: bool = True,
-        refusal: Refusal | None = None,
+        refusal: WhyNot | None = None,
     ) -> None:
         self.config = config
         self.hostname = hostname
         self.directory = directory
         self.accepts = accepts
         self.reception = reception
-        self.plaintext_networks = tuple(plaintext_networks)
+        self.sign_in = sign_in
         self.refusal = refusal  # why nothing may be sent to an address elsewhere
         self.tls = tls  # STARTTLS can be offered: there is a certificate
 
@@ -85,13 +90,16 @@ class Submission:
 class SubmissionRole(SmtpRole):
     """Answers one client of a user."""
 
+    service = "submission"
+
     def __init__(self, service: Submission, peer: Peer) -> None:
         super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
         self._service = service
         self._directory = service.directory
         self._user: User | None = None
-        self._mechanism: sasl.Mechanism | None = None
-        self._failures = 0
+        config = service.config
+        patience = Patience(config.max_auth_failures, config.auth_failure_seconds)
+        self._door = service.sign_in.door(peer, "submission", patience)
         self._owned: dict[Address, bool] = {}  # what the directory said about this user's addresses
 
     def hello(self) -> Sequence[str]:
@@ -99,27 +107,32 @@ class SubmissionRole(SmtpRole):
         offers = list(super().hello())
         if self._service.tls and not self.peer.secure:
             offers.append("STARTTLS")
-        if self._password_is_safe():
-            offers.append("AUTH " + " ".join(sasl.MECHANISMS))
+        mechanisms = self._door.mechanisms
+        if mechanisms:
+            offers.append("AUTH " + " ".join(mechanisms))
         return offers
 
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
         """The next step of the login."""
-        if isinstance(event, events.Auth):
-            if not self._password_is_safe():
-                raise Refused(ENCRYPT_FIRST)
-            if self._failures >= self._service.config.max_auth_failures:
-                return TOO_MANY_FAILURES
-            self._mechanism = sasl.start(event.mechanism)
-            response = event.initial_response
-        else:
-            response = event.data
-            if response is None:
-                self._mechanism = None
-                raise Refused(CANCELLED)
-        if self._mechanism is None:
-            raise Refused(UNKNOWN_MECHANISM)
-        return await self._step(self._mechanism, response)
+        if isinstance(event, events.AuthLine):
+            return self._said(await self._door.respond(event.data))
+        if self._door.is_worn:
+            return TOO_MANY_FAILURES
+        self.mechanism = event.mechanism.upper()
+        return self._said(await self._door.begin(event.mechanism, event.initial_response))
+
+    def _said(self, outcome: Outcome) -> Reply:
+        match outcome:
+            case sasl.Challenge(data):
+                return Reply(334, "", sasl.encode(data))
+            case Refusal(Why.MALFORMED, text):
+                return Reply(501, "5.5.2", f"Bad response: {text}")
+            case Refusal(why):
+                return _REFUSALS[why]
+            case Welcome(user):
+                self._user = user
+                self.login = str(user.address)
+        return WELCOME
 
     async def mail(self, event: events.Mail) -> None:
         """Only who has logged in, and only in their own name; ``<>`` is for read receipts (RFC 8098)."""
@@ -161,15 +174,13 @@ class SubmissionRole(SmtpRole):
     def log_out(self) -> None:
         """What was proved in clear counts for nothing in TLS (RFC 3207 section 4.2)."""
         super().log_out()
-        self._user = self._mechanism = None
+        self._user = None
+        self._door.abandon()
         self._owned.clear()
-
-    def _password_is_safe(self) -> bool:
-        return self.peer.secure or self.peer.within(self._service.plaintext_networks)
 
     def _logged_in(self) -> User:
         if self._user is None:
-            raise Refused(AUTH_FIRST if self._password_is_safe() else STARTTLS_FIRST)
+            raise Refused(AUTH_FIRST if self._door.is_private else STARTTLS_FIRST)
         return self._user
 
     async def _owns(self, user: User, address: Address) -> bool:
@@ -179,29 +190,3 @@ class SubmissionRole(SmtpRole):
             if len(self._owned) < _MOST_REMEMBERED:
                 self._owned[address] = owned
         return owned
-
-    async def _step(self, mechanism: sasl.Mechanism, response: bytes | None) -> Reply:
-        try:
-            step = mechanism.step(response)
-        except sasl.BadExchange as error:
-            self._mechanism = None
-            raise Refused(Reply(501, "5.5.2", f"Bad response: {error}")) from error
-        if isinstance(step, sasl.Challenge):
-            return Reply(334, "", sasl.encode(step.data))
-        self._mechanism = None
-        user = await self._directory.authenticate(step.login, step.password, self.peer.address)
-        if user is None:
-            return await self._failed()
-        self._user = user
-        self.login = str(user.address)
-        self.log.info("login of {login} from {peer}", login=self.login, peer=self.peer.address)
-        return WELCOME
-
-    async def _failed(self) -> Reply:
-        """Refuse slowly: guessing must not pay. The directory has logged why."""
-        delay = self._service.config.auth_failure_seconds * 1.5**self._failures
-        self._failures += 1
-        waited: Deferred[None] = Deferred()
-        self.reception.clock.callLater(delay, waited.callback, None)
-        await waited
-        return WRONG

@@ -106,6 +106,7 @@ def insert_message(
             ret=envelope.ret,
             envid=envelope.envid,
             authenticated=envelope.authenticated,
+            junk=envelope.junk,
             received_at=now,
         )
     )
@@ -208,6 +209,7 @@ def _batch(db: Connection, message_id: str, hop: str, forwarded_by: str | None, 
         ret=message.ret,
         envid=message.envid,
         authenticated=message.authenticated,
+        junk=message.junk,
     )
     return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, forwarded_by)
 

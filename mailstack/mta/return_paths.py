@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
-from mailstack.db.secrets import secret
 from mailstack.directory.model import Resolution
+from mailstack.directory.secrets import secret
 from mailstack.mail import srs
 from mailstack.mail.address import Address
 from mailstack.mail.reply import Refused, Reply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text, false
 
 from mailstack.db import metadata
 
@@ -18,6 +18,7 @@ queue_messages = Table(
     Column("ret", Text),
     Column("envid", Text),
     Column("authenticated", Text),
+    Column("junk", Boolean, nullable=False, server_default=false()),
     Column("received_at", Float, nullable=False),  # seconds of the epoch, as all times here
 )
 

@@ -1,9 +1,8 @@
-"""A port: gives each connection a `Conversation`, and keeps one stranger from taking them all."""
+"""A port: gives each connection that the door lets in a `Conversation`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any, cast
@@ -19,35 +18,12 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from mailstack.net.conversation import Conversation, Session, Welcomes
-from mailstack.net.peer import Peer, origin, plain_address
+from mailstack.net.door import Door
+from mailstack.net.peer import Network, Peer, plain_address
+from mailstack.net.proxied import ProxiedFactory
 from mailstack.net.transcript import Transcript
 
 _log = Logger(namespace="mailstack.net")
-
-
-class Door:
-    """Counts the connections of all listeners together, and says who may come in."""
-
-    def __init__(self, connections: int, per_origin: int) -> None:
-        self._most = connections
-        self._most_per_origin = per_origin
-        self._open = 0
-        self._by_origin: Counter[str] = Counter()
-
-    def enter(self, origin_of_peer: str) -> bool:
-        """Take a place; False where there is none left, in all or for this origin."""
-        if self._open >= self._most or self._by_origin[origin_of_peer] >= self._most_per_origin:
-            return False
-        self._open += 1
-        self._by_origin[origin_of_peer] += 1
-        return True
-
-    def leave(self, origin_of_peer: str) -> None:
-        """Give the place back."""
-        self._open -= 1
-        self._by_origin[origin_of_peer] -= 1
-        if not self._by_origin[origin_of_peer]:
-            del self._by_origin[origin_of_peer]
 
 
 class PortUnavailable(Exception):
@@ -79,6 +55,8 @@ class Listener(Service):
         implicit_tls: bool = False,
         backlog: int = 511,
         transcript: Callable[[Peer], Transcript] | None = None,
+        proxies: Sequence[Network] = (),
+        proxy_seconds: float = 10.0,
     ) -> None:
         self.setName(f"{speaks.name}-{interface}-{port}")
         self._reactor = reactor
@@ -90,6 +68,10 @@ class Listener(Service):
         self._listens: Any = self._factory
         if implicit_tls:
             self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
+        self._proxied: ProxiedFactory | None = None
+        if proxies:  # the header stands before the TLS handshake
+            self._proxied = ProxiedFactory(speaks.name, self._listens, proxies, proxy_seconds, reactor)
+            self._listens = self._proxied
         self._port: IListeningPort | None = None
 
     @property
@@ -142,6 +124,8 @@ class Listener(Service):
             self._port = None
             if stopped is not None:
                 await stopped
+        if self._proxied is not None:
+            self._proxied.close()
         await self._factory.close()
 
     def stopService(self) -> Deferred[None]:
@@ -178,9 +162,11 @@ class _Conversations(Factory):
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """A conversation, or a short refusal where there are too many."""
         host = plain_address(getattr(addr, "host", ""))
-        came_from = origin(host)
-        if not self._door.enter(came_from):
-            _log.warn("{name}: too many connections, {host} is sent away", name=self._speaks.name, host=host)
+        against = self._door.enter(host)
+        if against:
+            if self._door.first_refusal(host):
+                name = self._speaks.name
+                _log.warn("{name}: {host} is sent away: {against}", name=name, host=host, against=against)
             return _Busy(self._speaks.busy)
         conversation = Conversation(
             self._speaks.session(),
@@ -189,7 +175,8 @@ class _Conversations(Factory):
             tls=self._tls,
             secure=self._secure,
             transcript=self._transcript,
-            gone=lambda gone: self._closed(gone, came_from),
+            gone=lambda gone: self._closed(gone, host),
+            origin=(host, getattr(addr, "port", 0)),
         )
         self._open.add(conversation)
         return conversation
@@ -203,9 +190,9 @@ class _Conversations(Factory):
             self._empty.append(empty)
             await empty.addTimeout(5, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
 
-    def _closed(self, conversation: Conversation, came_from: str) -> None:
+    def _closed(self, conversation: Conversation, host: str) -> None:
         self._open.discard(conversation)
-        self._door.leave(came_from)
+        self._door.leave(host)
         if not self._open:
             waiting, self._empty = self._empty, []
             for empty in waiting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -18,18 +18,33 @@ class Peer:
     local_port: int
     secure: bool
     cipher: Callable[[], str | None] = field(default=lambda: None, repr=False)
+    bound_to: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
+    early: bool = False  # it talked before we greeted it (RFC 5321 section 4.3.1)
 
     @property
     def tls(self) -> str | None:
         """Protocol and cipher, such as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; None in clear."""
         return self.cipher() if self.secure else None
 
+    @property
+    def bindings(self) -> Mapping[str, bytes]:
+        """What sign-in can be bound to in this TLS connection, by type (RFC 5056); empty in clear."""
+        return self.bound_to() if self.secure else {}
+
     def within(self, networks: Sequence[Network]) -> bool:
         """Whether the address lies in one of `networks`."""
-        if not networks:
-            return False
-        address = ipaddress.ip_address(self.address.partition("%")[0])
-        return any(address in network for network in networks)
+        return within(self.address, networks)
+
+
+def within(host: str, networks: Sequence[Network]) -> bool:
+    """Whether the IP address `host` lies in one of `networks`."""
+    if not networks:
+        return False
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
 
 
 def plain_address(host: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +22,10 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
-from mailstack.net import trace
+from mailstack.net import checks, trace
 from mailstack.net.peer import Peer
 from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
-from mailstack.trail.notes import NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
+from mailstack.trail.notes import CHECKED, DROPPED, NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
 from mailstack.wire.smtp import events
 
 TOO_BIG = Reply(552, "5.3.4", "Message is too big")
@@ -76,10 +76,13 @@ class Reception:
         folder: Path,
         clock: IReactorTime,
         random: trace.RandomSource,
+        policy: checks.Policy | None = None,
         trail: Notes = NO_NOTES,
     ) -> None:
+        self.work = work
         self.spool = Spool(work, folder)
         self.clock = clock
+        self.policy = policy  # the checks that the operator lists; None: there are none
         self.trail = trail  # what happens to each message is written there
         self.names = trace.Names(clock, random)
 
@@ -96,6 +99,18 @@ class Transaction:
     id: str
     content: Content
     recipients: dict[str | Address, Recipient]  # one named twice gets one copy
+    room: Callable[[str], Content]  # for bodies that checks put in the place of its own
+    spares: list[Content] = field(default_factory=list)
+
+    def spare(self) -> Content:
+        """Room for one more body."""
+        self.spares.append(self.room(f"{self.id}-{len(self.spares)}"))
+        return self.spares[-1]
+
+    def discard(self) -> None:
+        """Release its content."""
+        for content in (self.content, *self.spares):
+            content.discard()
 
     def envelope(self, login: str | None) -> Envelope:
         """Its envelope, once all recipients are known."""
@@ -116,6 +131,7 @@ class SmtpRole:
     """Answers one SMTP client. Subclasses override the questions."""
 
     log = Logger(namespace="mailstack.smtp")
+    service = "smtp"  # what the checks of the policy are told
 
     def __init__(
         self, limits: Limits, hostname: str, accepts: Accepts, reception: Reception, peer: Peer
@@ -125,11 +141,14 @@ class SmtpRole:
         self.peer = peer
         self.reception = reception
         self.login: str | None = None  # whom the client has proved to be
+        self.mechanism: str | None = None  # by which SASL mechanism
         self._limits = limits
         self._accepts = accepts
         self._helo: events.Helo | None = None
         self._transaction: Transaction | None = None
         self._errors = 0
+        self._connection = checks.Connection(peer, self.service, hostname)
+        self._inspection = reception.policy.inspection(self._connection) if reception.policy else None
 
     # The questions.
 
@@ -172,6 +191,12 @@ class SmtpRole:
 
     async def greet(self) -> Reply:
         """Our first words (RFC 5321 section 4.3.1)."""
+        if self._inspection:
+            try:
+                await self._inspection.connected(self._now())
+            except Refused as refused:
+                self._log_refused("connection", refused.reply)
+                return refused.reply
         return Reply(220, "", f"{self.hostname} ESMTP")
 
     async def answer(self, event: events.Event) -> Reply | None:
@@ -185,11 +210,19 @@ class SmtpRole:
     def lost(self) -> None:
         """The client is gone."""
         self._forget()
+        if self._inspection:
+            self._inspection.closed()
 
     # One event each.
 
     async def _on_helo(self, event: events.Helo) -> Reply:
         self._forget()
+        if self._inspection:
+            try:
+                await self._inspection.hello(self._now(helo=event))
+            except Refused as refused:
+                self._log_refused("hello", refused.reply, helo=event.domain)
+                raise
         self._helo = event
         lines = [self.hostname, *self.hello()] if event.extended else [self.hostname]
         return Reply(250, "", "\n".join(lines))
@@ -202,12 +235,15 @@ class SmtpRole:
             if event.size is not None and event.size > self._limits.max_message_octets:
                 raise Refused(TOO_BIG)
             await self.mail(event)
+            self._forget()
+            name, spool = self.reception.names.new(), self.reception.spool
+            self._transaction = Transaction(event, name, spool.content(name), {}, spool.body)
+            if self._inspection:
+                await self._inspection.mail(self._now())
         except Refused as refused:
             self._log_refused("sender", refused.reply, sender=_path(event.reverse_path))
+            self._forget()
             raise
-        self._forget()
-        name = self.reception.names.new()
-        self._transaction = Transaction(event, name, self.reception.spool.content(name), {})
         return SENDER_OK
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
@@ -216,6 +252,8 @@ class SmtpRole:
             if len(transaction.recipients) >= self._limits.max_recipients:
                 raise Refused(TOO_MANY_RECIPIENTS)
             recipient = await self.rcpt(event.recipient)
+            if self._inspection:
+                await self._inspection.recipient(self._now(recipient=recipient))
         except Refused as refused:
             self._log_refused(
                 "recipient",
@@ -263,7 +301,9 @@ class SmtpRole:
             self._log_refused("message", refused.reply, **self._described(transaction))
             raise
         finally:
-            transaction.content.discard()
+            transaction.discard()
+            if self._inspection:
+                self._inspection.reset()
 
     async def _on_start_tls(self, event: events.StartTls) -> Reply:
         self._forget()  # RFC 3207 section 4.2: what was said in clear is worth nothing
@@ -305,8 +345,15 @@ class SmtpRole:
             await transaction.content.finish()
         except OSError as error:
             raise Refused(self._disk_error(error)) from error
-        envelope = transaction.envelope(self.login)
-        message = await self._traced(envelope, transaction.content)
+        envelope, message = await self._complete(transaction)
+        if message is None:
+            self.log.info(
+                "{id}: message from {peer} discarded: {sender} to {recipients}, {size} octets",
+                **self._client(),
+                **self._described(transaction),
+            )
+            self.reception.trail.note(envelope.id, DROPPED, envelope.reverse_path or "", why="by a check")
+            return _queued(envelope)
         self._note_received(envelope, message, transaction.content.header())
         replies = await self._accepts.accept(envelope, message)
         reply = conclusion(envelope, replies)
@@ -321,7 +368,9 @@ class SmtpRole:
         self._errors = 0
         return reply
 
-    async def _traced(self, envelope: Envelope, content: Content) -> Message:
+    async def _complete(self, transaction: Transaction) -> tuple[Envelope, Message | None]:
+        """Envelope and message with all that is to be added and changed; None where it is to be dropped."""
+        envelope, content = transaction.envelope(self.login), transaction.content
         header = content.header()
         if trace.hops(header) > self._limits.max_received:
             raise Refused(LOOP)
@@ -329,11 +378,43 @@ class SmtpRole:
         if header and not trace.begins_with_field(header):
             header, blank = b"", b"\r\n"  # no header section: ours must not swallow the first lines
         added, kept = await self.message(envelope, header)
+        rest = content.message(0 if kept is header else len(header))
+        front = added + blank + (b"" if kept is header else kept)
+        if self._inspection:
+            body = content.message(0 if blank else min(len(header) + 2, content.size))
+            incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
+            outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
+            envelope = outcome.envelope
+            self._note_checked(envelope, incoming.header, outcome)
+            if outcome.discard or not envelope.recipients:
+                return envelope, None
+            if outcome.body is not None:
+                rest, front = outcome.body.message(), outcome.header + b"\r\n"
+            elif outcome.header != incoming.header:
+                rest, front = content.message(len(header)), outcome.header + blank
+        return envelope, rest.prefixed(self._trace_field(envelope) + front)
+
+    def _trace_field(self, envelope: Envelope) -> bytes:
         helo = self._helo or events.Helo("unknown", False)
         now = self.reception.clock.seconds()
-        field = trace.received(envelope, self.peer, helo.domain, helo.extended, self.hostname, now)
-        rest = content.message(0 if kept is header else len(header))
-        return rest.prefixed(field + added + blank + (b"" if kept is header else kept))
+        return trace.received(envelope, self.peer, helo.domain, helo.extended, self.hostname, now)
+
+    def _now(
+        self,
+        transaction: Transaction | None = None,
+        *,
+        helo: events.Helo | None = None,
+        recipient: Recipient | None = None,
+    ) -> checks.Transaction:
+        """What the checks of the policy may know."""
+        now = checks.Transaction.begun(
+            self._connection, helo or self._helo, self.login, self.mechanism if self.login else None
+        )
+        transaction = transaction or self._transaction
+        if transaction is None:
+            return now
+        known = tuple(transaction.recipients.values())
+        return now.joined(transaction.id, transaction.mail, (*known, recipient) if recipient else known)
 
     def _ask_room(self, octets: int) -> None:
         content = self._in_transaction().content
@@ -351,10 +432,24 @@ class SmtpRole:
 
     def _forget(self) -> None:
         if self._transaction:
-            self._transaction.content.discard()
+            self._transaction.discard()
             self._transaction = None
+            if self._inspection:
+                self._inspection.reset()
 
     # The log and the trail.
+
+    def _note_checked(self, envelope: Envelope, before: bytes, outcome: checks.Outcome) -> None:
+        """What the checks said of a message that they did not refuse."""
+        added = outcome.header.removesuffix(before)
+        self.reception.trail.note(
+            envelope.id,
+            CHECKED,
+            None,
+            discard=outcome.discard or None,
+            changed=outcome.body is not None or added == outcome.header or None,
+            added=added.decode("utf-8", "replace") if added != outcome.header else None,
+        )
 
     def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
         added = message.parts[0]
@@ -396,6 +491,8 @@ class SmtpRole:
         self.log.info(
             "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
         )
+        if "sender" not in fields:
+            return  # a connection, before there was any message
         id_, recipients = fields.get("id"), fields.get("recipient", fields.get("recipients"))
         if id_ is None:
             id_ = self.reception.names.new()  # refused before it had a name
@@ -419,11 +516,15 @@ class SmtpRole:
 def conclusion(envelope: Envelope, replies: dict[Any, Reply]) -> Reply:
     """The one reply that SMTP has for all recipients: taken if any was, else later if any may be, else no."""
     if any(reply.accepted for reply in replies.values()):
-        return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
+        return _queued(envelope)
     for reply in replies.values():
         if reply.transient:
             return reply
     return next(iter(replies.values()), LOCAL_ERROR)
+
+
+def _queued(envelope: Envelope) -> Reply:
+    return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
 
 
 def _path(address: object) -> str:

@@ -1,4 +1,4 @@
-"""Settings of the network: where services listen, their certificate, who may log in unencrypted, the log."""
+"""Settings of the network: where services listen, their certificate, how users sign in, the log."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
+from mailstack.directory.keys import Keeping
+from mailstack.wire import sasl
+
 Network = IPv4Network | IPv6Network
 Port = int | Literal[False]
+Algorithm = Literal["RS256", "ES256", "EdDSA"]
 
-SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+# CRAM-MD5 is the weakest. Where -PLUS is offered, clients built on GNU SASL (Debian's mutt) choose it, cannot
+# bind, and give up: who wants it turns it on.
+_MECHANISMS = tuple(name for name in sasl.MECHANISMS if name != "CRAM-MD5" and not name.endswith(sasl.PLUS))
+
+Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+
+SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +50,27 @@ class ListenersConfig:
     backlog: int = 511  # connections that wait to be accepted, for each listener
     connections: int = 20_000  # open at once in all services together
     connections_per_address: int = 200  # open at once from one client address (IPv6: one /64)
+    connections_per_network: int = 1000  # open at once from one IPv4 /24 or IPv6 /48
+    new_connections_per_address: int = 600  # a minute, from one client address; 0: any number
+    new_connections_per_network: int = 3000  # a minute, from one IPv4 /24 or IPv6 /48; 0: any number
+    unlimited_networks: tuple[Network, ...] = LOOPBACK  # only the limit of all connections counts for them
+    proxy_networks: tuple[Network, ...] = ()  # who must begin with a PROXY header, version 1 or 2
+    proxy_services: tuple[Service, ...] = SERVICES  # where they must
+    proxy_seconds: float = 10.0  # to wait for the header
 
     def __post_init__(self) -> None:
         for service in SERVICES:
             port = getattr(self, service)
             if port is not False and not 0 <= port <= 65535:
                 raise ValueError(f"{service} is not a port: 0 to 65535, or false for none")
-        for name in ("backlog", "connections", "connections_per_address"):
+        for name in ("backlog", "connections", "connections_per_address", "connections_per_network"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        for name in ("new_connections_per_address", "new_connections_per_network"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be below 0")
+        if self.proxy_seconds <= 0:
+            raise ValueError("proxy_seconds must be above 0")
 
     def services(self) -> tuple[ListenerConfig, ...]:
         """The services that are on, in the order of SERVICES."""
@@ -76,6 +99,64 @@ class AuthConfig:
     """[auth] of the configuration file."""
 
     plaintext_networks: tuple[Network, ...] = ()  # whose clients may log in without TLS
+    mechanisms: tuple[str, ...] = _MECHANISMS  # offered, in this order; see operator-sign-in.md
+    scram_iterations: int = 10_000  # what a guess at a stolen key costs, and a sign-in the client
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.mechanisms if name not in sasl.MECHANISMS]
+        if unknown:
+            known = ", ".join(sasl.MECHANISMS)
+            raise ValueError(f"auth.mechanisms: {unknown[0]} is none of ours; there are {known}")
+        if not self.mechanisms or len(set(self.mechanisms)) < len(self.mechanisms):
+            raise ValueError("auth.mechanisms must name at least one mechanism, and each once")
+        if not 4096 <= self.scram_iterations <= 1_000_000:  # RFC 7677 section 4
+            raise ValueError("auth.scram_iterations must be from 4096 to 1000000; try 10000")
+
+    @property
+    def keeping(self) -> Keeping:
+        """The keys that the mechanisms need beside the password hash."""
+        names = {name.removesuffix(sasl.PLUS) for name in self.mechanisms}
+        return Keeping(tuple(name for name in sasl.KEYED if name in names), self.scram_iterations)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthConfig:
+    """[oauth] of the configuration file: the OpenID provider whose tokens XOAUTH2 and OAUTHBEARER take.
+
+    Without `issuer`, `keys_url` and `keys_file` the two are not offered.
+    """
+
+    issuer: str = ""  # https URL; tokens must name it, and it tells where its keys are
+    keys_url: str = ""  # https URL of its keys (JWKS), where the issuer does not tell
+    keys_file: Path | None = None  # its keys (JWKS) in a file, instead
+    audience: tuple[str, ...] = ()  # whom a token must be for: one of these; required
+    claim: str = "email"  # of a token, that holds the user's address
+    scope: str = ""  # that clients are told to ask for
+    algorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")  # of signatures
+    leeway: float = 60.0  # seconds that clocks may differ
+    ca: Path | None = None  # PEM: authorities of the provider's certificate; none: the system's
+    timeout: float = 10.0  # for one request to the provider
+    keys_seconds: float = 3600.0  # after which the keys are fetched again
+    unknown_key_seconds: float = 60.0  # between two fetches because of a key that we do not know
+
+    def __post_init__(self) -> None:
+        for name in ("issuer", "keys_url"):
+            value = getattr(self, name)
+            if value and not value.startswith("https://"):
+                raise ValueError(f"oauth.{name} must begin with https://")
+        if self.is_on and not self.audience:
+            raise ValueError("oauth.audience must say whom tokens are for, such as this server's client id")
+        if not self.algorithms or not self.claim:
+            raise ValueError("oauth.algorithms and oauth.claim must not be empty")
+        if not 0 <= self.leeway <= 600:
+            raise ValueError("oauth.leeway must be from 0 to 600; try 60")
+        if min(self.timeout, self.keys_seconds, self.unknown_key_seconds) <= 0:
+            raise ValueError("oauth.timeout, keys_seconds and unknown_key_seconds must be above 0")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a provider."""
+        return bool(self.issuer or self.keys_url or self.keys_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from mailstack.admin.cli import _COMMANDS, cli
 from mailstack.admin.operator import Operator
 from mailstack.admin.output import Size, moment, plain, size, visible
+from mailstack.db.schema import HEAD
 from mailstack.directory import verbs
 from mailstack.directory.passwords import Passwords
 from mailstack.directory.settings import DirectoryConfig
@@ -94,12 +95,12 @@ class TestSettings:
 
 class TestDatabase:
     def test_check(self, installation: Installation) -> None:
-        assert installation.json("db", "check") == {"version": "0002", "current": True}
+        assert installation.json("db", "check") == {"version": HEAD, "current": True}
 
     def test_upgrade_makes_a_database(self, installation: Installation, tmp_path: Path) -> None:
         override = ("--set", f'database.url="sqlite:///{tmp_path}/new.db"')
-        assert installation.ok(*override, "db", "upgrade") == "upgraded from nothing to 0002\n"
-        assert installation.ok(*override, "db", "upgrade") == "current: 0002\n"
+        assert installation.ok(*override, "db", "upgrade") == f"upgraded from nothing to {HEAD}\n"
+        assert installation.ok(*override, "db", "upgrade") == f"current: {HEAD}\n"
         assert installation.ok(*override, "domain", "add", "b.example") == "b.example added\n"
 
     @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ class TestProcess:
         assert again.stderr == "mailstack: alice@example.org is there already\n"
         assert run("user", "add").returncode == 2
         listed = run("user", "list")
-        assert listed.stdout == "alice@example.org\tyes\t5G\t0\t0\t-\t-\n"
+        assert listed.stdout == "alice@example.org\tyes\t5G\t0\t0\t-\t-\tSCRAM-SHA-1 SCRAM-SHA-256\n"
 
     def test_a_password_typed_on_a_terminal_is_not_shown(self, installation: Installation) -> None:
         ours, theirs = pty.openpty()

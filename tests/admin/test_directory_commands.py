@@ -84,6 +84,7 @@ class TestUserAdd:
         digest = "{SSHA}" + "nVjnTh+xDgFS5xjHJ9NqzjRuJQVwZXBwZXIxMg=="
         installation.ok("user", "add", "alice@example.org", "--password-hash", digest)
         assert stored(installation, "alice@example.org").password_hash == digest
+        assert installation.json("user", "list")[0]["keys"] == []  # until a login shows the password
         assert "known are {ARGON2ID}" in installation.refused(
             "user", "add", "bob@example.org", "--password-hash", "{ROT13}x"
         )
@@ -92,6 +93,7 @@ class TestUserAdd:
         row = installation.json("user", "add", "alice@example.org", "--generate")
         assert len(row["password"]) == 24
         assert is_password(installation, row["password"])
+        assert installation.json("user", "list")[0]["keys"] == ["SCRAM-SHA-1", "SCRAM-SHA-256"]
         said = installation.ok("user", "password", "alice@example.org", "--generate")
         assert is_password(installation, said.split()[-1])
 
@@ -155,7 +157,9 @@ class TestUser:
         )
         user = stored(alice, "alice@example.org").user
         assert (user.quota_octets, user.quota_messages) == (5 << 30, 10)
-        assert alice.ok("user", "list") == "alice@example.org\tyes\t5G\t0\t0\t10\t-\n"
+        assert (
+            alice.ok("user", "list") == "alice@example.org\tyes\t5G\t0\t0\t10\t-\tSCRAM-SHA-1 SCRAM-SHA-256\n"
+        )
         assert alice.json("user", "quota", "alice@example.org", "none", "--messages", "none") == {
             "address": "alice@example.org",
             "quota_octets": None,

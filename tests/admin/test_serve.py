@@ -91,6 +91,8 @@ def test_every_mistake_in_the_settings_and_status_two(file: Path) -> None:
     [
         ("tls.certificate='/nonexistent/cert.pem'", "/nonexistent/cert.pem: No such file or directory"),
         ("tls.certificate='ca.pem'", "cannot be used together"),
+        ("oauth={audience=['x'], keys_file='/nonexistent/keys'}", "/nonexistent/keys"),
+        ("oauth={audience=['x'], keys_file='ca.pem'}", "oauth: not JSON"),
         ("database.url='sqlite:////nonexistent/mail.db'", "unable to open database file"),
         ("database.url='sqlite:///empty.db'", "mailstack db upgrade"),
     ],

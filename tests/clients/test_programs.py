@@ -157,7 +157,6 @@ def test_mutt_sends_and_reads(program: str, stack: RunningStack, tmp_path: Path)
         f'set ssl_force_tls=yes\nset smtp_url="smtps://{user}:mutt-secret@localhost:{stack.ports["submissions"]}/"\n'
         f'set folder="imaps://{user}:mutt-secret@localhost:{stack.ports["imaps"]}/"\nset spoolfile="+INBOX"\n'
         f'set record="+Sent"\nset header_cache=""\nset certificate_file="{tmp_path}/certs"\nset wait_key=no\n'
-        f'set smtp_authenticators="plain"\nset imap_authenticators="plain"\nset confirmappend=no\nset delete=yes\n'
         "set copy=yes\nset timeout=1\nset sleep_time=0\n"
     )
     run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-import mailstack.db.secrets
 import mailstack.directory.tables
 import mailstack.mta.tables
 import mailstack.signing.tables
@@ -23,7 +23,6 @@ import mailstack.trail.tables
 from mailstack.db import Database, DatabaseConfig, metadata, schema
 
 OURS = (
-    mailstack.db.secrets,
     mailstack.directory.tables,
     mailstack.mta.tables,
     mailstack.signing.tables,
@@ -115,8 +114,10 @@ def details(db: Connection) -> dict[str, Any]:
         rows = [row for row in db.execute(text(query)) if row.tbl_name != "alembic_version"]
         found: dict[str, Any] = {}
         for row in rows:
-            # A table's columns and constraints in any order; an index word for word.
-            statement = sorted(line.strip(" ,\t\n").replace('"', "") for line in (row.sql or "").splitlines())
+            # A table's columns and constraints in any order; an index word for word. A column that was
+            # added later stands on the line of the one before it.
+            lines = re.split(r"\n|, (?=[a-z_]+ [A-Z])", row.sql or "")
+            statement = sorted(line.strip(" ,\t\n") for line in lines)
             found.setdefault(row.tbl_name, {})[row.name] = statement
         return found
     inspector = inspect(db)

@@ -82,10 +82,9 @@ def test_keys_ignore_case_and_quoting() -> None:
 def test_any_text_is_an_address_or_a_clear_no(text: str) -> None:
     try:
         address = Address.parse(text)
-    except BadAddress as error:
-        assert str(error)
-    else:
-        assert Address.parse(str(address)) == address
+    except BadAddress:
+        return
+    assert Address.parse(str(address)) == address
 
 
 @settings(max_examples=200, deadline=None)

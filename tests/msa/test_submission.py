@@ -14,6 +14,7 @@ from mailstack.mail.reply import Refused
 from mailstack.msa import MsaConfig, Submission
 from mailstack.msa.fix_up import Draft
 from tests.net.fakes import Box, Connection, Here, Town, reception
+from tests.net.sign_ins import sign_in_with
 
 SECRET = base64.b64encode(b"\0alice@example.org\0secret").decode()
 WRONG = base64.b64encode(b"\0alice@example.org\0wrong").decode()
@@ -32,6 +33,7 @@ class Office:
             directory=self.town,
             accepts=self.box,
             reception=made,
+            sign_in=sign_in_with(self.town, self.clock, options.pop("plaintext_networks", ())),
             **options,
         )
 

@@ -18,8 +18,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from mailstack.db import Database, DatabaseConfig, metadata
-from mailstack.db.secrets import secrets
 from mailstack.directory import Local, Resolution, User
+from mailstack.directory.tables import secrets
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message

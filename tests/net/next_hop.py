@@ -104,7 +104,7 @@ class Session(Protocol):
             if not end:
                 return
             self.unread = rest
-            text = line.decode()
+            text = line.decode("utf-8", "replace")
             self.hop.lines.append(text)
             self.say(text.split(" ")[0].upper(), text)
 

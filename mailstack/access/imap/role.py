@@ -8,33 +8,47 @@ its command ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.access.imap import copying, fetch, flags, listing, login, mailboxes, quota, search, selected
+from mailstack.access.imap import (
+    copying,
+    fetch,
+    flags,
+    listing,
+    login,
+    mailboxes,
+    quota,
+    search,
+    selected,
+    sorting,
+)
 from mailstack.access.imap.append import Appending
 from mailstack.access.imap.context import (
-    Authenticates,
     Clock,
     Context,
     Deleted,
     Say,
     Services,
+    Unsupported,
     completed,
     refuse,
 )
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
 from mailstack.access.settings import ImapConfig
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
+from mailstack.net.sign_in import Patience, SignIn
 from mailstack.store import MessageStore, StoreError
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.work import Overloaded, Work
 
@@ -83,6 +97,9 @@ ANSWERS: dict[type[c.Command], Answer] = {
     c.GetQuota: quota.get_quota,
     c.GetQuotaRoot: quota.get_quota_root,
     c.SetQuota: quota.set_quota,
+    x.Compress: login.compress,
+    x.Sort: sorting.sort,
+    x.Thread: sorting.thread,
 }
 
 
@@ -92,32 +109,32 @@ class ImapAccess:
     def __init__(
         self,
         store: MessageStore,
-        directory: Authenticates,
+        sign_in: SignIn,
         config: ImapConfig,
         *,
-        plaintext_networks: Sequence[Network] = (),
         clock: Clock,
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
     ) -> None:
-        self._services = Services(
-            store, directory, config, clock, work, tuple(plaintext_networks), hostname, offers_tls
-        )
+        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls)
 
     def welcome(self, peer: Peer, say: Say) -> ImapRole:
         """The role of a new connection."""
-        return ImapRole(Context(self._services, peer, say))
+        config = self._services.config
+        patience = Patience(config.max_auth_failures, config.auth_failure_seconds)
+        return ImapRole(
+            Context(self._services, peer, say, self._services.sign_in.door(peer, "imap", patience))
+        )
 
 
 class ImapRole:
     """Answers one connection's commands."""
 
-    __slots__ = ("_appending", "_context", "_door", "_idling", "idle_limit")
+    __slots__ = ("_appending", "_context", "_idling", "idle_limit")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._door = login.Door()
         self._appending: Appending | None = None
         self._idling: Idling | None = None
         self.idle_limit = context.services.config.login_seconds
@@ -139,6 +156,8 @@ class ImapRole:
             reply = r.Tagged(event.tag, "BAD", "No such message number")
         except Overloaded:
             reply = refuse(event, "Too busy; try again later", "UNAVAILABLE")
+        except Unsupported as error:
+            reply = r.Tagged(event.tag, "BAD", f"Not offered: {error}")
         except Deleted:
             return Deleted.farewell
         except Cut:
@@ -147,16 +166,17 @@ class ImapRole:
         return self._with_updates(event, reply)
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
+        event = resolved(event, self._context.current)
         answer = ANSWERS.get(type(event))
         if answer is not None:
             return await answer(self._context, event)
         match event:
             case c.Login():
-                return self._entered(await login.login(self._context, self._door, event))
+                return self._entered(await login.login(self._context, event))
             case c.Authenticate():
-                return self._entered(await login.authenticate(self._context, self._door, event))
+                return self._entered(await login.authenticate(self._context, event))
             case c.AuthResponse():
-                return self._entered(await login.respond(self._context, self._door, event))
+                return self._entered(await login.respond(self._context, event))
             case c.LiteralAnnounced():
                 return r.Continuation()
             case c.Append() | c.AppendChunk() | c.AppendEnd():
@@ -167,7 +187,11 @@ class ImapRole:
             case c.IdleDone():
                 self._stop_idling()
                 return completed(event, "IDLE")
-        raise ValueError(f"no answer to {type(event).__name__}")
+            case x.Unauthenticate():
+                self._context.door.abandon()
+                self.idle_limit = self._context.services.config.login_seconds
+                return await login.unauthenticate(self._context, event)
+        raise Unsupported(type(event).__name__.upper())
 
     async def _append(self, event: c.Append | c.AppendChunk | c.AppendEnd) -> r.AnyResponse | None:
         self._appending = appending = self._appending or Appending(self._context)
@@ -196,7 +220,7 @@ class ImapRole:
             return reply
         by_uid = bool(getattr(event, "uid", False))
         # RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands
-        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search)
+        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)
         said = pending(current, expunges=expunges, with_uid=by_uid)
         if not said:
             return reply
@@ -219,7 +243,7 @@ class ImapRole:
     async def _abandon(self) -> None:
         """What was in progress is over."""
         self._stop_idling()
-        self._door.exchange = None
+        self._context.door.abandon()
         appending, self._appending = self._appending, None
         if appending is not None:
             await appending.drop()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.pop3.maildrop import Maildrop
 from mailstack.access.settings import Pop3Config
 from mailstack.directory import User
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
+from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
 from mailstack.store import MessageStore
 from mailstack.wire import pop3, sasl
 from mailstack.work import Work
@@ -28,31 +28,18 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
-class Authenticates(Protocol):
-    """What we ask of the directory (`mailstack.directory.Directory`)."""
-
-    async def authenticate(self, login: str, password: str) -> User | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """What all connections share."""
 
     store: MessageStore
-    directory: Authenticates
+    sign_in: SignIn
     config: Pop3Config
     clock: Clock
     work: Work
-    plaintext_networks: Sequence[Network]
     hostname: str
     offers_tls: bool
     busy: set[int] = field(default_factory=set)  # users whose maildrop a session of this process holds
-
-    async def pause(self, seconds: float) -> None:
-        """Wait while the reactor serves others."""
-        done: Deferred[None] = Deferred()
-        self.clock.callLater(seconds, done.callback, None)
-        await done
 
 
 class Login:
@@ -62,14 +49,20 @@ class Login:
         self._services = services
         self._peer = peer
         self._name: str | None = None
-        self._exchange: sasl.Mechanism | None = None
-        self._failures = 0
+        config = services.config
+        patience = Patience(config.max_auth_failures, config.auth_failure_seconds)
+        self._door = services.sign_in.door(peer, "pop3", patience)
         self.maildrop: Maildrop | None = None
 
     @property
     def is_private(self) -> bool:
         """Whether a password may be sent here."""
-        return self._peer.secure or self._peer.within(self._services.plaintext_networks)
+        return self._door.is_private
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The SASL mechanisms that can be used now."""
+        return self._door.mechanisms
 
     @property
     def offers_tls(self) -> bool:
@@ -78,11 +71,11 @@ class Login:
 
     def cancel(self) -> None:
         """End an exchange that was begun."""
-        self._exchange = None
+        self._door.abandon()
 
     def abandon(self) -> None:
         """Forget all that was said so far."""
-        self._exchange = None
+        self._door.abandon()
         self._name = None
 
     async def user(self, event: pop3.User) -> pop3.Reply:
@@ -97,60 +90,44 @@ class Login:
         name, self._name = self._name, None
         if not self.is_private:
             return _IN_CLEAR
-        if name is None or "\0" in name + event.password:
-            return await self._failed()
-        return await self._enter(name, event.password)
+        return await self._said(await self._door.password(name or "", event.password))
 
     async def authenticate(self, event: pop3.Auth) -> pop3.Reply:
         """AUTH, with or without an initial response; bare, it lists the mechanisms, as old clients expect."""
+        self._name = None
         if event.mechanism is None:
-            names = sasl.MECHANISMS if self.is_private else ()
-            return pop3.Lines("Mechanisms follow", b"".join(name.encode() + b"\r\n" for name in names))
-        if not self.is_private:
-            return _IN_CLEAR
-        self._exchange = sasl.start(event.mechanism)
-        if self._exchange is None:
-            return pop3.Err("No such mechanism")
+            names = "".join(f"{name}\r\n" for name in self.mechanisms)
+            return pop3.Lines("Mechanisms follow", names.encode())
         try:
             response = None if event.initial is None else sasl.decode_initial(event.initial)
         except sasl.BadExchange as error:
-            return self._broken(error)
-        return await self._step(self._exchange, response)
+            return await self._said(self._door.malformed(str(error)))
+        return await self._said(await self._door.begin(event.mechanism, response))
 
     async def respond(self, event: pop3.AuthLine) -> pop3.Reply:
-        """The next line of the exchange (RFC 5034 section 4)."""
-        exchange = self._exchange
-        if event.data is None or exchange is None:
-            self.abandon()
-            return pop3.Err("Cancelled")
+        """The next line of the exchange (RFC 5034 section 4); None cancels it."""
         try:
-            return await self._step(exchange, sasl.decode(event.data))
+            response = None if event.data is None else sasl.decode(event.data)
         except sasl.BadExchange as error:
-            return self._broken(error)
+            return await self._said(self._door.malformed(str(error)))
+        return await self._said(await self._door.respond(response))
 
-    async def _step(self, exchange: sasl.Mechanism, response: bytes | None) -> pop3.Reply:
-        try:
-            step = exchange.step(response)
-        except sasl.BadExchange as error:
-            return self._broken(error)
-        if isinstance(step, sasl.Challenge):
-            return pop3.Challenge(step.data)
-        self.abandon()
-        return await self._enter(step.login, step.password)
+    async def _said(self, outcome: Outcome) -> pop3.Reply:
+        match outcome:
+            case sasl.Challenge(data):
+                return pop3.Challenge(data)
+            case Welcome(user):
+                return await self._enter(user)
+            case Refusal(Why.MALFORMED, text):
+                reply = pop3.Err(text.capitalize())
+            case Refusal(why):
+                reply = _REFUSALS[why]
+        return pop3.Bye(reply.text, reply.code) if self._door.is_worn else reply
 
-    def _broken(self, error: sasl.BadExchange) -> pop3.Reply:
-        self.abandon()
-        self._failures += 1
-        return self._last_chance(pop3.Err(str(error).capitalize()))
-
-    async def _enter(self, name: str, password: str) -> pop3.Reply:
-        user = await self._services.directory.authenticate(name, password)
-        if user is None:
-            return await self._failed()
+    async def _enter(self, user: User) -> pop3.Reply:
         if user.id in self._services.busy:
             return pop3.Err("Another session holds the maildrop", "IN-USE")  # RFC 2449 section 8.1.1
         self.maildrop = maildrop = await self._open(user)
-        _log.info("logged in", login=str(user.address), peer=self._peer.address, tls=self._peer.tls)
         return pop3.Ok(f"{maildrop.count} messages ({maildrop.octets} octets)")
 
     async def _open(self, user: User) -> Maildrop:
@@ -167,15 +144,12 @@ class Login:
             busy.discard(user.id)
             raise
 
-    async def _failed(self) -> pop3.Reply:
-        self._failures += 1
-        await self._services.pause(self._services.config.auth_failure_seconds)
-        return self._last_chance(pop3.Err("Wrong user name or password", "AUTH"))  # RFC 3206 section 4
-
-    def _last_chance(self, reply: pop3.Err) -> pop3.Reply:
-        if self._failures < self._services.config.max_auth_failures:
-            return reply
-        return pop3.Bye(reply.text, reply.code)
-
 
 _IN_CLEAR = pop3.Err("No login in clear: use STLS or the TLS port", "AUTH")
+_REFUSALS = {
+    Why.IN_CLEAR: _IN_CLEAR,
+    Why.UNKNOWN_MECHANISM: pop3.Err("No such mechanism"),
+    Why.CANCELLED: pop3.Err("Cancelled"),
+    Why.WRONG: pop3.Err("Wrong user name or password", "AUTH"),  # RFC 3206 section 4
+    Why.UNAVAILABLE: pop3.Err("Cannot check it now; try again later", "SYS/TEMP"),
+}

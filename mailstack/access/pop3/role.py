@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.access.pop3.login import Authenticates, Clock, Login, Services
+from mailstack.access.pop3.login import Clock, Login, Services
 from mailstack.access.pop3.maildrop import Maildrop, NoSuchMessage
 from mailstack.access.pop3.reading import pieces
 from mailstack.access.settings import Pop3Config
-from mailstack.net.peer import Network, Peer
+from mailstack.net.peer import Peer
+from mailstack.net.sign_in import SignIn
 from mailstack.store import MessageStore
 from mailstack.store.values import Expunged, StoreError
-from mailstack.wire import pop3, sasl
+from mailstack.wire import pop3
 from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.pop3")
@@ -32,18 +33,15 @@ class Pop3Access:
     def __init__(
         self,
         store: MessageStore,
-        directory: Authenticates,
+        sign_in: SignIn,
         config: Pop3Config,
         *,
-        plaintext_networks: Sequence[Network] = (),
         clock: Clock,
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
     ) -> None:
-        self._services = Services(
-            store, directory, config, clock, work, tuple(plaintext_networks), hostname, offers_tls
-        )
+        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls)
 
     def welcome(self, peer: Peer, say: Say) -> Pop3Role:
         """The role of a new connection."""
@@ -139,7 +137,7 @@ class Pop3Role:
             if self._login.offers_tls:
                 words.append("STLS")
             if self._login.is_private:
-                words += ["USER", f"SASL {' '.join(sasl.MECHANISMS)}"]
+                words += ["USER", f"SASL {' '.join(self._login.mechanisms)}"]
         words.append("IMPLEMENTATION mailstack")
         return pop3.Lines("Capabilities follow", "".join(f"{word}\r\n" for word in words).encode())
 

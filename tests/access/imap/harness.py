@@ -28,6 +28,7 @@ from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
 from mailstack.store import MessageStore, New, Parcel, StoreConfig
 from mailstack.wire.imap.server import Server
+from tests.net.sign_ins import sign_in_with
 
 assert mailstack.store.tables  # its tables are on `metadata`
 
@@ -80,7 +81,7 @@ class People:
     def __init__(self, found: dict[str, User]) -> None:
         self.found = found
 
-    async def authenticate(self, login: str, password: str) -> User | None:
+    async def authenticate(self, login: str, password: str, peer: str = "") -> User | None:
         return self.found.get(login) if PASSWORDS.get(login) == password else None
 
 
@@ -214,9 +215,8 @@ class World:
     def access(self, *, plaintext: bool = True) -> ImapAccess:
         return ImapAccess(
             self.store,
-            People(self.people),
+            sign_in_with(People(self.people), self.clock, LOOPBACK if plaintext else ()),
             self.config,
-            plaintext_networks=LOOPBACK if plaintext else (),
             clock=self.clock,
             work=self.work,
             hostname="mail.example.test",

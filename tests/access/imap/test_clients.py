@@ -32,6 +32,7 @@ from mailstack.wire.imap.server import Server
 from mailstack.work import Work
 from tests.access.imap import corpus
 from tests.access.imap.harness import PASSWORDS, People
+from tests.net.sign_ins import sign_in_with
 
 reactor: Any = _reactor
 NAME = "alice@example.test"
@@ -60,11 +61,11 @@ class ClientTests(TestCase):
             db.commit()
         self.work = Work(reactor, database)
         self.store = MessageStore(StoreConfig(path=self.path / "mail"), self.work, reactor, True)
+        people = People({NAME: User(1, Address.parse(NAME), 10_000_000, None)})
         access = ImapAccess(
             self.store,
-            People({NAME: User(1, Address.parse(NAME), 10_000_000, None)}),
+            sign_in_with(people, reactor, [ip_network("127.0.0.0/8")]),
             ImapConfig(auth_failure_seconds=0.0),
-            plaintext_networks=[ip_network("127.0.0.0/8")],
             clock=reactor,
             work=self.work,
         )
@@ -169,6 +170,31 @@ class ClientTests(TestCase):
                 self.assertEqual(client.namespace().personal, (("", "/"),))
                 self.assertIn(b"name", client.id_({"name": "test"})[0])
                 self.assertEqual(client.get_quota_root("INBOX")[1][0].resource, "STORAGE")
+
+        return self.run_in_thread(talk)
+
+    def test_imapclient_sorts_and_threads(self) -> Deferred[None]:
+        def mail(subject: str, sender: str, name: str, refers: str = "") -> bytes:
+            references = f"References: {refers}\r\n" if refers else ""
+            head = f"From: {sender}@b.test\r\nSubject: {subject}\r\nMessage-ID: <{name}@b>\r\n{references}"
+            return f"{head}\r\nhello\r\n".encode()
+
+        def talk() -> None:
+            with self.imapclient() as client:
+                client.append("INBOX", mail("pears", "zoe", "1"))
+                client.append("INBOX", mail("Re: apples", "bob", "2", "<3@b>"))
+                client.append("INBOX", mail("apples", "amy", "3"))
+                client.enable("QRESYNC")
+                client.select_folder("INBOX")
+                self.assertEqual(client.sort("FROM"), [3, 2, 1])
+                self.assertEqual(client.sort(["REVERSE SUBJECT", "ARRIVAL"], ["ALL"], "UTF-8"), [1, 2, 3])
+                self.assertEqual(client.thread("REFERENCES"), ((1,), (3, 2)))
+                self.assertEqual(client.thread("ORDEREDSUBJECT", "SUBJECT apples"), ((2, 3),))
+                client.add_flags(2, [rb"\Deleted"])
+                tag = client._imap._command("EXPUNGE")
+                self.assertEqual(client._imap._command_complete("EXPUNGE", tag)[0], "OK")
+                self.assertEqual(client._imap.untagged_responses["VANISHED"], [b"2"])
+                self.assertEqual(client.thread("REFS"), ((1,), (3,)))
 
         return self.run_in_thread(talk)
 

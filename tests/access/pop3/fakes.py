@@ -21,6 +21,7 @@ from mailstack.mail.message import Stored
 from mailstack.net.conversation import Conversation
 from mailstack.store.values import Entry, Expunged
 from mailstack.wire import pop3
+from tests.net.sign_ins import sign_in_with
 
 ALICE, BOB = 1, 2
 
@@ -37,7 +38,7 @@ class FakeDirectory:
         self.users["bob@a.test", "ü"] = FakeUser(BOB, Address("bob", "a.test"))
         self.error: Exception | None = None
 
-    async def authenticate(self, login: str, password: str) -> Any:
+    async def authenticate(self, login: str, password: str, peer: str = "") -> Any:
         if self.error:
             raise self.error
         return self.users.get((login, password))
@@ -144,11 +145,12 @@ class AccessCase(TestCase):
         self.access = self.make_access()
 
     def make_access(self, **settings: Any) -> Pop3Access:
-        settings.setdefault("plaintext_networks", (ipaddress.ip_network("192.168.1.0/24"),))
+        networks = settings.pop("plaintext_networks", (ipaddress.ip_network("192.168.1.0/24"),))
+        sign_in = sign_in_with(self.directory, self.clock, networks)
         work: Any = FakeWork()
         store: Any = self.store
         return Pop3Access(
-            store, self.directory, self.config, clock=self.clock, work=work, hostname="pop.a.test", **settings
+            store, sign_in, self.config, clock=self.clock, work=work, hostname="pop.a.test", **settings
         )
 
     def fill(self, user: int, messages: Sequence[bytes]) -> None:

@@ -237,7 +237,7 @@ class LoginTests(AccessCase):
         peer = self.connect()
         for _ in range(2):
             self.say(peer, b"USER alice@a.test\r\nPASS wrong\r\n")
-            self.clock.advance(2.1)
+            self.clock.advance(3.1)  # each waits longer than the one before
             self.assertFalse(peer[1].disconnecting)
         self.say(peer, b"AUTH PLAIN !\r\n")
         self.assertTrue(peer[1].disconnecting)
@@ -410,7 +410,7 @@ class NeverStuckTests(AccessCase):
     def test_a_login_that_is_being_checked_when_the_peer_vanishes(self) -> None:
         waiting: Deferred[Any] = Deferred()
 
-        async def slow(login: str, password: str) -> Any:
+        async def slow(login: str, password: str, peer: str) -> Any:
             return await waiting
 
         self.directory.authenticate = slow  # type: ignore[method-assign]

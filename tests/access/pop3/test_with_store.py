@@ -19,13 +19,14 @@ from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
 from mailstack.store import New
 from mailstack.wire import pop3
+from tests.net.sign_ins import sign_in_with
 from tests.store.harness import Harness, now, text
 
 
 class Anybody:
     """A directory where every password is alice's."""
 
-    async def authenticate(self, login: str, password: str) -> User:
+    async def authenticate(self, login: str, password: str, peer: str) -> User:
         return User(1, Address("alice", "example.org"), None, None)
 
 
@@ -41,9 +42,8 @@ class StoreTests(TestCase):
         work: Any = self.harness.work
         self.access = Pop3Access(
             self.harness.store,
-            Anybody(),
+            sign_in_with(Anybody(), self.harness.clock, (ipaddress.ip_network("192.168.1.0/24"),)),
             Pop3Config(),
-            plaintext_networks=(ipaddress.ip_network("192.168.1.0/24"),),
             clock=self.harness.clock,
             work=work,
         )

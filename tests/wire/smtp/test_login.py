@@ -74,7 +74,7 @@ class TestAuth:
             "C: AUTH PLAIN !!!!\nS: 501 5.5.2\nC: NOOP\nS: 250",
             "C: AUTH PLAIN AGEA\\xff\nS: 500 5.5.2\nC: NOOP\nS: 250",
             "C: AUTH LOGIN\nS: 334\nC: QUI\nS: 501\nC: NOOP\nS: 250",
-            "C: AUTH CRAM-MD5\nS: 504 5.5.4",
+            "C: AUTH NTLM\nS: 504 5.5.4",
             "C: AUTH\nS: 501 5.5.4",
             "C: AUTH PL(IN\nS: 501 5.5.4",
             "C: AUTH PLAIN =\nS: 501 5.5.2",

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import os
 
-from sqlalchemy import Column, Connection, LargeBinary, Table, Text, insert, select
+from sqlalchemy import Connection, insert, select
 
-from mailstack.db.metadata import metadata
-
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-)
+from mailstack.directory.tables import secrets
 
 
 def secret(db: Connection, name: str) -> bytes:

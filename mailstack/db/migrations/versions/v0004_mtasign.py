@@ -1,4 +1,4 @@
-"""The trail, DKIM keys, secrets, return paths, suppressed addresses, senders on hold.
+"""The trail, DKIM keys, return paths, suppressed addresses, senders on hold.
 
 It says again what the areas' tables.py say, because those will change and this must not.
 """
@@ -6,10 +6,10 @@ It says again what the areas' tables.py say, because those will change and this 
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, Integer, Text, UniqueConstraint
 
-revision = "0002"
-down_revision = "0001"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -53,18 +53,10 @@ def _signing() -> None:
         Column("signs_until", Float),
         UniqueConstraint("domain", "selector"),
     )
-    op.create_table(
-        "secrets",
-        Column("name", Text, primary_key=True),
-        Column("value", LargeBinary, nullable=False),
-    )
 
 
 def _queue() -> None:
-    sqlite = op.get_bind().dialect.name == "sqlite"
-    # A copy, so that SQLite's table reads as one made anew does.
-    with op.batch_alter_table("queue_entries", recreate="always" if sqlite else "never") as entries:
-        entries.add_column(Column("forwarded_by", Text))
+    op.add_column("queue_entries", Column("forwarded_by", Text))
     op.create_table(
         "return_paths",
         Column("token", Text, primary_key=True),
