@@ -31,11 +31,15 @@ class Rates:
     def counted(self, active: Counter[str], per_hop: int, now: float) -> Counter[str]:
         """`active` with what a limit leaves no room for counted as under way, of `per_hop` at most."""
         counted = Counter(active)
-        for hop in list(self._started):
+        for hop in {*self._started, *self._per_minute} - {"*"}:
             left = self.left(hop, now)
             if left is not None:
                 counted[hop] = max(active[hop], per_hop - left)
         return counted
+
+    def per_hop(self, per_hop: int) -> int:
+        """`per_hop`, or less where "*" allows less to a hop that has had nothing yet."""
+        return min(per_hop, self.most("*")) if "*" in self._per_minute else per_hop
 
     def most(self, hop: str) -> int:
         """How many may go at once: ten seconds' share."""

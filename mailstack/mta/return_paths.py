@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, insert, select
 
+from mailstack.directory.lookups import make_secret
 from mailstack.directory.model import Resolution
-from mailstack.directory.secrets import secret
 from mailstack.mail import srs
 from mailstack.mail.address import Address
 from mailstack.mail.reply import Refused, Reply
@@ -77,7 +77,7 @@ class ReturnPaths:
 
     async def _key(self) -> bytes:
         if self._secret is None:
-            self._secret = await self._work.transaction(secret, "srs")
+            self._secret = await self._work.transaction(make_secret, "srs", os.urandom(32))
         return self._secret
 
     def _day(self) -> int:

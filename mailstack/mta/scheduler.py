@@ -97,15 +97,14 @@ class Scheduler:
             return POLL
         now = self._clock.seconds()
         active = Counter(batch.hop for batch in self._active.values())
-        hops = self._rates.counted(active, self._config.concurrency_per_hop, now)
-        full = [hop for hop, number in hops.items() if number >= self._config.concurrency_per_hop]
+        per_hop = self._rates.per_hop(self._config.concurrency_per_hop)
+        hops = self._rates.counted(active, per_hop, now)
+        full = [hop for hop, number in hops.items() if number >= per_hop]
         when = await self._work.read(entries.earliest, full)
         now = self._clock.seconds()
         if when is None or when > now:
             return POLL if when is None else min(POLL, when - now)
-        batches = await self._work.transaction(
-            entries.claim, self.lease(), now, room, self._config.concurrency_per_hop, hops
-        )
+        batches = await self._work.transaction(entries.claim, self.lease(), now, room, per_hop, hops)
         for batch in batches:
             self._rates.start(batch.hop, now)
             self._begin(batch)
