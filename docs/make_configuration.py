@@ -58,7 +58,15 @@ def _sections(section: type, name: str) -> Iterator[str]:
 
 
 def _comments(section: type) -> dict[str, str]:
-    """The comment at the end of each field's definition."""
+    """The comment at the end of each field's definition, also where it was inherited."""
+    found: dict[str, str] = {}
+    for one in reversed(section.__mro__):
+        if dataclasses.is_dataclass(one):
+            found |= _own_comments(one)
+    return found
+
+
+def _own_comments(section: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(section))
     lines = source.splitlines()
     found = {}

@@ -30,6 +30,7 @@ from mailstack.directory.settings import DirectoryConfig
 from mailstack.mail.address import BadAddress, parse_domain
 from mailstack.mda.settings import MdaConfig
 from mailstack.msa.settings import MsaConfig
+from mailstack.mta.lmtp import LmtpConfig
 from mailstack.mta.relay import RelayConfig
 from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
@@ -63,6 +64,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
+    lmtp: LmtpConfig = field(default_factory=LmtpConfig)
     mta: MtaConfig = field(default_factory=MtaConfig)
     mda: MdaConfig = field(default_factory=MdaConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
@@ -207,10 +209,12 @@ def _kind(value: Any) -> str:
 
 
 def _meant(key: str, known: Mapping[str, Any], prefix: str) -> str:
+    elsewhere = [name for name in _every_key(Config) if name.rpartition(".")[2] == key]
     close = difflib.get_close_matches(key, known, 1, 0.6)
+    if elsewhere and not prefix:
+        return f"did you mean {elsewhere[0]}?"
     if close:
         return f"did you mean {prefix}{close[0]}?"
-    elsewhere = [name for name in _every_key(Config) if name.rpartition(".")[2] == key]
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
     return f"remove it; {prefix.rstrip('.') or 'the file'} has: {', '.join(known)}"

@@ -29,8 +29,10 @@ from mailstack.db.schema import is_current
 from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
+from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding
+from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
@@ -89,7 +91,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
     sign_in = SignIn(
         directory, reactor, config.auth, hostname=config.hostname, provider=_provider(config, reactor, work)
     )
-    store = MessageStore(config.store, work, reactor, database.is_sqlite)
+    store = MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent)
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
     trail = Trail(config.trail, work, reactor)
     keyring = Keyring(work, reactor)
@@ -133,6 +135,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
         sign_in=sign_in,
         tls=tls is not None,
         refusal=Suppressions(work, reactor).refusal if config.mta.suppress else None,
+        limits=HourlyLimits(config.msa, work, reactor),
+        store=store,
     )
     relay = Relay(  # 3 from other MTAs
         config.relay,
@@ -143,6 +147,14 @@ def assemble(config: Config, reactor: Any) -> Stack:
         tls=tls is not None,
         patient=config.listeners.unlimited_networks,
         full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
+    )
+    lmtp = Lmtp(  # 4 from another program's queue
+        config.lmtp,
+        hostname=config.hostname,
+        directory=directory,
+        accepts=AtOnce(queue),
+        reception=reception,
+        tls=tls is not None,
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
@@ -168,6 +180,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         "smtp": ("smtp", smtp.Server, relay),
         "submission": ("smtp", smtp.Server, submission),
         "submissions": ("smtp", smtp.Server, submission),
+        "lmtp": ("smtp", partial(smtp.Server, lmtp=True), lmtp),
         "imap": ("imap", partial(ImapServer, imap_limits), imap_access),
         "imaps": ("imap", partial(ImapServer, imap_limits), imap_access),
         "pop3": ("pop3", pop3.Server, pop3_access),
@@ -182,6 +195,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
             door=door,
             port=place.port,
             interface=address,
+            path=place.socket,
+            mode=config.listeners.lmtp_socket_mode,
             tls=tls,
             implicit_tls=place.tls,
             backlog=config.listeners.backlog,

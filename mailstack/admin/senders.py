@@ -1,62 +1,84 @@
-"""`mailstack sender`: our users whose mail is held."""
+"""`mailstack user grant`, `revoke`, `grants`, `size`: what a user may submit, and in whose name."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 
 import click
 
 from mailstack.admin.operator import json_option, operator
-from mailstack.admin.output import OperatorError, done, moment, show_rows
+from mailstack.admin.output import Size, done, show_rows, size
+from mailstack.directory import verbs
 
 
-@click.group("sender")
-def command() -> None:
-    """Our users whose mail is held, because it looked as if somebody else sent it, or by you."""
-
-
-@command.command("list")
+@click.command("grant")
+@click.argument("user")
+@click.argument("address")
 @json_option
-def list_(as_json: bool) -> None:
-    """List who is held.
+def grant(user: str, address: str, as_json: bool) -> None:
+    """Let USER send as ADDRESS, or as every address of a domain, written "@example.org".
 
-    Columns in a pipe: login, since, reason.
+    Their own address, and the aliases that reach them, need no grant.
+
+    Example: mailstack user grant alice@example.org office@example.org
     """
-    from mailstack.mta import senders
+    from mailstack.directory.grants import grant as run
 
-    rows = [asdict(one) for one in operator().read(senders.list_held)]
-    for row in () if as_json else rows:
-        row["since"] = moment(row["since"])
-    show_rows(("login", "since", "reason"), rows, as_json)
+    key = operator().write(run, user, address)
+    done(f"{user} may send as {key}", {"user": user, "address": key}, as_json)
 
 
-@command.command("hold")
-@click.argument("login")
-@click.option("--reason", default="by the operator", show_default=True, help="Why.")
+@click.command("revoke")
+@click.argument("user")
+@click.argument("address")
 @json_option
-def hold(login: str, reason: str, as_json: bool) -> None:
-    """Hold what LOGIN has waiting, and what it will submit.
+def revoke(user: str, address: str, as_json: bool) -> None:
+    """Take a grant back: USER may send as ADDRESS no more.
 
-    Example: mailstack sender hold alice@example.org
+    Example: mailstack user revoke alice@example.org office@example.org
     """
-    from mailstack.mta import senders
+    from mailstack.directory.grants import revoke as run
 
-    held = operator().write(senders.hold_sender, login, reason, time.time())
-    done(f"{login} is held; {held} entries wait", {"login": login, "entries": held}, as_json)
+    key = operator().write(run, user, address)
+    done(f"{user} may not send as {key}", {"user": user, "address": key}, as_json)
 
 
-@command.command("release")
-@click.argument("login")
+@click.command("grants")
+@click.argument("user", required=False)
 @json_option
-def release(login: str, as_json: bool) -> None:
-    """Let LOGIN send again, and all of its mail that is held go.
+def grants(user: str | None, as_json: bool) -> None:
+    """List what was granted, to USER or to everybody.
 
-    Example: mailstack sender release alice@example.org
+    Columns in a pipe: user, address.
+
+    Example: mailstack user grants alice@example.org
     """
-    from mailstack.mta import senders
+    from mailstack.directory.grants import list_grants
 
-    freed = operator().write(senders.release_sender, login, time.time())
-    if freed is None:
-        raise OperatorError(f"{login} is not held")
-    done(f"{login} may send again; {freed} entries go now", {"login": login, "entries": freed}, as_json)
+    rows = [asdict(row) for row in operator().read(list_grants, user)]
+    show_rows(("user", "address"), rows, as_json)
+
+
+@click.command("size")
+@click.argument("address")
+@click.argument("octets", type=Size(), required=False, metavar="[SIZE]")
+@json_option
+@click.pass_context
+def largest(context: click.Context, address: str, octets: int | None, as_json: bool) -> None:
+    """Let ADDRESS submit messages of at most SIZE ("none": as the configuration says); without one, tell it.
+
+    \b
+    Examples: mailstack user size alice@example.org 200M
+              mailstack user size alice@example.org none
+    """
+    now = operator()
+    found = now.read(verbs.get_user, address)
+    most = found.max_message_octets
+    if context.get_parameter_source("octets") is click.core.ParameterSource.COMMANDLINE:
+        now.write(verbs.set_max_message, address, octets)
+        most = octets
+    row = {"address": found.address, "max_message_octets": most}
+    done(f"{found.address}\t{size(most)}", row, as_json)
+
+
+COMMANDS = (grant, revoke, grants, largest)

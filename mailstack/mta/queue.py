@@ -43,6 +43,7 @@ from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
+_NOWHERE = Step(Recipient(Address("", "")), "")
 _CHECKED = 500  # spool files looked up at once
 
 
@@ -123,6 +124,40 @@ class Queue(Service):
         """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
         return await self._accept(envelope, await self._sign(envelope, message), keep=True)
 
+    async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """As `accept`, but each answer is that recipient's own, and what is for the MDA never waits here.
+
+        What an alias sends elsewhere is queued: we are not the last hop for that (RFC 2033 section 2).
+        """
+        steps: dict[Address, list[Step]] = {}
+        answers: dict[Address, Reply] = {}
+        for recipient in envelope.recipients:
+            try:
+                steps[recipient.address] = await self._routes.steps(recipient)
+            except Refused as answer:
+                answers[recipient.address] = answer.reply
+            except Exception:
+                self._log.failure("{id}: no way found for a recipient", id=envelope.id)
+                answers[recipient.address] = LOCAL_ERROR
+        here = tuple(
+            one
+            for one in envelope.recipients
+            if all(step.local for step in steps.get(one.address, [_NOWHERE]))
+        )
+        if here:
+            results = await self._routes.deliver(LOCAL, envelope.only(here), message)
+            answers |= {address: result.reply for address, result in results.items()}
+            await self._tell_of_success(envelope.only(here), message, here, answers)
+        onward = tuple(one for one in envelope.recipients if one.address not in answers)
+        if onward:
+            several = [step for one in onward for step in steps[one.address]]
+            try:
+                answers |= await self._enqueue(envelope.only(onward), message, _once(several), {})
+            except Exception:
+                self._log.failure("{id}: not queued", id=envelope.id)
+                answers |= {one.address: LOCAL_ERROR for one in onward}
+        return answers
+
     async def _accept(self, envelope: Envelope, message: Message, keep: bool) -> dict[Address, Reply]:
         steps: list[Step] = []
         refused: dict[Address, Reply] = {}
@@ -136,7 +171,10 @@ class Queue(Service):
                 return dict.fromkeys(_addresses(envelope), LOCAL_ERROR)
         if not steps:
             return refused
-        steps = list({(step.recipient.address, step.hop): step for step in steps}.values())
+        steps = _once(steps)
+        if self._held(envelope):
+            await self._hold(envelope, message, steps, refused)
+            return dict.fromkeys(_addresses(envelope), queued(envelope.id))
         if all(step.local for step in steps):
             return await self._deliver(envelope, message, steps, refused, keep)
         return await self._enqueue(envelope, message, steps, refused)
@@ -199,21 +237,7 @@ class Queue(Service):
     ) -> dict[Address, Reply]:
         """Some are elsewhere: entries for all, then our own recipients at once."""
         now = self._clock.seconds()
-        login = envelope.authenticated
-        delay = await self._senders.submitted(login, sum(not step.local for step in steps))
-        held = await self._senders.why_held(login)
-        new = [
-            NewEntry(
-                step.recipient,
-                step.hop,
-                now if step.local else now + delay,
-                last_reply=f"held: {held}" if held else None,
-                leased=step.local and not held,
-                state=HELD if held else WAITING,
-                forwarded_by=None if step.forwarded_by is None else str(step.forwarded_by),
-            )
-            for step in steps
-        ]
+        new = await self._entries(envelope, steps, now)
         # What there is no such user for bounces from the queue, by the MDA's own words.
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         batch = await self._write(envelope, message, new)
@@ -234,10 +258,51 @@ class Queue(Service):
             now = self._clock.seconds()
             await self._bounces.report(f"{envelope.id}.expa0", envelope, now, message, told)
 
+    async def _entries(
+        self, envelope: Envelope, steps: Sequence[Step], when: float, lease: bool = True
+    ) -> list[NewEntry]:
+        """An entry for each step, due at `when`, or later or held where its sender sends too much."""
+        login = envelope.authenticated
+        delay = await self._senders.submitted(login, sum(not step.local for step in steps))
+        held = await self._senders.why_held(login)
+        return [
+            NewEntry(
+                step.recipient,
+                step.hop,
+                when if step.local else when + delay,
+                last_reply=f"held: {held}" if held else None,
+                leased=lease and step.local and not held,
+                forwarded_by=None if step.forwarded_by is None else str(step.forwarded_by),
+                state=HELD if held else WAITING,
+            )
+            for step in steps
+        ]
+
+    def _held(self, envelope: Envelope) -> bool:
+        return envelope.hold_until is not None and envelope.hold_until > self._clock.seconds()
+
+    async def _hold(
+        self, envelope: Envelope, message: Message, steps: list[Step], refused: dict[Address, Reply]
+    ) -> None:
+        """Nothing of it leaves before its time, not even a bounce (RFC 4865)."""
+        assert envelope.hold_until is not None
+        new = await self._entries(envelope, steps, envelope.hold_until, lease=False)
+        new += [
+            NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
+        ]
+        await self._write(envelope, message, new)
+        self._scheduler.wake()
+
+    def _expires(self, envelope: Envelope, now: float) -> float:
+        """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
+        expires = max(now, envelope.hold_until or now) + self._config.expire
+        by = envelope.deliver_by
+        return min(expires, by.deadline) if by is not None and by.returned else expires
+
     async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> Batch | None:
         """Spool file and rows, durable; return our leased entries, None where it was queued before."""
         now = self._clock.seconds()
-        expires = now + self._config.expire
+        expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
 
@@ -309,6 +374,11 @@ def _queued(envelope: Envelope, entry: NewEntry, now: float) -> Note:
     detail = {"hop": entry.hop, "last_reply": entry.last_reply, "next_attempt": entry.next_attempt}
     event = QUEUED if entry.state == WAITING else HELD_EVENT
     return Note(now, envelope.id, event, key_of(entry.recipient.address), None, detail)
+
+
+def _once(steps: Iterable[Step]) -> list[Step]:
+    """Each address once for each hop."""
+    return list({(step.recipient.address, step.hop): step for step in steps}.values())
 
 
 def _addresses(envelope: Envelope) -> list[Address]:

@@ -40,6 +40,7 @@ class RelayConfig:
     max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
     max_errors: int = 20  # commands that make no sense, then 421
     idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
+    min_deliver_by_seconds: int = 0  # the shortest time that DELIVERBY may ask for (RFC 2852); 0: any
     max_refused_recipients: int = 20  # in one connection, then 421: it harvests addresses
     greet_pause: float = 0.0  # seconds before we greet; who talks earlier is no MTA (RFC 5321 section 4.3.1)
     early_talkers: Literal["refuse", "log"] = "refuse"  # with greet_pause: 554, or only a line in the log
@@ -48,6 +49,8 @@ class RelayConfig:
         for name in ("max_message_octets", "max_recipients", "max_received", "max_refused_recipients"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.min_deliver_by_seconds < 0:
+            raise ValueError("min_deliver_by_seconds must be 0 or more")
         if not 0 <= self.greet_pause <= MOST_PAUSE:
             raise ValueError(f"greet_pause must be 0 to {MOST_PAUSE:g} seconds")
         if self.idle_seconds <= 0:

@@ -130,11 +130,12 @@ class Scheduler:
         self.wake()
 
     async def _renew(self) -> None:
-        if not self._active or self._clock.seconds() < self._renewed + LEASE / 3:
+        now = self._clock.seconds()  # the lease counts from here, however long the writing takes
+        if not self._active or now < self._renewed + LEASE / 3:
             return
         ids = [entry.id for batch in self._active.values() for entry in batch.entries]
         await self._work.transaction(entries.renew, self.lease(), ids)
-        self._renewed = self._clock.seconds()
+        self._renewed = now
 
     async def _sleep(self, seconds: float) -> None:
         sleeping: Deferred[None] = Deferred()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -51,6 +52,8 @@ class Listener(Service):
         door: Door,
         port: int,
         interface: str = "",
+        path: Path | None = None,
+        mode: int = 0o660,
         tls: Any | None = None,
         implicit_tls: bool = False,
         backlog: int = 511,
@@ -58,7 +61,9 @@ class Listener(Service):
         proxies: Sequence[Network] = (),
         proxy_seconds: float = 10.0,
     ) -> None:
-        self.setName(f"{speaks.name}-{interface}-{port}")
+        self.setName(f"{speaks.name}-{path or interface}-{port}")
+        self._path = path  # a socket in the file system, in place of a port
+        self._mode = mode  # its permissions
         self._reactor = reactor
         self._number = port
         self._interface = interface
@@ -89,11 +94,18 @@ class Listener(Service):
         try:
             self._port = self._bind()
         except CannotListenError as error:
-            where = f"{self._interface or '*'} port {self._number}"
+            where = self._path or f"{self._interface or '*'} port {self._number}"
             raise PortUnavailable(f"{self._name}: cannot listen on {where}: {error.socketError}") from error
 
     def _bind(self) -> IListeningPort:
         """Bind the address; "" is every address, IPv6 and IPv4 by one socket where there is IPv6."""
+        if self._path is not None:
+            # wantPID keeps a lock beside it, so that the socket of a process that died is replaced.
+            path = str(self._path)
+            made: IListeningPort = self._reactor.listenUNIX(
+                path, self._listens, self._backlog, mode=self._mode, wantPID=True
+            )
+            return made
         interfaces = [self._interface] if self._interface else ["::", ""]
         for interface in interfaces[:-1]:
             try:
@@ -116,6 +128,8 @@ class Listener(Service):
         here = self.address
         if isinstance(here, IPv4Address | IPv6Address):
             _log.info("{name} listens on {host} port {port}", name=self._name, host=here.host, port=here.port)
+        else:
+            _log.info("{name} listens on {path}", name=self._name, path=str(self._path))
 
     async def close(self) -> None:
         """Take no more connections, let the answers that are being made go out, close."""
@@ -161,7 +175,7 @@ class _Conversations(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """A conversation, or a short refusal where there are too many."""
-        host = plain_address(getattr(addr, "host", ""))
+        host = plain_address(getattr(addr, "host", "127.0.0.1"))  # a socket in the file system is loopback
         against = self._door.enter(host)
         if against:
             if self._door.first_refusal(host):

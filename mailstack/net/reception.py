@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,20 +19,22 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import Accepts, Envelope, Recipient
+from mailstack.mail.envelope import Accepts, DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
-from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
+from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
 from mailstack.net import checks, trace
 from mailstack.net.peer import Peer
 from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
 from mailstack.trail.notes import CHECKED, DROPPED, NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
 from mailstack.wire.smtp import events
+from mailstack.wire.smtp.replies import BARE_LINE_END
 
 TOO_BIG = Reply(552, "5.3.4", "Message is too big")
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
 NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
+TOO_SOON = Reply(501, "5.5.4", "BY asks for less time than we need")
 LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
 NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -43,6 +45,8 @@ READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
 CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot verify; send the message and see")
 NO_LISTS = Reply(502, "5.5.1", "Lists are not shown")
 HELP = Reply(214, "2.0.0", "See https://www.rfc-editor.org/rfc/rfc5321")
+
+Answers = dict[Address, Reply]
 
 _MOST_LOGGED = 20  # recipients shown in one line of the log
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -65,6 +69,9 @@ class Limits(Protocol):
 
     @property
     def idle_seconds(self) -> float: ...
+
+    @property
+    def min_deliver_by_seconds(self) -> int: ...
 
 
 class Reception:
@@ -99,6 +106,7 @@ class Transaction:
     id: str
     content: Content
     recipients: dict[str | Address, Recipient]  # one named twice gets one copy
+    began: float  # seconds of the epoch
     room: Callable[[str], Content]  # for bodies that checks put in the place of its own
     spares: list[Content] = field(default_factory=list)
 
@@ -115,6 +123,8 @@ class Transaction:
     def envelope(self, login: str | None) -> Envelope:
         """Its envelope, once all recipients are known."""
         mail = self.mail
+        by = mail.by
+        hold = mail.hold_until if mail.hold_for is None else self.began + mail.hold_for
         return Envelope(
             self.id,
             mail.reverse_path,
@@ -124,12 +134,17 @@ class Transaction:
             mail.ret,
             mail.envid,
             login,
+            requiretls=mail.requiretls,
+            priority=mail.priority or 0,
+            hold_until=hold,
+            deliver_by=DeliverBy(self.began + by.seconds, by.returned, by.trace) if by else None,
         )
 
 
 class SmtpRole:
     """Answers one SMTP client. Subclasses override the questions."""
 
+    protocol = "ESMTP"  # in the greeting and in Received
     log = Logger(namespace="mailstack.smtp")
     service = "smtp"  # what the checks of the policy are told
 
@@ -156,12 +171,16 @@ class SmtpRole:
         """The extensions offered now: lines of the reply to EHLO."""
         return (
             "PIPELINING",  # RFC 2920
-            f"SIZE {self._limits.max_message_octets}",  # RFC 1870
+            f"SIZE {self.max_message_octets}",  # RFC 1870
             "8BITMIME",  # RFC 6152
+            "BINARYMIME",  # RFC 3030
             "SMTPUTF8",  # RFC 6531
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
+            f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
+            *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
 
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
@@ -183,6 +202,29 @@ class SmtpRole:
         """What two spellings of one recipient have in common. Elsewhere case may tell local-parts apart."""
         return address
 
+    def full_house(self, transaction: Transaction) -> bool:
+        """Whether the envelope has all the recipients that it may have."""
+        return len(transaction.recipients) >= self._limits.max_recipients
+
+    def accepted(self, transaction: Transaction, recipient: Recipient) -> None:
+        """Put a recipient into the envelope."""
+        transaction.recipients.setdefault(self.identity(recipient.address), recipient)
+
+    async def taken(self, envelope: Envelope, content: Content) -> None:
+        """The message is ours now; the client hears it next. `content` is as it came."""
+
+    def conclude(self, transaction: Transaction, envelope: Envelope, answers: Answers) -> Reply | Replies:
+        """What to say to the message, from what each recipient got; raise Refused to refuse it."""
+        reply = conclusion(envelope, answers)
+        if not reply.accepted:
+            raise Refused(reply)
+        return reply
+
+    @property
+    def max_message_octets(self) -> int:
+        """Of one message of this client."""
+        return self._limits.max_message_octets
+
     def log_out(self) -> None:
         """Forget who the client has proved to be: TLS begins."""
         self.login = None
@@ -197,9 +239,9 @@ class SmtpRole:
             except Refused as refused:
                 self._log_refused("connection", refused.reply)
                 return refused.reply
-        return Reply(220, "", f"{self.hostname} ESMTP")
+        return Reply(220, "", f"{self.hostname} {self.protocol}")
 
-    async def answer(self, event: events.Event) -> Reply | None:
+    async def answer(self, event: events.Event) -> Reply | Replies | None:
         """The reply to `event`; None to content that is not complete."""
         return await _ANSWERS[type(event)](self, event)
 
@@ -232,12 +274,15 @@ class SmtpRole:
 
     async def _on_mail(self, event: events.Mail) -> Reply:
         try:
-            if event.size is not None and event.size > self._limits.max_message_octets:
+            if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(TOO_BIG)
+            if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
+                raise Refused(TOO_SOON)  # RFC 2852 section 4.1.2
             await self.mail(event)
             self._forget()
             name, spool = self.reception.names.new(), self.reception.spool
-            self._transaction = Transaction(event, name, spool.content(name), {}, spool.body)
+            now = self.reception.clock.seconds()
+            self._transaction = Transaction(event, name, spool.content(name), {}, now, spool.body)
             if self._inspection:
                 await self._inspection.mail(self._now())
         except Refused as refused:
@@ -249,11 +294,12 @@ class SmtpRole:
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
         transaction = self._in_transaction()
         try:
-            if len(transaction.recipients) >= self._limits.max_recipients:
+            if self.full_house(transaction):
                 raise Refused(TOO_MANY_RECIPIENTS)
             recipient = await self.rcpt(event.recipient)
             if self._inspection:
                 await self._inspection.recipient(self._now(recipient=recipient))
+            self.accepted(transaction, recipient)
         except Refused as refused:
             self._log_refused(
                 "recipient",
@@ -263,7 +309,6 @@ class SmtpRole:
                 recipient=str(event.recipient.address),
             )
             raise
-        transaction.recipients.setdefault(self.identity(recipient.address), recipient)
         return RECIPIENT_OK
 
     async def _on_data(self, event: events.Data) -> Reply:
@@ -291,7 +336,7 @@ class SmtpRole:
             return event.refused
         return Reply(250, "2.0.0", f"{event.size} octets received")
 
-    async def _on_end_of_data(self, event: events.EndOfData) -> Reply:
+    async def _on_end_of_data(self, event: events.EndOfData) -> Reply | Replies:
         transaction, self._transaction = self._in_transaction(), None
         try:
             if event.refused:
@@ -340,7 +385,7 @@ class SmtpRole:
 
     # The message.
 
-    async def _hand_over(self, transaction: Transaction) -> Reply:
+    async def _hand_over(self, transaction: Transaction) -> Reply | Replies:
         try:
             await transaction.content.finish()
         except OSError as error:
@@ -355,13 +400,12 @@ class SmtpRole:
             self.reception.trail.note(envelope.id, DROPPED, envelope.reverse_path or "", why="by a check")
             return _queued(envelope)
         self._note_received(envelope, message, transaction.content.header())
-        replies = await self._accepts.accept(envelope, message)
-        reply = conclusion(envelope, replies)
-        if not reply.accepted:
-            raise Refused(reply)
+        answers = await self._accepts.accept(envelope, message)
+        reply = self.conclude(transaction, envelope, answers)
+        await self.taken(envelope, transaction.content)
         self.log.info(
             "{id}: message accepted from {peer}: {sender} to {recipients}, {size} octets",
-            reply=str(reply),
+            reply=str(reply if isinstance(reply, Reply) else conclusion(envelope, answers)),
             **self._client(),
             **self._described(transaction),
         )
@@ -372,8 +416,13 @@ class SmtpRole:
         """Envelope and message with all that is to be added and changed; None where it is to be dropped."""
         envelope, content = transaction.envelope(self.login), transaction.content
         header = content.header()
+        if not envelope.requiretls and trace.tls_optional(header):
+            envelope = replace(envelope, tls_optional=True)
         if trace.hops(header) > self._limits.max_received:
             raise Refused(LOOP)
+        if envelope.body == "BINARYMIME" and trace.bare_line_end(header):
+            # RFC 3030 section 3: lines of the header section end with CRLF still.
+            raise Refused(BARE_LINE_END)
         blank = b""
         if header and not trace.begins_with_field(header):
             header, blank = b"", b"\r\n"  # no header section: ours must not swallow the first lines
@@ -397,7 +446,8 @@ class SmtpRole:
     def _trace_field(self, envelope: Envelope) -> bytes:
         helo = self._helo or events.Helo("unknown", False)
         now = self.reception.clock.seconds()
-        return trace.received(envelope, self.peer, helo.domain, helo.extended, self.hostname, now)
+        protocol = self.protocol if helo.extended else "SMTP"
+        return trace.received(envelope, self.peer, helo.domain, protocol, self.hostname, now)
 
     def _now(
         self,
@@ -418,7 +468,7 @@ class SmtpRole:
 
     def _ask_room(self, octets: int) -> None:
         content = self._in_transaction().content
-        if content.size + octets > self._limits.max_message_octets:
+        if content.size + octets > self.max_message_octets:
             content.discard()
             raise Refused(TOO_BIG)
 
@@ -464,7 +514,7 @@ class SmtpRole:
             helo=helo.domain if helo else None,
             tls=self.peer.tls,
             protocol=trace.transmission(
-                bool(helo and helo.extended),
+                self.protocol if helo and helo.extended else "SMTP",
                 self.peer.secure,
                 envelope.authenticated is not None,
                 envelope.smtputf8,
@@ -480,7 +530,9 @@ class SmtpRole:
         addresses = [str(one.address) for one in transaction.recipients.values()]
         shown = ", ".join(addresses[:_MOST_LOGGED])
         more = len(addresses) - _MOST_LOGGED
+        priority = transaction.mail.priority
         return {
+            **({"priority": priority} if priority else {}),  # RFC 6710 section 4.1
             "id": transaction.id,
             "sender": _path(transaction.mail.reverse_path),
             "recipients": f"{shown} and {more} more" if more > 0 else shown,
@@ -531,7 +583,7 @@ def _path(address: object) -> str:
     return f"<{address or ''}>"
 
 
-_ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | None]]] = {
+_ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | Replies | None]]] = {
     events.Helo: SmtpRole._on_helo,
     events.Auth: SmtpRole._on_auth,
     events.AuthLine: SmtpRole._on_auth,

@@ -21,6 +21,7 @@ _MECHANISMS = tuple(name for name in sasl.MECHANISMS if name != "CRAM-MD5" and n
 Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
 
 SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+BY_REQUEST = ("lmtp",)  # off unless the operator names a port
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
@@ -29,10 +30,11 @@ LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/12
 class ListenerConfig:
     """One service's place: made by `ListenersConfig.services`."""
 
-    service: str  # a name of SERVICES
+    service: str  # a name of SERVICES or BY_REQUEST
     port: int  # 0: any free port, named in the log
     addresses: tuple[str, ...]  # to bind; "" is every address, IPv4 and IPv6
     tls: bool  # from the first byte (RFC 8314); otherwise by STARTTLS or STLS
+    socket: Path | None = None  # in the file system, in place of address and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class ListenersConfig:
     imaps: Port = 993
     pop3: Port = 110
     pop3s: Port = 995
+    lmtp: Port = False  # mail for our users from a program on this host, such as another MTA (RFC 2033)
+    lmtp_socket: Path | None = None  # the same by a socket in the file system
+    lmtp_socket_mode: int = 0o660  # who may connect to it, as chmod has it
     backlog: int = 511  # connections that wait to be accepted, for each listener
     connections: int = 20_000  # open at once in all services together
     connections_per_address: int = 200  # open at once from one client address (IPv6: one /64)
@@ -59,7 +64,7 @@ class ListenersConfig:
     proxy_seconds: float = 10.0  # to wait for the header
 
     def __post_init__(self) -> None:
-        for service in SERVICES:
+        for service in SERVICES + BY_REQUEST:
             port = getattr(self, service)
             if port is not False and not 0 <= port <= 65535:
                 raise ValueError(f"{service} is not a port: 0 to 65535, or false for none")
@@ -73,12 +78,15 @@ class ListenersConfig:
             raise ValueError("proxy_seconds must be above 0")
 
     def services(self) -> tuple[ListenerConfig, ...]:
-        """The services that are on, in the order of SERVICES."""
-        return tuple(
+        """The services that are on, in the order of SERVICES and BY_REQUEST."""
+        ports = tuple(
             ListenerConfig(service, port, self.addresses, service in IMPLICIT_TLS)
-            for service in SERVICES
+            for service in SERVICES + BY_REQUEST
             if (port := getattr(self, service)) is not False
         )
+        if self.lmtp_socket is None:
+            return ports
+        return (*ports, ListenerConfig("lmtp", 0, ("",), False, self.lmtp_socket))
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ def settle(
         files = maildir.list_files(box.path(root))
         gone = [row for row in rows if row.name not in files]
         changed = _take_over(db, box.path(root), rows, files, known, modseq)
-        _bury(db, gone, modseq)
+        _bury(db, gone, modseq, now)
     uidnext, added = _adopt(db, root, box, _Arrivals(rows, found, known, modseq, now))
     if not (changed or gone or added):
         return None
@@ -250,12 +250,13 @@ def _meant(known: Keywords) -> int:
     return 0xFF | sum(1 << bit for bit in known.names)
 
 
-def _bury(db: Connection, gone: Sequence[Any], modseq: int) -> None:
+def _bury(db: Connection, gone: Sequence[Any], modseq: int, now: int) -> None:
     """Files that vanished. Neither name nor delivery is noted: one that comes back is taken in again."""
     for start in range(0, len(gone), 500):
         some = gone[start : start + 500]
         graves = [
-            {"id": row.id, "mailbox_id": row.id >> UID_BITS, "modseq": modseq, "name": None} for row in some
+            {"id": row.id, "mailbox_id": row.id >> UID_BITS, "modseq": modseq, "name": None, "at": now}
+            for row in some
         ]
         db.execute(insert(expunged), graves)
         db.execute(delete(messages).where(messages.c.id.in_([row.id for row in some])))

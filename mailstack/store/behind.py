@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, update
 
 from mailstack.db import sync_directory
+from mailstack.store import maildir
 from mailstack.store.flags import info
-from mailstack.store.maildir import find, fsync_directory, relative, remove
+from mailstack.store.maildir import KEPT, find, fsync_directory, relative, remove
 from mailstack.store.rows import box_by_id, mailbox_path
 from mailstack.store.tables import UID_BITS, discarded, expunged, mailboxes, message_id, messages, usage
 from mailstack.store.values import NoSuchMailbox
+
+Grave = tuple[int, Path, str]  # id, mailbox's directory, path of the file from it
 
 _DIRTY = select(messages.c.id).where(messages.c.dirty).order_by(messages.c.id).limit(bindparam("most"))
 _NAMED = (
@@ -30,8 +33,11 @@ _GRAVES = (
     .join(mailboxes, mailboxes.c.id == expunged.c.mailbox_id)
     .join(usage, usage.c.user_id == mailboxes.c.user_id)
     .where(expunged.c.name.is_not(None))
+    .order_by(expunged.c.id)
     .limit(bindparam("most"))
 )
+_KEPT = expunged.c.name.startswith(f"{KEPT}/")
+_NOTED = 7 * 86_400  # seconds for which an expunged delivery is recognized when it is repeated, in any case
 
 
 def sync_names(db: Connection, root: Path, most: int) -> int:
@@ -54,13 +60,88 @@ def sync_names(db: Connection, root: Path, most: int) -> int:
     return len(ids)
 
 
-def graves(db: Connection, root: Path, most: int) -> list[tuple[int, Path, str]]:
-    """Expunged messages whose files are still there: id, mailbox directory, path from it."""
-    rows = db.execute(_GRAVES, {"most": most})
+def graves(db: Connection, root: Path, most: int, before: int | None = None) -> list[Grave]:
+    """Expunged messages whose files are to be unlinked: all, or those expunged before a time in seconds."""
+    query = (
+        _GRAVES
+        if before is None
+        else _GRAVES.where(
+            or_(expunged.c.at < before, expunged.c.size.is_(None))  # put back: see `undelete`
+        )
+    )
+    return _located(db, root, query, most)
+
+
+def to_keep(db: Connection, root: Path, most: int) -> list[Grave]:
+    """Expunged messages whose files still lie in new/ or cur/."""
+    return _located(db, root, _GRAVES.where(~_KEPT, expunged.c.size.is_not(None)), most)
+
+
+def keep(files: Sequence[Grave]) -> list[tuple[int, str | None]]:
+    """Take those files out of their mailboxes; ids and new paths of those done. In a file thread."""
+    done = []
+    for id, mailbox, name in files:
+        try:
+            done.append((id, maildir.keep(mailbox, name)))
+        except FileNotFoundError:  # the whole directory is gone
+            done.append((id, None))
+        except OSError:
+            continue  # next time
+    return done
+
+
+def note_kept(db: Connection, kept: Sequence[tuple[int, str | None]]) -> None:
+    """Those files lie there now."""
+    for id, name in kept:
+        db.execute(update(expunged).where(expunged.c.id == id).values(name=name))
+
+
+def prune(db: Connection, before: int, most: int, now: int) -> int:
+    """Forget what was expunged before a time, and all but the last `most` of each mailbox; how many rows.
+
+    Each mailbox notes up to which modseq it no longer knows (`mailboxes.forgotten`).
+    """
+    old = (
+        select(expunged.c.mailbox_id, func.max(expunged.c.modseq))
+        .where(expunged.c.at < before)
+        .group_by(expunged.c.mailbox_id)
+    )
+    floors: dict[int, int] = dict(tuple(row) for row in db.execute(old))
+    crowded = select(expunged.c.mailbox_id).group_by(expunged.c.mailbox_id).having(func.count() > most)
+    for mailbox_id in db.execute(crowded).scalars().all():
+        modseqs = select(expunged.c.modseq).where(expunged.c.mailbox_id == mailbox_id)
+        last = db.execute(modseqs.order_by(expunged.c.modseq.desc()).offset(most).limit(1)).scalar_one()
+        floors[mailbox_id] = max(last, floors.get(mailbox_id, 0))
+    return sum(
+        _forget(db, mailbox_id, floor, min(before, now - _NOTED)) for mailbox_id, floor in floors.items()
+    )
+
+
+def _forget(db: Connection, mailbox_id: int, floor: int, noted: int) -> int:
+    """Up to modseq `floor`; but what came by a delivery only if it was expunged before `noted`."""
+    db.execute(
+        update(mailboxes)
+        .where(mailboxes.c.id == mailbox_id, mailboxes.c.forgotten < floor)
+        .values(forgotten=floor)
+    )
+    needless = or_(expunged.c.delivery.is_(None), expunged.c.at < noted)
+    done = db.execute(
+        delete(expunged).where(
+            expunged.c.mailbox_id == mailbox_id,
+            expunged.c.modseq <= floor,
+            expunged.c.name.is_(None),
+            needless,
+        )
+    )
+    return int(done.rowcount)
+
+
+def _located(db: Connection, root: Path, query: Select[Any], most: int) -> list[Grave]:
+    rows = db.execute(query, {"most": most})
     return [(row.id, mailbox_path(root, row.home, row.directory or ""), row.name) for row in rows]
 
 
-def unlink(files: Sequence[tuple[int, Path, str]]) -> list[int]:
+def unlink(files: Sequence[Grave]) -> list[int]:
     """Unlink those files; the ids of those that are done. In a file thread."""
     done = []
     for id, mailbox, name in files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
-from mailstack.db import undo
-from mailstack.mail.message import Message
-from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import maildir
+from mailstack.store.acl import locate, quota_of
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import (
@@ -30,9 +28,8 @@ from mailstack.store.rows import (
     within,
 )
 from mailstack.store.tables import UID_MASK, expunged, messages
-from mailstack.store.values import Copied, Expunged, Quota, Stored
+from mailstack.store.values import Copied, Quota, Stored
 
-_MAX_LINKS = 1_000  # of one file; file systems end at 65,000 or earlier
 _ROW = (
     messages.c.id,
     messages.c.flags,
@@ -117,14 +114,20 @@ def copy(
     quota: Quota,
     now: int,
     move: bool = False,
+    user_id: int | None = None,
 ) -> tuple[Copied, list[Change]]:
     """Copy messages, flags and dates kept, by hard links; for a move remove the originals with it.
 
-    Raise NoSuchMailbox, OverQuota, Expunged where a file has vanished, TooMany, OSError: nothing is done
-    then.
+    `to_name` is what `user_id` (None: the owner) calls it. In another user's mailbox that user's quota
+    counts. Raise NoSuchMailbox, NoPermission, OverQuota, TooMany, OSError, Expunged where a file has
+    vanished: nothing is done then.
     """
     source = box_by_id(db, mailbox_id, lock=False)
-    target = box_by_name(db, source.user_id, to_name, lock=False)
+    acting = source.user_id if user_id is None else user_id
+    place = locate(db, acting, to_name).need("i")
+    target = box_by_name(db, place.owner_id, place.name, lock=False)
+    if place.owner_id != acting:
+        quota = quota_of(db, place.owner_id)
     for each in sorted({source.id, target.id}):  # two processes never wait for each other in a circle
         box_by_id(db, each)
     source, target = box_by_id(db, source.id), box_by_id(db, target.id)
@@ -134,11 +137,10 @@ def copy(
     if not rows:
         return Copied(target.uidvalidity, []), []
     rows.sort(key=lambda row: row.id)
-    if not move:
+    if not move or source.user_id != target.user_id:
         check_quota(target, sum(row.size for row in rows), len(rows), quota)
     masks, known = _translate(db, root, source, target, {row.flags for row in rows})
-    with_links = _Links(db, source.path(root), target.path(root))
-    additions = [with_links.addition(row, masks[row.flags]) for row in rows]
+    additions = [_addition(str(source.path(root)), row, masks[row.flags]) for row in rows]
     changes = [add_messages(db, root, target, additions, now, known)]
     pairs = [(old.id & UID_MASK, new[0] & UID_MASK) for old, new in zip(rows, changes[0].rows, strict=True)]
     if move:
@@ -174,12 +176,12 @@ def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, fa
 
 
 def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
-    modseq = box.modseq + 1
+    modseq, now = box.modseq + 1, int(time.time())
     gone: list[Any] = []
     for condition in within(box.id, spans):
         rows = db.execute(select(messages).where(condition)).all()
         if rows:
-            db.execute(insert(expunged), [_grave(row, modseq) for row in rows])
+            db.execute(insert(expunged), [_grave(row, modseq, now) for row in rows])
             db.execute(delete(messages).where(condition))
             gone += rows
     if not gone:
@@ -190,13 +192,18 @@ def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int]
     return uids, Change(box.id, box.modseq, modseq, expunged=tuple(uids))
 
 
-def _grave(row: Any, modseq: int) -> dict[str, Any]:
+def _grave(row: Any, modseq: int, now: int) -> dict[str, Any]:
     return {
         "id": row.id,
         "mailbox_id": row.mailbox_id,
         "modseq": modseq,
         "name": maildir.relative(row.name, row.disk_info, row.is_new),
         "delivery": row.delivery,
+        "at": now,
+        "flags": row.flags,
+        "internal_date": row.internal_date,
+        "zone": row.zone,
+        "size": row.size,
     }
 
 
@@ -213,33 +220,6 @@ def _translate(
     return translated, known
 
 
-class _Links:
-    """Where the bytes of copied messages are linked from."""
-
-    def __init__(self, db: Connection, source: Path, target: Path) -> None:
-        self._db = db
-        self._source = source
-        self._target = target
-        self._device = os.stat(target).st_dev
-
-    def addition(self, row: Any, mask: int) -> Addition:
-        """The message of `row` as it comes into the target. Raise Expunged."""
-        path = self._source / maildir.relative(row.name, row.disk_info, row.is_new)
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            found = maildir.find(self._source, row.name)  # another program renamed it
-            if found is None:
-                raise Expunged(f"message {row.id & UID_MASK} has lost its file") from None
-            path = self._source / found
-            status = os.stat(path)
-        link = status.st_nlink < _MAX_LINKS and status.st_dev == self._device
-        if not link:
-            path = self._bytes(path, row)
-        return Addition(path, link, mask, row.internal_date, row.zone, row.size, row.id)
-
-    def _bytes(self, path: Path, row: Any) -> Path:
-        message = Message((StoredMessage(path, 0, row.size),))
-        written = maildir.write_message(self._target / "tmp", message, row.internal_date)
-        undo(self._db, lambda: maildir.remove(written.path))
-        return written.path
+def _addition(mailbox: str, row: Any, mask: int) -> Addition:
+    path = f"{mailbox}/{maildir.relative(row.name, row.disk_info, row.is_new)}"
+    return Addition(path, True, mask, row.internal_date, row.zone, row.size, row.id)

@@ -9,6 +9,8 @@ from twisted.logger import Logger
 from mailstack.mail.fields import split_fields
 from mailstack.mail.mime import scan
 from mailstack.mail.mime_part import Part, pack
+from mailstack.store.identity import email_id, thread_id
+from mailstack.store.preview import preview
 from mailstack.store.values import Facts
 from mailstack.wire.imap import structure
 
@@ -30,17 +32,18 @@ _log = Logger()
 
 def compute_facts(data: bytes | mmap.mmap) -> Facts:
     """The facts of a whole message. Never raises: mail that puzzles us is still mail."""
+    identity = email_id(data)
     try:
-        return _facts(data, scan(data))
+        return _facts(data, scan(data), identity)
     except Exception:
         _log.failure("the structure of a message could not be read; it is kept as plain text")
     try:
-        return _facts(data, _plain(data))
+        return _facts(data, _plain(data), identity)
     except Exception:
-        return Facts(header_size=_plain(data).body)
+        return Facts(header_size=_plain(data).body, email_id=identity, thread_id=thread_id(b"", identity))
 
 
-def _facts(data: bytes | mmap.mmap, part: Part) -> Facts:
+def _facts(data: bytes | mmap.mmap, part: Part, identity: bytes) -> Facts:
     header = bytes(data[part.header : min(part.body, part.header + MAX_HEADER)])
     return Facts(
         structure.envelope(header),
@@ -49,7 +52,18 @@ def _facts(data: bytes | mmap.mmap, part: Part) -> Facts:
         _common_fields(header),
         pack(part),
         part.body - part.header,
+        identity,
+        thread_id(header, identity),
+        _preview(part, data),
     )
+
+
+def _preview(part: Part, data: bytes | mmap.mmap) -> bytes:
+    try:
+        return preview(part, data)
+    except Exception:
+        _log.failure("a preview could not be made; it is empty")
+        return b""
 
 
 def _common_fields(header: bytes) -> bytes:

@@ -9,8 +9,9 @@ needed to be right again.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,17 @@ from twisted.logger import Logger
 
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
+from mailstack.store.index import Hits
 from mailstack.store.news import Change, News, Row
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Stored
+from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
 _LOG_LENGTH = 200  # changes remembered for views; a view further behind looks at every row
 _LOG_UIDS = 5_000  # messages in one remembered change at most
-_PLACES = 1_024  # paths of files remembered
+_PLACES = 4_096  # paths of files remembered
 _AHEAD = 63  # paths looked up with one that is asked for
 _log = Logger()
 
@@ -45,6 +47,7 @@ class Surroundings:
     claimed: Callable[[int, int], None]  # mailbox id, first UID not yet \Recent to anybody
     behind: Callable[[], None]  # file names are behind the index
     doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
+    candidates: Callable[[int, str, int], Awaitable[Hits | None]]  # asks the full-text index
 
 
 class Mailbox:
@@ -62,6 +65,7 @@ class Mailbox:
         self.uses = 0
         self.timeline = Timeline(loaded.uids)
         self.directory = box.path(around.root)
+        self.object_id = box.object_id  # RFC 8474, MAILBOXID
         self._around = around
         self._keywords = loaded.keywords
         self._rows = loaded.rows
@@ -129,6 +133,19 @@ class Mailbox:
             found.update(uids)
         return sorted(found)
 
+    async def changes_since(self, modseq: int) -> Since:
+        """What happened after `modseq`, as far as this mailbox knows it now (RFC 7162 section 3.2.5.1).
+
+        Where the index no longer knows what was expunged after `modseq`, all that is not there has vanished:
+        the client has to compare (RFC 7162 section 3.2.7). Raise NoSuchMailbox.
+        """
+        gone = await self._around.work.read(reading.expunged_since, self.id, modseq)
+        changed = list(self.changed_since(modseq))
+        if gone is None:
+            return Since(changed, _between(self.timeline.current.uids, self.uidnext), False)
+        rows = self._rows
+        return Since(changed, spans_of([uid for uid in gone if uid not in rows]), True)
+
     def claim_recent(self, read_only: bool) -> tuple[int, int]:
         """The UIDs, from and to before, that no session was told of; theirs who asks and is not read-only."""
         claim = self._recent_uid, self.uidnext
@@ -162,16 +179,23 @@ class Mailbox:
         self._around.behind()
         return gone
 
-    async def copy(self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA) -> Copied:
-        """Copy to another mailbox of the user, all or none.
+    async def copy(
+        self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA, user_id: int | None = None
+    ) -> Copied:
+        """Copy to another mailbox, all or none; `to_name` as `user_id` (None: the owner) calls it.
 
-        Raise NoSuchMailbox, OverQuota, Expunged, OSError.
+        Raise NoSuchMailbox, NoPermission, OverQuota, Expunged, OSError.
         """
-        return await self._copy(uids, to_name, quota, move=False)
+        return await self._copy(uids, to_name, quota, False, user_id)
 
-    async def move(self, uids: Sequence[int], to_name: str) -> Copied:
-        """Move in one transaction (RFC 6851). Raise NoSuchMailbox, Expunged, OSError."""
-        return await self._copy(uids, to_name, NO_QUOTA, move=True)
+    async def move(
+        self, uids: Sequence[int], to_name: str, quota: Quota = NO_QUOTA, user_id: int | None = None
+    ) -> Copied:
+        """Move in one transaction (RFC 6851); the quota counts only from one user's mailboxes to another's.
+
+        Raise as `copy` does.
+        """
+        return await self._copy(uids, to_name, quota, True, user_id)
 
     async def refresh(self) -> None:
         """Take over what is newer in the database."""
@@ -200,15 +224,21 @@ class Mailbox:
         One trip to a thread: ask for at most some hundred messages at a time.
         """
         spans = self._spans(uids)
-        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        late = bool(columns & reading.LATE_COLUMNS)
+        if late:
+            columns |= {"email_id"}
+        found = await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        if not late:
+            return found
+        lacking = [uid for uid, facts in zip(uids, found, strict=True) if facts and not facts.email_id]
+        return await self._completed(uids, found, lacking, columns) if lacking else found
 
     async def vanished_since(self, modseq: int) -> list[int] | None:
         """The UIDs of messages expunged after `modseq`, ascending.
 
-        None where that is not known of all: after a rebuild the index has forgotten what was expunged before.
+        None where some are forgotten: after a rebuild, or long after (`[store] remember_expunged`).
         """
-        gone, known = await self._around.work.read(reading.graves_since, self.id, modseq)
-        return gone if known + self.messages == self.uidnext - 1 else None
+        return await self._around.work.read(reading.expunged_since, self.id, modseq)
 
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
@@ -220,6 +250,55 @@ class Mailbox:
                 self._places.clear()
         path = await self._search(uid)
         return await self._around.work.files(maildir.read_file, path, offset, length)
+
+    async def bodies(self, wanted: Sequence[tuple[int, int, int | None]]) -> list[bytes | None]:
+        """Octets of several messages: of each UID from an offset a length (None: all); None where it is gone.
+
+        One trip to the index, and only for places not known yet, and one to the disk: ask for some hundred
+        small messages at a time. Raise OSError.
+        """
+        unknown = [uid for uid, _, _ in wanted if uid not in self._places]
+        places = self._places
+        if unknown:
+            found = await self._around.work.read(reading.places_of, self.id, self._spans(unknown))
+            if len(self._places) + len(found) > _PLACES:
+                self._places.clear()
+            self._places.update(found)
+            places = {**self._places, **found}
+        mailbox = str(self.directory)
+        paths = {
+            uid: f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
+            for uid, _, _ in wanted
+            if (place := places.get(uid)) is not None
+        }
+        there = [(uid, offset, length) for uid, offset, length in wanted if uid in paths]
+        reads = [(paths[uid], offset, length) for uid, offset, length in there]
+        octets = await self._around.work.files(maildir.read_files, reads) if reads else []
+        by_uid = {key: data for key, data in zip(there, octets, strict=True) if data is not None}
+        return [by_uid[each] if each in by_uid else await self._missed(*each) for each in wanted]
+
+    async def _missed(self, uid: int, offset: int, length: int | None) -> bytes | None:
+        """A body whose file was not where it should be; None if the message is gone."""
+        self._places.pop(uid, None)
+        if uid not in self._rows:
+            return None
+        try:
+            return await self.body(uid, offset, length)
+        except Expunged:
+            return None
+
+    async def candidates(self, needle: str) -> set[int] | None:
+        """The UIDs of messages whose text may hold `needle`, in any case: all others do not.
+
+        None: every message is a candidate, because the needle has less than three characters or there is no
+        index. Compare the text itself; the index knows header sections and bodies as one.
+        """
+        uids = self.timeline.current.uids
+        hits = await self._around.candidates(self.id, needle.casefold(), uids[-1] if uids else 0)
+        if hits is None:
+            return None
+        uids = self.timeline.current.uids
+        return hits.uids.union(uids[bisect_right(uids, hits.mark) :])
 
     async def stored(self, uid: int) -> StoredMessage:
         """Where a message's bytes lie now. The file may be renamed any time: on FileNotFoundError ask again.
@@ -234,10 +313,29 @@ class Mailbox:
 
     # Inside
 
-    async def _copy(self, uids: Sequence[int], to_name: str, quota: Quota, move: bool) -> Copied:
+    async def _completed(
+        self, uids: Sequence[int], found: list[Facts | None], lacking: Sequence[int], columns: frozenset[str]
+    ) -> list[Facts | None]:
+        """The facts with those that messages from before these were kept lack; they are written down too."""
+        made: dict[int, Facts] = {}
+        for uid in lacking:
+            try:
+                path = await self._path(uid)
+                _, _, made[uid] = await self._around.work.files(maildir.file_facts, path)
+            except (Expunged, OSError):
+                continue  # next time
+        if not made:
+            return found
+        await self._around.work.transaction(reading.complete_facts, self.id, made)
+        spans = self._spans(uids)
+        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+
+    async def _copy(
+        self, uids: Sequence[int], to_name: str, quota: Quota, move: bool, user_id: int | None
+    ) -> Copied:
         root, now = self._around.root, int(time.time())
         copied, done = await self._around.work.transaction(
-            changes.copy, root, self.id, self._spans(uids), to_name, quota, now, move
+            changes.copy, root, self.id, self._spans(uids), to_name, quota, now, move, user_id
         )
         await self._published(done)
         if move:
@@ -297,8 +395,11 @@ class Mailbox:
             if change.keywords is not None:
                 self._keywords = type(self._keywords)(dict(change.keywords))
             self._apply_rows(change.rows)
-            if change.expunged:
-                self._bury(change.expunged)
+            gone = change.expunged
+            if change.present is not None:
+                gone = tuple(sorted(uid for uid in self._rows if uid not in change.present))
+            if gone:
+                self._bury(gone)
             self.highest_modseq = change.modseq
             self._remember(change)
         else:
@@ -337,3 +438,13 @@ class Mailbox:
             self._log.append((change.modseq, tuple(row[0] & UID_MASK for row in change.rows)))
             if len(self._log) > _LOG_LENGTH:
                 self._log_from = self._log.popleft()[0]
+
+
+def _between(uids: Sequence[int], end: int) -> list[Span]:
+    """The runs of numbers below `end` that are not among `uids`."""
+    found, before = [], 0
+    for uid in [*uids, end]:
+        if uid > before + 1:
+            found.append((before + 1, uid - 1))
+        before = uid
+    return found

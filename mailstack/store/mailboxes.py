@@ -16,8 +16,17 @@ from sqlalchemy import Connection, bindparam, column, delete, exists, func, inse
 
 from mailstack.db import undo
 from mailstack.store.flags import Keywords
+from mailstack.store.identity import mailbox_id
 from mailstack.store.maildir import make_mailbox
-from mailstack.store.names import INBOX, SEPARATOR, check_name, directory_name, home_name, superiors
+from mailstack.store.names import (
+    INBOX,
+    OTHER_USERS,
+    SEPARATOR,
+    check_name,
+    directory_name,
+    home_name,
+    superiors,
+)
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.rows import BOX, MAILDIR, Box, keywords_of, write_state
 from mailstack.store.statefile import MailboxState, write_subscriptions
@@ -46,21 +55,27 @@ _recent = (
 _subscribed = exists().where(
     subscriptions.c.user_id == mailboxes.c.user_id, subscriptions.c.name == mailboxes.c.name
 )
-_INFO = select(
-    mailboxes.c.id,
-    mailboxes.c.user_id,
-    mailboxes.c.name,
-    mailboxes.c.uidvalidity,
-    mailboxes.c.uidnext,
-    mailboxes.c.modseq.label("highest_modseq"),
-    mailboxes.c.messages,
-    mailboxes.c.unseen,
-    _recent.label("recent"),
-    mailboxes.c.octets,
-    mailboxes.c.special_use,
-    _subscribed.label("subscribed"),
-    mailboxes.c.selectable,
-).where(mailboxes.c.user_id == bindparam("owner"))
+_INFO = (
+    select(
+        mailboxes.c.id,
+        mailboxes.c.user_id,
+        mailboxes.c.name,
+        mailboxes.c.uidvalidity,
+        mailboxes.c.uidnext,
+        mailboxes.c.modseq.label("highest_modseq"),
+        mailboxes.c.messages,
+        mailboxes.c.unseen,
+        _recent.label("recent"),
+        mailboxes.c.octets,
+        mailboxes.c.special_use,
+        _subscribed.label("subscribed"),
+        mailboxes.c.selectable,
+        usage.c.home,
+        mailboxes.c.directory,
+    )
+    .join(usage, usage.c.user_id == mailboxes.c.user_id)
+    .where(mailboxes.c.user_id == bindparam("owner"))
+)
 _ONE_INFO = _INFO.where(mailboxes.c.name == bindparam("mailbox"))
 
 
@@ -127,6 +142,12 @@ def mailbox_info(db: Connection, user_id: int, name: str) -> MailboxInfo:
     return _info(row)
 
 
+def must_exist(db: Connection, user_id: int, name: str) -> None:
+    """Raise NoSuchMailbox where there is no such name, not even one that only holds others."""
+    if _row(db, user_id, name) is None:
+        raise NoSuchMailbox(name)
+
+
 def list_subscriptions(db: Connection, user_id: int) -> frozenset[str]:
     """The names that the user subscribed to, whether or not such mailboxes exist."""
     return frozenset(
@@ -134,11 +155,19 @@ def list_subscriptions(db: Connection, user_id: int) -> frozenset[str]:
     )
 
 
+def _check_own(name: str) -> str:
+    """`check_name`, and not in the namespace of other users' mailboxes."""
+    name = check_name(name.removesuffix(SEPARATOR))
+    if name.split(SEPARATOR)[0] == OTHER_USERS:
+        raise BadMailboxName(f"{OTHER_USERS} holds the mailboxes of other users")
+    return name
+
+
 def create(
     db: Connection, root: Path, user_id: int, name: str, special_use: Sequence[str], most: int
 ) -> MailboxInfo:
     """Make a mailbox and the superiors it lacks. Raise MailboxExists, BadMailboxName, TooMany, OSError."""
-    name = check_name(name.removesuffix(SEPARATOR))
+    name = _check_own(name)
     home = _lock_user(db, user_id)
     row = _row(db, user_id, name)
     if row is not None and row.selectable:
@@ -185,7 +214,7 @@ def rename(db: Connection, root: Path, user_id: int, old: str, new: str, most: i
 
     Raise NoSuchMailbox, MailboxExists, BadMailboxName, TooMany, OSError.
     """
-    new = check_name(new.removesuffix(SEPARATOR))
+    new = _check_own(new)
     home = _lock_user(db, user_id)
     if _row(db, user_id, old) is None:
         raise NoSuchMailbox(old)
@@ -330,4 +359,7 @@ def _info(row: Any) -> MailboxInfo:
     values = row._asdict()
     values["special_use"] = tuple(row.special_use.split())
     values["subscribed"] = bool(row.subscribed)
+    home, directory = values.pop("home"), values.pop("directory")
+    if row.selectable:
+        values["object_id"] = mailbox_id(home, directory or "", row.uidvalidity)
     return MailboxInfo(**values)

@@ -16,7 +16,7 @@ import re
 import secrets
 import time
 from base64 import b32encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mailstack.mail.message import CHUNK, Message
 from mailstack.store.facts import compute_facts
 from mailstack.store.values import Facts
 
+KEPT = "mailstack-expunged"  # in a mailbox's directory: files of expunged messages that can be put back
 IN_MEMORY = 1024 * 1024  # octets of a message that is read whole
 STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
@@ -162,7 +163,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def read_file(path: Path, offset: int = 0, length: int | None = None) -> bytes:
+def read_file(path: Path | str, offset: int = 0, length: int | None = None) -> bytes:
     """Octets of a file. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -177,6 +178,17 @@ def read_file(path: Path, offset: int = 0, length: int | None = None) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def read_files(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes | None]:
+    """Octets of each file: path, offset, length (None: all); None where it is not there. Raise OSError."""
+    found: list[bytes | None] = []
+    for path, offset, length in wanted:
+        try:
+            found.append(read_file(path, offset, length))
+        except FileNotFoundError:
+            found.append(None)
+    return found
 
 
 def file_facts(path: Path) -> tuple[int, int, Facts]:
@@ -240,6 +252,30 @@ def find(mailbox: Path, base: str) -> str | None:
     return None
 
 
+def list_kept(mailbox: Path) -> list[str]:
+    """The names of the files in `KEPT`. Raise OSError."""
+    try:
+        return sorted(os.listdir(mailbox / KEPT))
+    except FileNotFoundError:
+        return []
+
+
+def keep(mailbox: Path, path: str) -> str | None:
+    """Take a file of an expunged message out of the mailbox; its new path, None if it is nowhere.
+
+    Raise OSError.
+    """
+    if not (mailbox / path).exists():
+        found = find(mailbox, base_of(path))
+        if found is None:
+            return None
+        path = found
+    kept = f"{KEPT}/{path.partition('/')[2]}"
+    (mailbox / KEPT).mkdir(mode=0o700, exist_ok=True)
+    os.rename(mailbox / path, mailbox / kept)
+    return kept
+
+
 def remove_stale(mailbox: Path) -> None:
     """Remove what has lain in tmp/ for longer than anyone writes."""
     oldest = time.time() - STALE
@@ -266,7 +302,7 @@ def replace_text(path: Path, text: str) -> None:
     fsync_directory(path.parent)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path | str) -> None:
     """Unlink, if it is there."""
     try:
         os.unlink(path)

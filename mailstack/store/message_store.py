@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,19 +13,24 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.store import adoption, delivery, mailboxes, reading
+from mailstack.db import undo
+from mailstack.mail.message import Message
+from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import move_all
 from mailstack.store.delivery import When
+from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
-from mailstack.store.names import INBOX, canonical
+from mailstack.store.names import INBOX, SEPARATOR, canonical
 from mailstack.store.news import Change, News
 from mailstack.store.rows import MAILDIR, Box, box_by_name
 from mailstack.store.settings import StoreConfig
+from mailstack.store.sharing import Sharing
 from mailstack.store.upkeep import Upkeep
 from mailstack.store.values import (
     NO_QUOTA,
     Appended,
+    BadMailboxName,
     Delivered,
     MailboxInfo,
     New,
@@ -42,20 +48,37 @@ _MARKS = 10_000  # mailboxes whose directories' times are remembered
 _POLLED = 500  # ids in one query
 
 
-class MessageStore(Service):
+class MessageStore(Sharing, Service):
     """Maildirs and their index. All methods in the reactor's thread; all may raise OSError and Overloaded."""
 
     _log = Logger()
 
-    def __init__(self, config: StoreConfig, work: Work, clock: Any, is_sqlite: bool | None = None) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        work: Work,
+        clock: Any,
+        is_sqlite: bool | None = None,
+        recognise_sent: bool = False,
+    ) -> None:
         self._config = config
+        self._recognise_sent = recognise_sent  # `save_sent` is used: a program's own copy takes its place
         self._root = Path(config.path)
         self._work = work
         self._clock = clock
         self.news = News()
         self.upkeep = Upkeep(config, work, clock, self._look_around)
+        self.indexer = Indexer(self._root, work, clock, config.index, config.index_delay)
+        self.news.always.append(self.indexer.hear)
         self._around = Surroundings(
-            self._root, work, self.news, self._released, self.upkeep.claim, self.upkeep.behind, self._doubted
+            self._root,
+            work,
+            self.news,
+            self._released,
+            self.upkeep.claim,
+            self.upkeep.behind,
+            self._doubted,
+            self.indexer.candidates,
         )
         self._homes: dict[int, Path] = {}
         self._open: dict[int, Mailbox] = {}
@@ -99,20 +122,31 @@ class MessageStore(Service):
 
     async def status(self, user_id: int, name: str) -> MailboxInfo:
         """One mailbox. Raise NoSuchMailbox."""
-        await self._home(user_id)
-        return await self._work.read(mailboxes.mailbox_info, user_id, canonical(name))
+        place = await self._located(user_id, name, "r")
+        info = await self._work.read(mailboxes.mailbox_info, place.owner_id, place.name)
+        if place.owner_id == user_id:
+            return info
+        return replace(info, name=name, rights=place.rights, special_use=(), subscribed=False)
 
     async def create(self, user_id: int, name: str, special_use: Iterable[str] = ()) -> MailboxInfo:
         """Make a mailbox, and its superiors (RFC 3501 section 6.3.3).
 
         Raise MailboxExists, BadMailboxName, TooMany.
         """
-        await self._home(user_id)
+        place = await self._located_new(user_id, name)
+        owner, above = place.owner_id, place.name.removesuffix(SEPARATOR).rpartition(SEPARATOR)[0]
         most = self._config.max_mailboxes
         uses = tuple(special_use)
-        made = await self._work.transaction(mailboxes.create, self._root, user_id, name, uses, most)
-        self._listed(user_id)
-        return made
+
+        def make(db: Any) -> MailboxInfo:
+            made = mailboxes.create(db, self._root, owner, place.name, uses, most)
+            if above:
+                acl.inherit(db, owner, canonical(above), made.name)
+            return made
+
+        made = await self._work.transaction(make)
+        self._listed(owner)
+        return made if owner == user_id else replace(made, name=name.removesuffix(SEPARATOR))
 
     async def delete(self, user_id: int, name: str) -> None:
         """Delete a mailbox with its messages; with inferiors it stays, not selectable (RFC 3501 section
@@ -120,30 +154,34 @@ class MessageStore(Service):
 
         Raise NoSuchMailbox; BadMailboxName for INBOX and for what only holds others.
         """
-        await self._home(user_id)
-        gone = await self._work.transaction(mailboxes.remove, self._root, user_id, canonical(name))
+        place = await self._located(user_id, name, "x")
+        gone = await self._work.transaction(mailboxes.remove, self._root, place.owner_id, place.name)
         self._marks.pop(gone, None)
         self.news.publish(Change(gone, 0, 0, gone=True))
         if gone in self._idle:
             self._drop(gone)
         self.upkeep.behind()
-        self._listed(user_id)
+        self._listed(place.owner_id)
 
     async def rename(self, user_id: int, old: str, new: str) -> None:
         """Rename with all inferiors; INBOX stays and its messages move (RFC 3501 section 6.3.5).
 
         Raise NoSuchMailbox, MailboxExists, BadMailboxName, TooMany.
         """
-        await self._home(user_id)
-        old = canonical(old)
-        if old == INBOX:
-            await self._rename_inbox(user_id, new)
+        place = await self._located(user_id, old, "x")
+        target = await self._located_new(user_id, new)
+        owner = place.owner_id
+        if target.owner_id != owner:
+            raise BadMailboxName("a mailbox stays with its owner")
+        if place.name == INBOX:
+            await self._rename_inbox(owner, target.name)
             return
         most = self._config.max_mailboxes
-        renamed = await self._work.transaction(mailboxes.rename, self._root, user_id, old, new, most)
+        rename = mailboxes.rename
+        renamed = await self._work.transaction(rename, self._root, owner, place.name, target.name, most)
         for mailbox_id, name in renamed:
             self.news.publish(Change(mailbox_id, 0, 0, renamed=name))
-        self._listed(user_id)
+        self._listed(owner)
 
     async def subscribe(self, user_id: int, name: str) -> None:
         """Subscribe to a name. Raise BadMailboxName, TooMany."""
@@ -193,14 +231,22 @@ class MessageStore(Service):
 
     async def append(self, user_id: int, name: str, new: Sequence[New], quota: Quota = NO_QUOTA) -> Appended:
         """Append messages, all or none. Raise NoSuchMailbox, OverQuota, TooMany, OSError."""
-        home = await self._home(user_id)
+        place = await self._located(user_id, name, "i")
+        if place.owner_id != user_id:
+            quota = await self._work.read(acl.quota_of, place.owner_id)
+        home = await self._home(place.owner_id)
         when = self._when()
-        target = (user_id, name)
+        target = (place.owner_id, place.name)
 
         def prepare() -> list[Written]:
             return delivery.write_new(home, new, when)
 
         def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
+            if self._recognise_sent and len(new) == 1:
+                box = box_by_name(db, user_id, name)
+                if sent.is_sent(box):
+                    undo(db, lambda: delivery.remove_written(written))
+                    return sent.append_sent_txn(db, self._root, written, box, new[0], quota, when)
             return delivery.append_txn(db, self._root, written, target, new, quota, when)
 
         appended, change = await self._prepared(prepare, index)
@@ -208,12 +254,31 @@ class MessageStore(Service):
             self.news.publish(change)
         return appended
 
+    async def save_sent(self, user_id: int, message: Message, quota: Quota = NO_QUOTA) -> None:
+        """Put what the user has submitted into their mailbox for sent mail, once (see `sent`).
+
+        Nothing happens where they have no such mailbox. Raise OverQuota, OSError.
+        """
+        home = await self._home(user_id)
+        when = self._when()
+
+        def prepare() -> list[Written]:
+            return delivery.write_new(home, [New(message)], when)
+
+        def index(db: Any, written: list[Written]) -> Change | None:
+            undo(db, lambda: delivery.remove_written(written))
+            return sent.save_sent_txn(db, self._root, written, user_id, quota, when)
+
+        change = await self._work.prepared(prepare, index)
+        if change is not None:
+            self.news.publish(change)
+
     # Open mailboxes
 
     async def open(self, user_id: int, name: str) -> Mailbox:
         """The live mailbox, what other programs did to its files taken over. Raise NoSuchMailbox, OSError."""
-        await self._home(user_id)
-        box = await self._work.read(box_by_name, user_id, name, False)
+        place = await self._located(user_id, name, "r")
+        box = await self._work.read(box_by_name, place.owner_id, place.name, False)
         while box.id in self._loading:
             waiter: Deferred[None] = Deferred()
             self._loading[box.id].append(waiter)
@@ -249,11 +314,13 @@ class MessageStore(Service):
         """Begin the upkeep."""
         super().startService()
         self.upkeep.start()
+        self.indexer.start()
 
     def stopService(self) -> None:
         """End the upkeep."""
         super().stopService()
         self.upkeep.stop()
+        self.indexer.stop()
 
     # Inside
 

@@ -11,6 +11,7 @@ from mailstack.store.values import BadMailboxName
 
 INBOX = "INBOX"
 SEPARATOR = "/"
+OTHER_USERS = "Other Users"  # the first level of the names of other users' mailboxes (RFC 2342)
 MAX_NAME = 200  # characters
 MAX_DEPTH = 20  # levels
 MAX_FOLDER = 180  # octets of a directory's name; most file systems end at 255

@@ -23,6 +23,7 @@ class Change:
     modseq: int
     rows: tuple[Row, ...] = ()  # new messages and those with new flags, as they are now
     expunged: tuple[int, ...] = ()  # UIDs
+    present: frozenset[int] | None = None  # all UIDs, where those expunged are no longer known
     keywords: tuple[tuple[int, str], ...] | None = None  # all of them, where some are new
     gone: bool = False  # the mailbox was deleted
     renamed: str | None = None  # its new name
@@ -35,10 +36,11 @@ class News:
 
     def __init__(self) -> None:
         self._listeners: dict[int, list[Callable[[Change], None]]] = {}
+        self.always: list[Callable[[Change], None]] = []  # told of every mailbox's changes
 
     def publish(self, change: Change) -> None:
         """Tell every listener, at once."""
-        for listener in tuple(self._listeners.get(change.mailbox_id, ())):
+        for listener in (*self._listeners.get(change.mailbox_id, ()), *self.always):
             try:
                 listener(change)
             except Exception:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, delete, select
 
 from mailstack.store.flags import Keywords
 from mailstack.store.news import Change, Row
@@ -33,7 +33,8 @@ _EXPUNGED = select(expunged.c.id).where(
     expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.modseq > bindparam("known")
 )
 FACT_COLUMNS = tuple(field.name for field in fields(Facts))
-_EMPTY = Facts()
+KEPT_COLUMNS = tuple(name for name in FACT_COLUMNS if name != "saved")  # those of message_facts
+LATE_COLUMNS = frozenset({"email_id", "thread_id", "preview"})  # which rows from before 0004 lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,37 @@ def changes_since(db: Connection, mailbox_id: int, known: int) -> Change:
     rows = tuple(row for some in _slices(db, _CHANGED, parameters) for row in some)
     graves = tuple(sorted(id & UID_MASK for id in db.execute(_EXPUNGED, parameters).scalars()))
     keywords = tuple(keywords_of(db, mailbox_id).names.items())
-    return Change(mailbox_id, known, box.modseq, rows, graves, keywords)
+    present = None if known >= box.forgotten else _present(db, mailbox_id)
+    return Change(mailbox_id, known, box.modseq, rows, graves, present, keywords)
 
 
-def graves_since(db: Connection, mailbox_id: int, known: int) -> tuple[list[int], int]:
-    """The UIDs expunged after modseq `known`, ascending; and how many are known of at all."""
-    uids = db.execute(_EXPUNGED, {"mailbox": mailbox_id, "known": known}).scalars()
-    query = select(func.count()).select_from(expunged).where(expunged.c.mailbox_id == mailbox_id)
-    return sorted(id & UID_MASK for id in uids), db.execute(query).scalar_one()
+def expunged_since(db: Connection, mailbox_id: int, known: int) -> list[int] | None:
+    """The UIDs expunged after modseq `known`, ascending; None where some are forgotten.
+
+    Raise NoSuchMailbox.
+    """
+    if known < box_by_id(db, mailbox_id, lock=False).forgotten:
+        return None
+    parameters = {"mailbox": mailbox_id, "known": known}
+    return sorted(id & UID_MASK for id in db.execute(_EXPUNGED, parameters).scalars())
+
+
+def complete_facts(db: Connection, mailbox_id: int, found: Mapping[int, Facts]) -> None:
+    """Write down facts that were not kept when the messages came. In a write transaction."""
+    ids = [message_id(mailbox_id, uid) for uid in found]
+    there = set(db.execute(select(messages.c.id).where(messages.c.id.in_(ids))).scalars())
+    rows = [
+        {"message_id": id, **{name: getattr(found[id & UID_MASK], name) for name in KEPT_COLUMNS}}
+        for id in sorted(there)
+    ]
+    if rows:
+        db.execute(delete(message_facts).where(message_facts.c.message_id.in_(there)))
+        db.execute(message_facts.insert(), rows)
+
+
+def _present(db: Connection, mailbox_id: int) -> frozenset[int]:
+    query = select(messages.c.id).where(messages.c.mailbox_id == mailbox_id)
+    return frozenset(id & UID_MASK for id in db.execute(query).scalars())
 
 
 def read_facts(
@@ -92,7 +116,8 @@ def read_facts(
     """The facts of some messages, in the order of `uids`; None for those that are gone."""
     wanted = [name for name in FACT_COLUMNS if name in columns]
     found: dict[int, Facts] = {}
-    query = select(messages.c.id, *(message_facts.c[name] for name in wanted)).outerjoin(
+    columns_of = {"saved": messages.c.saved, **{name: message_facts.c[name] for name in KEPT_COLUMNS}}
+    query = select(messages.c.id, *(columns_of[name] for name in wanted)).outerjoin(
         message_facts, message_facts.c.message_id == messages.c.id
     )
     make = _maker(wanted)
@@ -113,6 +138,18 @@ def read_places(db: Connection, mailbox_id: int, uid: int, more: int) -> dict[in
     return {row[0] & UID_MASK: FilePlace(row[1], row[2], bool(row[3]), row[4]) for row in db.execute(query)}
 
 
+def places_of(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> dict[int, FilePlace]:
+    """Where the files of some messages should lie, by UID; those that are gone are missing."""
+    query = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
+    found: dict[int, FilePlace] = {}
+    for condition in within(mailbox_id, spans):
+        for some in _slices(db, query.where(condition), {}):
+            found.update(
+                [(row[0] & UID_MASK, FilePlace(row[1], row[2], bool(row[3]), row[4])) for row in some]
+            )
+    return found
+
+
 def directory(db: Connection, root: Path, mailbox_id: int) -> Path:
     """Where a mailbox lies. Raise NoSuchMailbox."""
     return box_by_id(db, mailbox_id, lock=False).path(root)
@@ -128,9 +165,7 @@ def modseqs(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, int]:
 
 def _maker(wanted: Sequence[str]) -> Any:
     """A function from a row to Facts; a message whose facts are missing gets empty ones."""
-    if tuple(wanted) == FACT_COLUMNS:
-        return lambda row: Facts(*row[1:]) if row[1] is not None else _EMPTY
-    empty = [0 if name == "header_size" else b"" for name in FACT_COLUMNS]
+    empty = [0 if name in ("header_size", "saved") else b"" for name in FACT_COLUMNS]
     places = [FACT_COLUMNS.index(name) for name in wanted]
 
     def make(row: Any) -> Facts:

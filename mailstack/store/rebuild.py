@@ -7,23 +7,27 @@ clock, which is ahead of any count of changes.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from mailstack.db import sync_directory
-from mailstack.store import maildir
+from mailstack.store import dovecot, maildir
 from mailstack.store.adoption import Found, examine
 from mailstack.store.flags import SEEN_BIT, letters_mask
 from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
 from mailstack.store.statefile import MailboxState, read_subscriptions
 from mailstack.store.tables import (
+    expunged,
     keywords,
+    mailbox_annotations,
+    mailbox_rights,
     mailboxes,
     message_facts,
     message_id,
@@ -36,22 +40,59 @@ from mailstack.store.values import BadMailboxName, Usage
 _SLICE = 200  # messages read and inserted at a time
 
 
-def rebuild_user(root: Path, db: Connection, user_id: int, home: str) -> Usage:
+def rebuild_user(
+    root: Path, db: Connection, user_id: int, home: str, looked: Callable[[int], None] = lambda more: None
+) -> Usage:
     """Replace what the index says of a user by what the files in `home` say; `home` is relative to `root`.
 
-    Raise OSError; the index is kept then. Blocking, in a write transaction, long: every message is read.
+    Rights and annotations, which only the index has, stay with their mailboxes. `looked` is told how many
+    more messages were read. Raise OSError; the index is kept then. Blocking, in a write transaction, long:
+    every message is read.
     """
+    attached = _attached(db, user_id)
+    maildir_of_user = root / home / MAILDIR
+    taken_over = (maildir_of_user / dovecot.UIDLIST).exists() and MailboxState.read(maildir_of_user) is None
     for table in (subscriptions, mailboxes, usage):
         db.execute(delete(table).where(table.c.user_id == user_id))
     db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
-    rebuilder = _Rebuild(db, root, user_id, home)
+    rebuilder = _Rebuild(db, root, user_id, home, looked)
     for directory, state in rebuilder.states():
         rebuilder.mailbox(directory, state)
     rebuilder.superiors()
-    names = read_subscriptions(root / home / MAILDIR)
+    _attach(db, user_id, attached)
+    names = (dovecot.read_subscriptions if taken_over else read_subscriptions)(maildir_of_user)
     if names:
         db.execute(insert(subscriptions), [{"user_id": user_id, "name": name} for name in names])
     return rebuilder.finish()
+
+
+_Attached = list[tuple[Table, dict[str, Any], tuple[str | None, int]]]
+
+
+def _attached(db: Connection, user_id: int) -> _Attached:
+    """Rows of rights and annotations, with directory and UIDVALIDITY of their mailbox."""
+    found: _Attached = []
+    for table in (mailbox_rights, mailbox_annotations):
+        query = (
+            select(table, mailboxes.c.directory, mailboxes.c.uidvalidity)
+            .join(mailboxes, mailboxes.c.id == table.c.mailbox_id)
+            .where(mailboxes.c.user_id == user_id)
+        )
+        for row in db.execute(query).mappings():
+            values = {
+                column.name: row[column.name] for column in table.c if column.name not in ("id", "mailbox_id")
+            }
+            found.append((table, values, (row["directory"], row["uidvalidity"])))
+    return found
+
+
+def _attach(db: Connection, user_id: int, attached: _Attached) -> None:
+    query = select(mailboxes.c.directory, mailboxes.c.uidvalidity, mailboxes.c.id)
+    rows = db.execute(query.where(mailboxes.c.user_id == user_id, mailboxes.c.selectable))
+    ids = {(directory, uidvalidity): mailbox_id for directory, uidvalidity, mailbox_id in rows}
+    for table, values, key in attached:
+        if key in ids:
+            db.execute(insert(table).values(**values, mailbox_id=ids[key]))
 
 
 @dataclass(slots=True)
@@ -60,6 +101,7 @@ class _Rebuild:
     root: Path
     user_id: int
     home: str
+    looked: Callable[[int], None]
     octets: int = 0
     count: int = 0
     uidvalidity: int = 0
@@ -85,13 +127,14 @@ class _Rebuild:
 
     def mailbox(self, directory: str, state: MailboxState) -> None:
         """One mailbox with its messages."""
-        mailbox_id = self._insert(directory, state)
+        modseq = int(time.time())
+        mailbox_id = self._insert(directory, state, modseq)
         if state.keywords:
             rows = [{"mailbox_id": mailbox_id, "bit": bit, "name": n} for bit, n in state.keywords.items()]
             self.db.execute(insert(keywords), rows)
         path = mailbox_path(self.root, self.home, directory)
         maildir.make_mailbox(path)
-        contents = _Contents(self.db, path, mailbox_id, state)
+        contents = _Contents(self.db, path, mailbox_id, state, modseq, self.looked)
         contents.index()
         uidnext = max(contents.uidnext, state.reserved)
         if uidnext > state.reserved or not (path / "mailstack-mailbox").exists():
@@ -123,7 +166,7 @@ class _Rebuild:
         names = set(self.db.execute(query).scalars())
         missing = {above for name in names for above in superiors(name)} - names
         for above in sorted(missing):
-            self._insert(None, MailboxState(above, int(time.time()), 1))
+            self._insert(None, MailboxState(above, int(time.time()), 1), int(time.time()))
 
     def finish(self) -> Usage:
         """Note what the user holds."""
@@ -135,15 +178,19 @@ class _Rebuild:
         return Usage(self.octets, self.count)
 
     def _guess(self, path: Path, directory: str) -> MailboxState | None:
-        """A mailbox of another program, or one whose file is lost: its UIDs are worth nothing then."""
-        self.uidvalidity = max(self.uidvalidity + 1, int(time.time()))
+        """A mailbox of Dovecot's: its UIDs stay. Of another program, or one whose file is lost: new ones."""
+        listed = dovecot.read_uids(path)
+        if listed is None:
+            self.uidvalidity = max(self.uidvalidity + 1, int(time.time()))
+        known = {} if listed is None else dovecot.read_keywords(path)
+        uidvalidity, uidnext = (listed.uidvalidity, listed.uidnext) if listed else (self.uidvalidity, 1)
         try:
-            return MailboxState(mailbox_name(directory), self.uidvalidity, 1)
+            name = mailbox_name(directory)
         except BadMailboxName:
-            return MailboxState(f"Recovered {path.name[1:60]}".replace("/", "-"), self.uidvalidity, 1)
+            name = f"Recovered {path.name[1:60]}".replace("/", "-")
+        return MailboxState(name, uidvalidity, uidnext, "", known)
 
-    def _insert(self, directory: str | None, state: MailboxState) -> int:
-        now = int(time.time())
+    def _insert(self, directory: str | None, state: MailboxState, now: int) -> int:
         row: dict[str, Any] = {
             "user_id": self.user_id,
             "name": state.name,
@@ -159,6 +206,7 @@ class _Rebuild:
             "unseen": 0,
             "octets": 0,
             "created": now,
+            "forgotten": now,
         }
         return int(self.db.execute(insert(mailboxes).values(row).returning(mailboxes.c.id)).scalar_one())
 
@@ -166,14 +214,19 @@ class _Rebuild:
 class _Contents:
     """The messages of one mailbox, indexed anew."""
 
-    def __init__(self, db: Connection, path: Path, mailbox_id: int, state: MailboxState) -> None:
+    def __init__(
+        self, db: Connection, path: Path, mailbox_id: int, state: MailboxState, modseq: int, looked: Any
+    ) -> None:
+        self._looked = looked
         self._db = db
         self._path = path
         self._mailbox_id = mailbox_id
         self._reserved = state.reserved
         self._meant = 0xFF | sum(1 << bit for bit in state.keywords)
-        self._modseq = int(time.time())
+        self._modseq = modseq
         self._uids: set[int] = set()
+        listed = None if MailboxState.read(path) else dovecot.read_uids(path)
+        self._listed = listed.uids if listed else {}
         self._deliveries: set[str] = set()
         self.uidnext = 1
         self.count = self.unseen = self.octets = 0
@@ -185,12 +238,42 @@ class _Contents:
         self.uidnext = max([*own, 0, self._reserved - 1]) + 1
         for start in range(0, len(paths), _SLICE):
             self._insert(examine(self._path, paths[start : start + _SLICE]))
+            self._looked(len(paths[start : start + _SLICE]))
+        self._remember_kept()
+
+    def _remember_kept(self) -> None:
+        """Expunged mail whose files are kept: it can still be put back."""
+        graves = []
+        for name in maildir.list_kept(self._path):
+            base = maildir.base_of(f"/{name}")
+            uid = self._own_uid(f"/{name}")
+            if uid is None or uid in self._uids:
+                continue
+            self._uids.add(uid)
+            status = os.stat(self._path / maildir.KEPT / name)
+            graves.append(
+                {
+                    "id": message_id(self._mailbox_id, uid),
+                    "mailbox_id": self._mailbox_id,
+                    "modseq": self._modseq,
+                    "name": f"{maildir.KEPT}/{name}",
+                    "delivery": maildir.delivery_of(base),
+                    "at": self._modseq,
+                    "flags": letters_mask(maildir.letters_of(f"/{name}")) & self._meant,
+                    "internal_date": int(status.st_mtime),
+                    "zone": 0,
+                    "size": status.st_size,
+                }
+            )
+        if graves:
+            self._db.execute(insert(expunged), graves)
 
     def _order(self, path: str) -> tuple[int, str]:
         return (self._own_uid(path) or 1 << 32, maildir.base_of(path))
 
     def _own_uid(self, path: str) -> int | None:
-        uid = maildir.uid_of(maildir.base_of(path))
+        base = maildir.base_of(path)
+        uid = self._listed.get(base) or maildir.uid_of(base)
         return uid if uid is not None and uid < self._reserved else None
 
     def _insert(self, found: list[Found]) -> None:

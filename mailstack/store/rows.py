@@ -7,6 +7,7 @@ and looks finds directory and rows in agreement, apart from what other programs 
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, or_, select
 from mailstack.db import sync_directory, undo
 from mailstack.store.flags import SEEN_BIT, Keywords, info
 from mailstack.store.hot import Hot
+from mailstack.store.identity import mailbox_id
+from mailstack.store.links import link
 from mailstack.store.maildir import base_name, relative, remove
 from mailstack.store.names import canonical
 from mailstack.store.news import Change
@@ -49,6 +52,7 @@ class Box:
     messages: int
     unseen: int
     octets: int
+    forgotten: int
     home: str
     used_octets: int
     used_messages: int
@@ -57,12 +61,17 @@ class Box:
         """Its directory: that of new/ and cur/."""
         return mailbox_path(root, self.home, self.directory or "")
 
+    @property
+    def object_id(self) -> str:
+        """Its MAILBOXID (RFC 8474 section 4.1)."""
+        return mailbox_id(self.home, self.directory or "", self.uidvalidity)
+
 
 @dataclass(frozen=True, slots=True)
 class Addition:
     """A message about to come into a mailbox: renamed or linked from `source`."""
 
-    source: Path
+    source: str | Path
     link: bool
     mask: int
     internal_date: int
@@ -101,12 +110,14 @@ _USE = Hot(
 )
 _ADD_FACTS = Hot(message_facts.insert(), message_facts.c.keys())
 _ADD_MESSAGES = Hot(messages.insert(), messages.c.keys())
-_COPY_FACTS = message_facts.insert().from_select(
-    [column.name for column in message_facts.c],
-    select(
-        bindparam("new_id", type_=message_facts.c.message_id.type),
-        *(column for column in message_facts.c if column.name != "message_id"),
-    ).where(message_facts.c.message_id == bindparam("old_id")),
+_COPY_FACTS = Hot(
+    message_facts.insert().from_select(
+        [column.name for column in message_facts.c],
+        select(
+            message_facts.c.message_id + bindparam("delta", type_=message_facts.c.message_id.type),
+            *(column for column in message_facts.c if column.name != "message_id"),
+        ).where(message_facts.c.message_id.between(bindparam("low"), bindparam("high"))),
+    )
 )
 
 
@@ -291,7 +302,7 @@ def _message_row(box: Box, addition: Addition, uid: int, modseq: int, now: int) 
 def _place_files(
     db: Connection, mailbox: Path, additions: Sequence[Addition], rows: Sequence[dict[str, Any]]
 ) -> None:
-    placed: list[Path] = []
+    placed: list[str] = []
 
     def take_back() -> None:
         for path in placed:
@@ -299,13 +310,14 @@ def _place_files(
 
     undo(db, take_back)
     for addition, row in zip(additions, rows, strict=True):
-        target = mailbox / relative(row["name"], row["disk_info"], row["is_new"])
+        target = f"{mailbox}/{relative(row['name'], row['disk_info'], row['is_new'])}"
         if addition.link:
-            target.hardlink_to(addition.source)
+            link(db, str(addition.source), target)
         else:
-            addition.source.rename(target)
+            os.rename(addition.source, target)
         placed.append(target)
-        sync_directory(db, target.parent)
+    for is_new in {row["is_new"] for row in rows}:
+        sync_directory(db, mailbox / ("new" if is_new else "cur"))
 
 
 def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dict[str, Any]]) -> None:
@@ -313,7 +325,7 @@ def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dic
     for addition, row in zip(additions, rows, strict=True):
         facts = addition.facts
         if isinstance(facts, int):
-            copied.append({"new_id": row["id"], "old_id": facts})
+            copied.append((row["id"], facts))
             continue
         written.append(
             {
@@ -324,9 +336,24 @@ def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dic
                 "fields": facts.fields,
                 "structure": facts.structure,
                 "header_size": facts.header_size,
+                "email_id": facts.email_id,
+                "thread_id": facts.thread_id,
+                "preview": facts.preview,
             }
         )
     if written:
         _ADD_FACTS.run_many(db, written)
     if copied:
-        db.execute(_COPY_FACTS, copied)
+        _copy_facts(db, copied)
+
+
+def _copy_facts(db: Connection, pairs: Sequence[tuple[int, int]]) -> None:
+    """Facts of new messages, as those of old ones; a statement for each run whose ids go up together."""
+    start = 0
+    for place in range(1, len(pairs) + 1):
+        first, last = pairs[start], pairs[place - 1]
+        if place < len(pairs) and pairs[place][0] - pairs[place][1] == first[0] - first[1]:
+            continue
+        run = {"delta": first[0] - first[1], "low": first[1], "high": last[1]}
+        _COPY_FACTS.run(db, run)
+        start = place

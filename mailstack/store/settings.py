@@ -16,3 +16,11 @@ class StoreConfig:
     keep: float = 30.0  # seconds a closed mailbox stays loaded, for the next open
     keep_mailboxes: int = 200  # closed mailboxes kept loaded at most
     max_mailboxes: int = 5_000  # of one user
+    remember_expunged: int = 30  # days for which clients that come back are told what was expunged (QRESYNC)
+    remember_most: int = 100_000  # expunged messages of one mailbox remembered at most
+    keep_expunged: int = 0  # days for which expunged mail can be put back: mailstack store undelete; 0: never
+    index: bool = True  # keep a full-text index of each user's mail, for SEARCH BODY, TEXT and fields
+    index_delay: float = 2.0  # seconds from a delivery until its text is taken into the index
+    metadata_entries: int = 100  # annotations of one mailbox, shared ones and each user's (RFC 5464)
+    metadata_octets: int = 65_536  # of one annotation
+    sharing: bool = True  # whether users can give others rights to their mailboxes (RFC 4314)

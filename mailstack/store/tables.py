@@ -63,6 +63,7 @@ mailboxes = Table(
     Column("unseen", BigInteger, nullable=False),
     Column("octets", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),  # seconds of the epoch
+    Column("forgotten", BigInteger, nullable=False, server_default=text("0")),  # expunges up to this modseq
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "directory"),
     sqlite_autoincrement=True,  # an id is part of its messages' ids: never given again
@@ -121,6 +122,11 @@ message_facts = Table(
     Column("fields", LargeBinary, nullable=False),
     Column("structure", LargeBinary, nullable=False),
     Column("header_size", BigInteger, nullable=False),
+    Column(
+        "email_id", LargeBinary
+    ),  # RFC 8474; this and what follows: NULL in rows made before they were kept
+    Column("thread_id", LargeBinary),
+    Column("preview", LargeBinary),  # RFC 8970, UTF-8
 )
 
 expunged = Table(
@@ -131,6 +137,13 @@ expunged = Table(
     Column("modseq", BigInteger, nullable=False),
     Column("name", Text),  # path of the file still to be unlinked, from the mailbox's directory
     Column("delivery", Text),  # a repeat of its delivery is recognised even now
+    Column("at", BigInteger, nullable=False, server_default=text("0")),  # seconds of the epoch
+    Column(
+        "flags", BigInteger
+    ),  # this and what follows as in messages, while the file is kept to be put back
+    Column("internal_date", BigInteger),
+    Column("zone", SmallInteger),
+    Column("size", BigInteger),
     Index(None, "mailbox_id", "modseq"),
     Index(
         "ix_expunged_delivery",
@@ -151,4 +164,27 @@ discarded = Table(
     "discarded",
     metadata,
     Column("path", Text, primary_key=True),  # a directory still to be removed, relative to the store's folder
+)
+
+mailbox_annotations = Table(  # RFC 5464
+    "annotations",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("mailbox_id", ForeignKey("mailboxes.id", ondelete="CASCADE")),  # NULL: of the server
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE")),  # whose, if private; NULL: shared
+    Column("entry", Text, nullable=False),  # in lower case, without /private and /shared
+    Column("value", LargeBinary, nullable=False),
+    Index(None, "mailbox_id"),
+    Index(None, "user_id"),
+)
+
+mailbox_rights = Table(  # RFC 4314
+    "mailbox_rights",
+    metadata,
+    Column("mailbox_id", ForeignKey("mailboxes.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "identifier", Text, primary_key=True
+    ),  # an address in lower case or "anyone"; "-" before: negative
+    Column("rights", Text, nullable=False),
+    Index(None, "identifier"),
 )

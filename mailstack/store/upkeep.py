@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,20 @@ from mailstack.work import Work
 
 _NAMES = 200  # files renamed in one transaction
 _GRAVES = 500  # files unlinked between two transactions
+_PRUNING = 3600.0  # seconds between two
+_DAY = 86_400  # seconds
 _ROUNDS = 1_000  # of either in one run
 
 
 class Upkeep:
-    """Two loops: what is behind is caught up soon after it fell behind; open mailboxes are looked at."""
+    """Three loops: what is behind catches up soon; open mailboxes are looked at; the old is forgotten."""
 
     _log = Logger()
 
     def __init__(
         self, config: StoreConfig, work: Work, clock: Any, look: Callable[[], Awaitable[None]]
     ) -> None:
+        self._config = config
         self._root = Path(config.path)
         self._work = work
         self._claims: dict[int, int] = {}  # mailbox id: the first UID that is still recent
@@ -36,6 +40,7 @@ class Upkeep:
         self._loops = [
             (self._loop(clock, self._catch_up), config.write_behind),
             (self._loop(clock, self._look_around), config.poll),
+            (self._loop(clock, self._prune), _PRUNING),
         ]
 
     def start(self) -> None:
@@ -79,9 +84,29 @@ class Upkeep:
             self._behind = True
             raise
 
-    async def _bury(self) -> None:
+    async def prune(self) -> int:
+        """Forget what was expunged long ago, unlink what was kept long enough; how much was forgotten."""
+        config, now = self._config, int(time.time())
+        before = now - config.remember_expunged * _DAY
+        self._behind = True  # for the files
+        return await self._work.transaction(behind.prune, before, config.remember_most, now)
+
+    async def _keep(self) -> None:
         for _ in range(_ROUNDS):
-            graves = await self._work.read(behind.graves, self._root, _GRAVES)
+            graves = await self._work.read(behind.to_keep, self._root, _GRAVES)
+            done = await self._work.files(behind.keep, graves) if graves else []
+            if done:
+                await self._work.transaction(behind.note_kept, done)
+            if len(done) < _GRAVES or self._stopped:
+                break
+
+    async def _bury(self) -> None:
+        days = self._config.keep_expunged
+        before = int(time.time()) - days * _DAY if days else None
+        if days:
+            await self._keep()
+        for _ in range(_ROUNDS):
+            graves = await self._work.read(behind.graves, self._root, _GRAVES, before)
             done = await self._work.files(behind.unlink, graves) if graves else []
             if done:
                 await self._work.transaction(behind.forget_names, done)
@@ -97,6 +122,9 @@ class Upkeep:
     async def _catch_up(self) -> None:
         if self._behind:
             await self.catch_up()
+
+    async def _prune(self) -> None:
+        await self.prune()
 
     async def _look_around(self) -> None:
         await self._look()

@@ -13,6 +13,7 @@ FLAGGED = r"\Flagged"
 DELETED = r"\Deleted"
 DRAFT = r"\Draft"
 
+ALL_RIGHTS = "lrswipkxtea"  # RFC 4314 section 2.1
 Quota = tuple[int | None, int | None]  # octets, messages; None: no limit
 NO_QUOTA: Quota = (None, None)
 
@@ -41,6 +42,22 @@ class Expunged(StoreError):
     """The message was removed for good."""
 
 
+class NoPermission(StoreError):
+    """The user has not the right to do that (RFC 4314), and may know that the mailbox is there."""
+
+
+class BadRights(StoreError):
+    """No such rights, or no such identifier (RFC 4314 section 3)."""
+
+
+class BadEntry(StoreError):
+    """The annotation's name is none that we keep (RFC 5464 section 3.2)."""
+
+
+class TooLarge(StoreError):
+    """The annotation's value is longer than the limit, which is the second argument, in octets."""
+
+
 class TooMany(StoreError):
     """A bound of ours is reached: mailboxes of a user, keywords of a mailbox."""
 
@@ -62,6 +79,8 @@ class MailboxInfo:
     special_use: tuple[str, ...] = ()
     subscribed: bool = False
     selectable: bool = True
+    object_id: str = ""  # RFC 8474, MAILBOXID; empty if not selectable
+    rights: str = ALL_RIGHTS  # RFC 4314: what the user who asked may do here
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """What happened to a mailbox after some modseq (RFC 7162 section 3.2.5.1)."""
+
+    changed: list[int]  # UIDs, ascending, of messages that are new or have new flags
+    vanished: list[tuple[int, int]]  # runs of UIDs that are no more, first and last
+    whole: bool  # False: what was expunged is forgotten; `vanished` is every UID that is not there
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a user holds."""
 
@@ -150,6 +178,10 @@ class Facts:
     fields: bytes = b""  # raw bytes of the common header fields, in order; see `facts.COMMON_FIELDS`
     structure: bytes = b""  # `mail.mime.pack` of the parts
     header_size: int = 0  # octets of the header section with its blank line
+    email_id: bytes = b""  # RFC 8474: the same wherever the same octets lie
+    thread_id: bytes = b""  # RFC 8474: the same in all messages of a conversation
+    preview: bytes = b""  # RFC 8970: the first 200 characters of the text, UTF-8
+    saved: int = 0  # seconds of the epoch: when it came into this mailbox (RFC 8514)
 
 
 @dataclass(frozen=True, slots=True)

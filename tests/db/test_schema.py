@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +106,20 @@ class TestContract:
         assert schema.version(empty_database) == "9999"
 
 
+def clauses(sql: str) -> list[str]:
+    """A table's columns and constraints in any order (ALTER TABLE adds columns last); an index word for word."""
+    head, opening, rest = " ".join(sql.split()).partition("(")
+    inside, _, tail = rest.rpartition(")") if head.startswith("CREATE TABLE") else (rest, "", "")
+    found, depth = [""], 0
+    for character in inside:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += character
+    return sorted([head, opening, tail, *(" ".join(clause.split()) for clause in found)])
+
+
 def details(db: Connection) -> dict[str, Any]:
     """What the database itself says of its tables."""
     if db.dialect.name == "sqlite":
@@ -114,11 +127,7 @@ def details(db: Connection) -> dict[str, Any]:
         rows = [row for row in db.execute(text(query)) if row.tbl_name != "alembic_version"]
         found: dict[str, Any] = {}
         for row in rows:
-            # A table's columns and constraints in any order; an index word for word. A column that was
-            # added later stands on the line of the one before it.
-            lines = re.split(r"\n|, (?=[a-z_]+ [A-Z])", row.sql or "")
-            statement = sorted(line.strip(" ,\t\n") for line in lines)
-            found.setdefault(row.tbl_name, {})[row.name] = statement
+            found.setdefault(row.tbl_name, {})[row.name] = clauses(row.sql or "")
         return found
     inspector = inspect(db)
     return {

@@ -115,8 +115,10 @@ class TestOffers:
     def test_extensions(self, gate: Gate) -> None:
         said = Connection(gate.service, gate.clock).say("EHLO x")
         assert said == (
-            "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
-            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 DSN\r\n"
+            "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"
+            "250-BINARYMIME\r\n250-SMTPUTF8\r\n"
+            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250-LIMITS RCPTMAX=1000\r\n"
+            "250 DELIVERBY\r\n"
         )
 
 

@@ -59,6 +59,8 @@ class InlineWork:
         self.trips += 1
         return function(*args)
 
+    compute = files
+
 
 def now(coroutine: Coroutine[Any, Any, T]) -> T:
     """The value of a coroutine that waits for nothing; its error is raised."""

@@ -151,17 +151,17 @@ class TestDelivery:
         now(harness.store.provision(1))
         harness.deliver(0)  # reserves UIDs
         steps: list[str] = []
-        rename = Path.rename
+        rename = os.rename
 
         def fsync(descriptor: int) -> None:
             steps.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
 
-        def renamed(source: Path, target: Path) -> Path:
-            steps.append(f"rename to {target.parent.name}")
-            return rename(source, target)
+        def renamed(source: Path, target: str) -> None:
+            steps.append(f"rename to {Path(target).parent.name}")
+            rename(source, target)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(Path, "rename", renamed)
+        monkeypatch.setattr(os, "rename", renamed)
         event.listen(harness.database.engine, "commit", lambda db: steps.append("commit"))
         harness.deliver(1)
         assert steps[steps.index("bytes") :] == ["bytes", "rename to new", "directory", "commit"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from mailstack.access.imap.context import Context, Selected, Unsupported
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.saved import keep
-from mailstack.access.imap.texts import together
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -16,6 +15,7 @@ from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
+FEW = 20  # messages that are looked at rather than looked up
 MEMORY_SLICE = 5000  # messages looked at before others are served
 FIELDS_SLICE = 500  # messages whose fields are read together
 TEXT_SLICE = 100  # messages whose texts are searched in one trip to a thread
@@ -56,11 +56,30 @@ async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
     keys = _count(key)
     found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
+    if len(found) > FEW and (dear or by_cost[Cost.FIELDS]):
+        possible = await _indexed(selected, key)
+        if possible is not None:
+            found = [candidate for candidate in found if candidate.entry.uid in possible]
     if any(test.needs_fields for test in tests):
         found = await _by_fields(selected, found, by_cost[Cost.FIELDS], max(5, FIELDS_SLICE // keys))
     if dear:
         found = await _by_text(context, selected, found, dear)
     return [candidate.entry for candidate in found]
+
+
+async def _indexed(selected: Selected, key: k.Key) -> set[int] | None:
+    """The UIDs that the full-text index leaves as possible; None: it cannot tell."""
+    match key:
+        case k.Body() | k.Text() | k.Header():
+            return await selected.mailbox.candidates(key.value)
+        case k.And():
+            known = [found for part in key.keys if (found := await _indexed(selected, part)) is not None]
+            return set.intersection(*known) if known else None
+        case k.Or():
+            left = await _indexed(selected, key.left)
+            right = None if left is None else await _indexed(selected, key.right)
+            return None if left is None or right is None else left | right
+    return None
 
 
 def _count(key: k.Key) -> int:
@@ -143,8 +162,8 @@ async def _texts(selected: Selected, some: list[Candidate], most: int) -> list[t
     uids = [candidate.entry.uid for candidate in some]
     facts = await selected.mailbox.facts(uids, frozenset({"structure", "header_size"}))
     known = [(candidate, fact) for candidate, fact in zip(some, facts, strict=True) if fact is not None]
-    reads = [_octets(selected, candidate.entry.uid, max(fact.header_size, most)) for candidate, fact in known]
-    octets = await together(reads)
+    reads = [(candidate.entry.uid, 0, max(fact.header_size, most)) for candidate, fact in known]
+    octets = await selected.mailbox.bodies(reads)
     return [
         (candidate, _Text(fact, candidate.entry.size, data))
         for (candidate, fact), data in zip(known, octets, strict=True)
@@ -162,13 +181,6 @@ def _slices(candidates: list[Candidate]) -> list[list[Candidate]]:
         slices[-1].append(candidate)
         octets += candidate.entry.size
     return slices
-
-
-async def _octets(selected: Selected, uid: int, length: int) -> bytes | None:
-    try:
-        return await selected.mailbox.body(uid, 0, length)
-    except Expunged:
-        return None
 
 
 def _search_texts(texts: Sequence[tuple[Candidate, _Text]], tests: Sequence[Test]) -> list[Candidate]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
-
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from mailstack.access.imap import sections
 from mailstack.access.imap.sections import Span
@@ -16,10 +14,7 @@ from mailstack.wire.imap.commands import Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
 
-T = TypeVar("T")
-
 SMALL = 256 * 1024  # octets; what is longer is streamed
-AT_ONCE = 6  # reads under way together: more would each look up what the first of them finds for all
 CHUNK = 256 * 1024  # octets read at a time
 MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
 
@@ -98,38 +93,10 @@ def _root(entry: Entry, facts: Facts) -> Part:
 
 async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int, bytes | None]:
     """The hulls' octets by UID; None where the message is gone."""
-    octets = await together([_read(mailbox, each) for each in wanted])
-    return {each.uid: found for each, found in zip(wanted, octets, strict=True)}
-
-
-async def together(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What they return, in order; AT_ONCE of them run at a time."""
-    found: dict[int, T] = {}
-    waiting = iter(enumerate(coroutines))
-
-    async def run_some() -> None:
-        try:
-            for place, coroutine in waiting:
-                found[place] = await coroutine
-        finally:  # after an error the rest is not begun
-            for _, coroutine in waiting:
-                coroutine.close()
-
-    try:
-        runs = [Deferred.fromCoroutine(run_some()) for _ in coroutines[:AT_ONCE]]
-        await gatherResults(runs, consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
-    return [found[place] for place in range(len(coroutines))]
-
-
-async def _read(mailbox: Mailbox, wanted: Wanted) -> bytes | None:
-    if not wanted.hull.length:
-        return b""
-    try:
-        return await mailbox.body(wanted.uid, wanted.hull.start, wanted.hull.length)
-    except Expunged:
-        return None
+    asked = [(each.uid, each.hull.start, each.hull.length) for each in wanted if each.hull.length]
+    octets = await mailbox.bodies(asked) if asked else []
+    found = {uid: data for (uid, _, _), data in zip(asked, octets, strict=True)}
+    return {each.uid: found[each.uid] if each.hull.length else b"" for each in wanted}
 
 
 class OpenText:

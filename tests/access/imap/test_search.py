@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from mailstack.access.imap import search
+from mailstack.store import index, indexer
 from tests.access.imap import corpus
 from tests.access.imap.harness import Client, World
 
@@ -14,8 +16,9 @@ DAY = 86_400
 JULY_1 = 1_057_017_600  # 2003-07-01 00:00 UTC
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+@pytest.fixture(scope="module", params=[False, True], ids=["scanned", "indexed"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """The same answers with the full-text index and without."""
     world = World()
     world.append(corpus.PLAIN, flags=[r"\Seen", r"\Answered", "$Label1"], date=JULY_1 + 3600)
     world.append(
@@ -26,7 +29,44 @@ def client() -> Iterator[Client]:
     world.append(corpus.NO_BODY, date=JULY_1 + 4 * DAY)
     world.append(corpus.NOT_MAIL, date=JULY_1 + 5 * DAY)
     client = world.connect().select()
-    yield client
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            take_in(world)
+            patch.setattr(search, "FEW", 0)
+        yield client
+    world.close()
+
+
+def take_in(world: World) -> None:
+    """All of INBOX into the full-text index."""
+    root = world.path / "mail"
+    mailbox_id = world.run(world.store.status(1, "INBOX")).id
+    scope = world.database.read(indexer.find_scope, root, mailbox_id)
+    sources = world.database.read(indexer.following, root, mailbox_id, 0)
+    assert index.take_in(scope, 0, sources, 60.0) == 6
+
+
+def test_the_index_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    for number in range(5):
+        world.append(b"Subject: number %d\r\n\r\nbody\r\n" % number)
+    world.append(b"Subject: other\r\n\r\nneedle\r\n")
+    take_in(world)
+    monkeypatch.setattr(search, "FEW", 0)
+    client = world.connect().select()
+    read: list[int] = []
+    texts = search._texts
+
+    async def noted(selected: Any, some: Any, most: int) -> Any:
+        read.extend(candidate.entry.uid for candidate in some)
+        return await texts(selected, some, most)
+
+    monkeypatch.setattr(search, "_texts", noted)
+    assert b"* SEARCH 6\r\n" in client.ask("a SEARCH BODY NEEDLE")
+    assert read == [6]
+    assert b"* SEARCH 2 6\r\n" in client.ask('b SEARCH OR BODY needle TEXT "number 1"')
+    assert sorted(read[1:]) == [2, 6]
+    assert b"* SEARCH 1 2 3 4 5\r\n" in client.ask("c SEARCH NOT BODY needle")
     world.close()
 
 
@@ -142,7 +182,8 @@ def test_uid_search_and_return(client: Client) -> None:
     )
 
 
-def test_cheap_keys_spare_dear_ones(client: Client) -> None:
+def test_cheap_keys_spare_dear_ones(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "FEW", 20)  # the index is not asked
     """What flags and dates exclude is never read, wherever in the command the text stands."""
     trips = client.world.work.trips
     trips.clear()

@@ -1,0 +1,88 @@
+"""The store's front for rights, other users' mailboxes and annotations; a part of `MessageStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mailstack.store import acl, mailboxes
+from mailstack.store import annotations as notes
+from mailstack.store.names import canonical
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import ALL_RIGHTS, MailboxInfo, NoPermission
+from mailstack.work import Work
+
+
+class Sharing:
+    """What users may do with one another's mailboxes, and what they note of them."""
+
+    _config: StoreConfig
+    _work: Work
+
+    # Mailboxes of others, and what is noted of mailboxes
+
+    async def shared_mailboxes(self, user_id: int) -> list[MailboxInfo]:
+        """The mailboxes of others that the user may see, by name: ``Other Users/<address>/<name>``."""
+        return await self._work.read(acl.shared_with, user_id) if self._config.sharing else []
+
+    async def rights(self, user_id: int, name: str) -> str:
+        """What the user may do with a mailbox (RFC 4314 section 3.5). Raise NoSuchMailbox."""
+        place = await self._located(user_id, name, "")
+        await self._work.read(mailboxes.must_exist, place.owner_id, place.name)
+        return place.rights
+
+    async def list_acl(self, user_id: int, name: str) -> dict[str, str]:
+        """Rights by identifier, the owner first (RFC 4314 section 3.3). Raise NoSuchMailbox, NoPermission."""
+        await self._located(user_id, name, "a")
+        return await self._work.read(acl.read_acl, user_id, name)
+
+    async def change_acl(self, user_id: int, name: str, identifier: str, mode: str, rights: str) -> None:
+        """Give or take rights; `mode` is "add", "remove" or "replace" (RFC 4314 sections 3.1 and 3.2).
+
+        Raise NoSuchMailbox, NoPermission, BadRights, TooMany.
+        """
+        place = await self._located(user_id, name, "a")
+        if not self._config.sharing:
+            raise NoPermission("mailboxes are not shared here")
+        await self._work.transaction(acl.change_acl, user_id, name, identifier, mode, rights)
+        self._listed(place.owner_id)
+
+    async def metadata(self, user_id: int, name: str | None) -> dict[str, bytes]:
+        """Annotations of a mailbox, or with None of the server, that the user may read (RFC 5464).
+
+        Whole entry names, ``/private/comment``, sorted. Raise NoSuchMailbox, NoPermission.
+        """
+        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
+        return await self._work.read(notes.read, user_id, name)
+
+    async def set_metadata(self, user_id: int, name: str | None, entries: Mapping[str, bytes | None]) -> None:
+        """Set annotations, None removes; all or none.
+
+        Raise BadEntry, TooLarge, TooMany, NoSuchMailbox, NoPermission.
+        """
+        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
+        limits = notes.Limits(self._config.metadata_entries, self._config.metadata_octets)
+        await self._work.transaction(notes.write, user_id, name, dict(entries), limits)
+
+    # Inside
+
+    async def _located(self, user_id: int, name: str, rights: str) -> acl.Place:
+        """What a name means to a user who needs those rights. Raise NoSuchMailbox, NoPermission."""
+        if acl.is_shared(name) and self._config.sharing:
+            place = (await self._work.read(acl.locate, user_id, name)).need(rights)
+        else:
+            place = acl.Place(user_id, canonical(name), ALL_RIGHTS)
+        await self._home(place.owner_id)
+        return place
+
+    async def _located_new(self, user_id: int, name: str) -> acl.Place:
+        if acl.is_shared(name) and self._config.sharing:
+            return await self._work.read(acl.locate_new, user_id, name)
+        await self._home(user_id)
+        return acl.Place(user_id, canonical(name), ALL_RIGHTS)
+
+    async def _home(self, user_id: int) -> Path:
+        raise NotImplementedError
+
+    def _listed(self, user_id: int) -> None:
+        raise NotImplementedError
