@@ -28,7 +28,7 @@ from mailstack.store.rows import (
     within,
 )
 from mailstack.store.tables import UID_MASK, expunged, messages
-from mailstack.store.values import Copied, Quota, Stored
+from mailstack.store.values import Copied, Expunged, Quota, Stored
 
 _ROW = (
     messages.c.id,
@@ -103,6 +103,14 @@ def store_flags(
 def expunge(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
     """Remove messages for good: their rows now, their files after the commit. The UIDs that were there."""
     return _expunge(db, box_by_id(db, mailbox_id), spans)
+
+
+def expunge_one(db: Connection, mailbox_id: int, uid: int) -> Change | None:
+    """The same for one message, which must be there. Raise Expunged, NoSuchMailbox."""
+    gone, change = expunge(db, mailbox_id, [(uid, uid)])
+    if not gone:
+        raise Expunged(f"message {uid}")
+    return change
 
 
 def copy(

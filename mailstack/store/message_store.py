@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from mailstack.db import undo
 from mailstack.mail.message import Message
 from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
-from mailstack.store.changes import move_all
+from mailstack.store.changes import expunge_one, move_all
 from mailstack.store.delivery import When
 from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
@@ -229,8 +229,18 @@ class MessageStore(Sharing, Service):
         done = iter(await self._deliver(chosen, homes))
         return [refused[p.user_id] if p.user_id in refused else next(done) for p in parcels]
 
-    async def append(self, user_id: int, name: str, new: Sequence[New], quota: Quota = NO_QUOTA) -> Appended:
-        """Append messages, all or none. Raise NoSuchMailbox, OverQuota, TooMany, OSError."""
+    async def append(
+        self,
+        user_id: int,
+        name: str,
+        new: Sequence[New],
+        quota: Quota = NO_QUOTA,
+        replaced: tuple[Mailbox, int] | None = None,
+    ) -> Appended:
+        """Append messages, all or none; the message `replaced` is removed with that (RFC 8508).
+
+        Raise NoSuchMailbox, NoPermission, OverQuota, TooMany, OSError; Expunged for `replaced`.
+        """
         place = await self._located(user_id, name, "i")
         if place.owner_id != user_id:
             quota = await self._work.read(acl.quota_of, place.owner_id)
@@ -241,17 +251,25 @@ class MessageStore(Sharing, Service):
         def prepare() -> list[Written]:
             return delivery.write_new(home, new, when)
 
-        def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
+        def put(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
             if self._recognise_sent and len(new) == 1:
-                box = box_by_name(db, user_id, name)
+                box = box_by_name(db, *target)
                 if sent.is_sent(box):
                     undo(db, lambda: delivery.remove_written(written))
                     return sent.append_sent_txn(db, self._root, written, box, new[0], quota, when)
             return delivery.append_txn(db, self._root, written, target, new, quota, when)
 
-        appended, change = await self._prepared(prepare, index)
-        if change is not None:
-            self.news.publish(change)
+        def index(db: Any, written: list[Written]) -> tuple[Appended, list[Change | None]]:
+            gone = None if replaced is None else expunge_one(db, replaced[0].id, replaced[1])
+            appended, change = put(db, written)
+            return appended, [gone, change]
+
+        appended, done = await self._prepared(prepare, index)
+        for change in done:
+            if change is not None:
+                self.news.publish(change)
+        if replaced is not None:
+            self.upkeep.behind()
         return appended
 
     async def save_sent(self, user_id: int, message: Message, quota: Quota = NO_QUOTA) -> None:

@@ -137,7 +137,7 @@ class World(TestCase):
     """The base of the queue's tests; `kind` chooses the database."""
 
     kind = "sqlite"
-    timeout = 8
+    timeout = 90
     _urls: dict[type, str] = {}
 
     def setUp(self) -> None:

@@ -1,4 +1,7 @@
-"""APPEND, streamed (RFC 3501 section 6.3.11); several messages too (RFC 3502); APPENDUID (RFC 4315)."""
+"""APPEND, streamed (RFC 3501 section 6.3.11), with MULTIAPPEND, APPENDUID, CATENATE, BINARY and REPLACE.
+
+RFC 3502, RFC 4315, RFC 4469, RFC 3516 section 4.4, RFC 8508.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mailstack.access.imap import urls
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
+from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.sharing import need
 from mailstack.mail.message import Message, Stored
-from mailstack.store import New, OverQuota
+from mailstack.store import Expunged, Mailbox, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.responses import AnyResponse, Continuation, append_uid
+from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap.codes import UNKNOWN_CTE, bad_url
+from mailstack.wire.imap.responses import AnyResponse, Continuation, Tagged, Untagged, append_uid
 from mailstack.work import Work
 
 IN_MEMORY = 64 * 1024  # octets that stay in memory
@@ -33,12 +41,13 @@ class _Incoming:
 class Appending:
     """The messages of one APPEND, until it ends."""
 
-    __slots__ = ("_context", "_held", "_messages")
+    __slots__ = ("_context", "_held", "_messages", "_replaces")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._held = 0  # octets in memory
         self._messages: list[_Incoming] = []
+        self._replaces: tuple[Mailbox, int] | None = None  # what REPLACE removes
 
     @property
     def _work(self) -> Work:
@@ -50,6 +59,8 @@ class Appending:
             await self.drop()
             await self._context.store.status(self._context.user_id, command.mailbox)  # raises NoSuchMailbox
         refused = await self._refusal(command)
+        if refused is None and command.replaces is not None:
+            refused = self._replaced(command, command.replaces)
         if refused is not None:
             await self.drop()
             return refused
@@ -59,18 +70,18 @@ class Appending:
         return Continuation()
 
     async def _refusal(self, command: c.Append) -> AnyResponse | None:
-        if command.catenated or command.replaces is not None or command.utf8:
-            raise Unsupported("CATENATE, REPLACE and UTF8")
+        if command.utf8:
+            raise Unsupported("UTF8")
         most = self._context.services.config.max_message_octets
         if command.size > most:
             return refuse(command, f"A message has at most {most} octets", "TOOBIG")
-        if not command.size:
+        if not command.size and not command.catenated:
             return refuse(command, "The message is empty", "CANNOT")
         if len(self._messages) >= MOST_MESSAGES:
             return refuse(command, "Too many messages in one command", "LIMIT")
         octets, messages = self._context.quota
-        if octets is None and messages is None:
-            return None
+        if (octets is None and messages is None) or command.replaces is not None:
+            return None  # RFC 8508 section 3.4: what REPLACE frees counts, and is known in the end
         usage = await self._context.store.usage(self._context.user_id)
         coming = sum(each.command.size for each in self._messages) + command.size
         if octets is not None and usage.octets + coming > octets:
@@ -83,18 +94,78 @@ class Appending:
         """Keep the next octets; from IN_MEMORY on in a file."""
         if not self._messages:
             return refuse(command, "No APPEND is going on")
+        if self._messages[-1].command.binary and b"\0" in command.data:  # RFC 3516 section 4.4
+            await self.drop()
+            return refuse(command, "A message cannot hold NULs: use a transfer encoding", UNKNOWN_CTE)
+        return await self._keep(command, command.data)
+
+    async def _keep(self, command: c.Command, data: bytes) -> AnyResponse | None:
         message = self._messages[-1]
-        message.data.append(command.data)
-        message.size += len(command.data)
-        self._held += len(command.data)
+        message.data.append(data)
+        message.size += len(data)
+        self._held += len(data)
         if self._held >= IN_MEMORY:
-            data, message.data = message.data, []
-            self._held -= sum(map(len, data))
+            some, message.data = message.data, []
+            self._held -= sum(map(len, some))
             try:
-                await self._work.files(_spool, message, data, self._context.services.config.spool)
+                await self._work.files(_spool, message, some, self._context.services.config.spool)
             except OSError:
                 await self.drop()
                 return refuse(command, "No room for the message now; try again later", "UNAVAILABLE")
+        return None
+
+    async def text(self, command: x.CatenateText) -> AnyResponse:
+        """The next part of CATENATE comes from the client (RFC 4469 section 3)."""
+        if not self._messages:
+            return refuse(command, "No APPEND is going on")
+        return await self._too_large(command, command.size) or Continuation()
+
+    async def url(self, command: x.CatenateUrl) -> AnyResponse | None:
+        """The next part of CATENATE is what a URL names (RFC 4469 section 3)."""
+        if not self._messages:
+            return refuse(command, "No APPEND is going on")
+        try:
+            async with urls.opened(self._context, command.url) as named:
+                refused = await self._too_large(command, named.size)
+                start = 0
+                while refused is None and start < named.size:
+                    data = await named.read(start, urls.CHUNK)
+                    start += len(data)
+                    refused = await self._keep(command, data)
+        except (urls.NotThere, StoreError):
+            await self.drop()
+            return refuse(command, "The URL names nothing here", bad_url(command.url))
+        return refused
+
+    async def _too_large(self, command: c.Command, octets: int) -> AnyResponse | None:
+        most = self._context.services.config.max_message_octets
+        if self._messages[-1].size + octets <= most:
+            return None
+        await self.drop()
+        return refuse(command, f"A message has at most {most} octets", "TOOBIG")
+
+    def _replaced(self, command: c.Append, replaces: c.Replaced) -> AnyResponse | None:
+        """Remember which message is to go; the refusal if that cannot be."""
+        selected = self._context.selected
+        if selected.read_only:
+            return refuse(command, "The mailbox is read-only", "READ-ONLY")
+        need(self._context, "te")
+        view, number = selected.view, replaces.number
+        if not len(view):
+            return refuse(command, "No such message", "NONEXISTENT")
+        if not number:
+            uid = view.uid(len(view))
+        elif replaces.uid:
+            uid = number
+        else:
+            if number > len(view):
+                raise NoSuchMessage
+            uid = view.uid(number)
+        if view.sequence(uid) is None:
+            return refuse(command, "No such message", "NONEXISTENT")
+        if selected.mailbox.entry(uid) is None:
+            raise Expunged
+        self._replaces = selected.mailbox, uid
         return None
 
     async def end(self, command: c.AppendEnd) -> AnyResponse:
@@ -102,17 +173,27 @@ class Appending:
         try:
             if not self._messages:
                 return refuse(command, "No APPEND is going on")
+            if not all(message.size for message in self._messages):
+                return refuse(command, "The message is empty", "CANNOT")
             await self._work.files(_flush, self._messages)
             mailbox = self._messages[0].command.mailbox
             new = [_new(message) for message in self._messages]
-            done = await self._context.store.append(self._context.user_id, mailbox, new, self._context.quota)
+            context, replaces = self._context, self._replaces
+            done = await context.store.append(context.user_id, mailbox, new, context.quota, replaces)
         finally:
             await self.drop()
-        return completed(command, "APPEND", append_uid(done.uidvalidity, done.uids))
+        code = append_uid(done.uidvalidity, done.uids)
+        if replaces is None:
+            return completed(command, "APPEND", code)
+        # RFC 8508 section 4.3: the UID is told before the EXPUNGE, which comes with the other updates
+        return Untagged("OK", "Replacement message ready", code), Tagged(
+            command.tag, "OK", "REPLACE completed"
+        )
 
     async def drop(self) -> None:
         """Forget what has come so far."""
         messages, self._messages, self._held = self._messages, [], 0
+        self._replaces = None
         if any(message.file for message in messages):
             await self._work.files(_remove, messages)
 

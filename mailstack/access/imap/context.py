@@ -13,11 +13,13 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import Mailbox, MessageStore, View
+from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, View
+from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
-from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged
+from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
 from mailstack.work import Work
 
+PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
 Say = Callable[[AnyResponse], Awaitable[None]]
 
 
@@ -60,6 +62,8 @@ class Selected:
     vanishes: bool = (
         False  # it is told VANISHED in place of EXPUNGE, and UIDs with flags (RFC 7162 section 3.2)
     )
+    name: str = ""  # as the user calls it, who may not be its owner
+    rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
 
@@ -81,6 +85,8 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    tag: str = ""  # of the command in hand
+    told: float = 0.0  # when it began, or the client last heard how far it has come
 
     @property
     def store(self) -> MessageStore:
@@ -107,6 +113,17 @@ class Context:
     def quota(self) -> tuple[int | None, int | None]:
         """The user's limits: octets and messages."""
         return (self.user.quota_octets, self.user.quota_messages) if self.user else (None, None)
+
+    def begin(self, tag: str) -> None:
+        """A command has come."""
+        self.tag, self.told = tag, self.services.clock.seconds()
+
+    async def progress(self, done: int, goal: int) -> None:
+        """Tell the client how far a long command has come, not too often (RFC 9585)."""
+        now = self.services.clock.seconds()
+        if now - self.told >= PROGRESS:
+            self.told = now
+            await self.say(Untagged("OK", f"{done} of {goal} messages", in_progress(self.tag, done, goal)))
 
     def enable_condstore(self) -> None:
         """From here on flags are told with their modseq (RFC 7162 section 3.1)."""

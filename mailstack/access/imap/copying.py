@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mailstack.access.imap.context import Context, refuse
 from mailstack.access.imap.numbers import named
+from mailstack.access.imap.sharing import need
 from mailstack.store import Expunged
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import highest_modseq
@@ -16,7 +17,7 @@ async def copy(context: Context, command: c.Copy) -> AnyResponse:
     uids = named(selected.view, command.set, command.uid)
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to copy")
-    copied = await selected.mailbox.copy(uids, command.mailbox, context.quota)
+    copied = await selected.mailbox.copy(uids, command.mailbox, context.quota, context.user_id)
     if not copied.pairs:
         raise Expunged
     return Tagged(command.tag, "OK", "COPY completed", copy_uid(copied.uidvalidity, copied.pairs))
@@ -27,10 +28,11 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     selected = context.selected
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
+    need(context, "te")
     uids = named(selected.view, command.set, command.uid)
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to move")
-    moved = await selected.mailbox.move(uids, command.mailbox)
+    moved = await selected.mailbox.move(uids, command.mailbox, context.quota, context.user_id)
     code = copy_uid(moved.uidvalidity, moved.pairs)
     if code is None:
         raise Expunged

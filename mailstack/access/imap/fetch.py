@@ -49,7 +49,7 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
         context.enable_condstore()
     plan = compile_items(items, selected)
     fresh: frozenset[int] = frozenset()
-    if plan.marks_seen and not selected.read_only:
+    if plan.marks_seen and not selected.read_only and "s" in selected.rights:
         fresh = await _mark_seen(selected, uids)
     writer = _Writer(context, selected, plan, items, fresh)
     said = await writer.write(uids)

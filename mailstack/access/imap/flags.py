@@ -10,6 +10,7 @@ from mailstack.access.imap.updates import flag_responses, known_flags, modseq_re
 from mailstack.store import Stored
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Tagged
+from mailstack.wire.imap.rights import needed_for_flags
 from mailstack.wire.imap.sequence import SequenceSet
 
 SLICE = 1000  # messages answered before others are served
@@ -20,6 +21,8 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     selected = context.selected
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
+    if (refused := _forbidden(selected, command)) is not None:
+        return refused
     if command.unchanged_since is not None:
         context.enable_condstore()
     uids = named(selected.view, command.set, command.uid)
@@ -40,6 +43,16 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     elif selected.modseqs:  # RFC 7162 section 3.1.3: also with .SILENT
         await _tell(context, selected, stored.changed, command.uid, modseq_responses)
     return _result(selected, command, stored.failed, len(uids) - len(present))
+
+
+def _forbidden(selected: Selected, command: c.Store) -> Tagged | None:
+    r"""NO where the rights are lacking (RFC 4314 section 4): s for \Seen, t for \Deleted, w for others."""
+    needed = needed_for_flags(command.flags) if command.flags else frozenset()
+    if command.mode == "replace":
+        needed = frozenset("stw")
+    if needed <= set(selected.rights):
+        return None
+    return refuse(command, "You have no right to change these flags", "NOPERM")
 
 
 def _as_expected(selected: Selected, command: c.Store, before: dict[int, frozenset[str]]) -> list[int]:

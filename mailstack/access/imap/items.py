@@ -14,10 +14,11 @@ from functools import lru_cache
 
 from mailstack.access.imap import sections
 from mailstack.access.imap.context import Selected, Unsupported
+from mailstack.access.imap.texts import TextItem
 from mailstack.access.imap.updates import flag_list
 from mailstack.store import Entry, Facts
-from mailstack.wire.imap.commands import Attribute, Item, Section
-from mailstack.wire.imap.responses import date_time
+from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Preview, Section
+from mailstack.wire.imap.responses import date_time, literal
 
 Value = Callable[[Entry, Facts], bytes | int]
 
@@ -50,7 +51,7 @@ class Plan:
     """All of a FETCH."""
 
     line: Line
-    texts: tuple[tuple[bytes, Section], ...]  # name in the response and section, for what needs the text
+    texts: tuple[tuple[bytes, TextItem], ...]  # name in the response and section, for what needs the text
     columns: frozenset[str]  # of the facts
 
     @property
@@ -61,21 +62,28 @@ class Plan:
     @property
     def marks_seen(self) -> bool:
         r"""Whether some section is not peeked at: it sets \Seen (RFC 3501 section 6.4.5)."""
-        return any(not section.peek for _, section in self.texts)
+        return any(not getattr(item, "peek", True) for _, item in self.texts)
 
 
 def compile_items(items: Iterable[Item], selected: Selected) -> Plan:
     """The plan for `items`, in their order, those that need message text last."""
     names: list[bytes] = []
     values: list[Value] = []
-    texts: list[tuple[bytes, Section]] = []
+    texts: list[tuple[bytes, TextItem]] = []
     columns: set[str] = set()
     for item in items:
-        if not isinstance(item, Attribute | Section):
-            raise Unsupported("that FETCH item")
+        if isinstance(item, Binary | BinarySize):
+            texts.append((item.label, item))
+            columns.add("structure")
+            continue
+        if isinstance(item, Preview):
+            names.append(b"PREVIEW %b")
+            values.append(_preview)
+            columns.add("preview")
+            continue
         section = OLD_NAMES.get(item) if isinstance(item, Attribute) else item
         if section is None:
-            assert isinstance(item, Attribute)
+            assert isinstance(item, Attribute)  # OLD_NAMES has the others
             template, value, needed = _attribute(item, selected)
             names.append(item.value + b" " + template)
             values.append(value)
@@ -125,7 +133,22 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.BODYSTRUCTURE:
             value: Value = lambda entry, facts: facts.body_structure or _no_body(entry)  # noqa: E731
             return b"%b", value, ("body_structure",)
+        case Attribute.EMAILID:
+            return b"(%b)", lambda entry, facts: facts.email_id, ("email_id",)
+        case Attribute.THREADID:
+            return b"(%b)", lambda entry, facts: facts.thread_id, ("thread_id",)
+        case Attribute.SAVEDATE:  # never NIL: every mailbox of ours keeps it (RFC 8514 section 4.2)
+            return b"%b", lambda entry, facts: _date(facts.saved, 0), ("saved",)
     raise Unsupported(item.value.decode())
+
+
+def _preview(entry: Entry, facts: Facts) -> bytes:
+    """PREVIEW (RFC 8970 section 3), quoted if it can be."""
+    text = facts.preview
+    return b'"' + text + b'"' if text.isascii() and not set(text) & _SPECIAL else literal(text)
+
+
+_SPECIAL = frozenset(b'"\\\r\n\0')
 
 
 def _no_body(entry: Entry) -> bytes:

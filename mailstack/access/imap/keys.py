@@ -17,12 +17,16 @@ from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.numbers import uids_in, uids_numbered
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail.fields import decode_words, parse_date
-from mailstack.store import Entry
+from mailstack.store import Entry, Facts
 from mailstack.store.facts import COMMON_FIELDS
 from mailstack.wire.imap import keys as k
 
 DAY = 86_400  # seconds
 _EPOCH = date(1970, 1, 1).toordinal()
+
+
+NO_FACTS = Facts()
+FIELDS = frozenset({"fields", "header_size"})
 
 
 class Cost(IntEnum):
@@ -37,10 +41,11 @@ class Cost(IntEnum):
 class Candidate:
     """One message, as far as it is known."""
 
-    __slots__ = ("entry", "fields", "header", "text")
+    __slots__ = ("entry", "facts", "fields", "header", "text")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
+        self.facts = NO_FACTS  # the columns that the tests need
         self.fields = b""  # the common fields, or the whole header section
         self.header: Callable[[], bytes] = bytes
         self.text: Callable[[bool], str] = nothing  # decoded and casefolded; with the header, or without
@@ -57,7 +62,7 @@ class Test:
 
     cost: Cost
     passes: Callable[[Candidate], bool]
-    needs_fields: bool = False  # also where it is dear, as OR FROM x BODY y is
+    columns: frozenset[str] = frozenset()  # of the facts; also where it is dear, as OR FROM x BODY y is
 
 
 def conjunction(key: k.Key, selected: Selected) -> list[Test]:
@@ -91,18 +96,31 @@ def compile_key(key: k.Key, selected: Selected) -> Test:
             return Test(
                 Cost.FIELDS,
                 lambda m: (day := _sent_day(m.fields)) is not None and in_relation(day, wanted),
-                needs_fields=True,
+                FIELDS,
+            )
+        case k.EmailId():
+            email = key.id.encode()
+            return Test(Cost.FIELDS, lambda m: m.facts.email_id == email, frozenset({"email_id"}))
+        case k.ThreadId():
+            thread = key.id.encode()
+            return Test(Cost.FIELDS, lambda m: m.facts.thread_id == thread, frozenset({"thread_id"}))
+        case k.Saved():  # RFC 8514 section 4.3: in the server's zone, which is UTC
+            in_order = _RELATIONS[key.relation]
+            ordinal = key.date.toordinal()
+            return Test(
+                Cost.FIELDS, lambda m: in_order(_day(m.facts.saved, 0), ordinal), frozenset({"saved"})
             )
     return Test(Cost.MEMORY, _in_memory(key, selected))
 
 
 def _joined(tests: list[Test], passes: Callable[[Candidate], bool]) -> Test:
-    return Test(max(test.cost for test in tests), passes, any(test.needs_fields for test in tests))
+    columns = frozenset(column for test in tests for column in test.columns)
+    return Test(max(test.cost for test in tests), passes, columns)
 
 
 def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
     match key:
-        case k.All():
+        case k.All() | k.SaveDateSupported():
             return lambda m: True
         case k.HasFlag():
             return _has_flag(key.flag, selected)
@@ -188,7 +206,7 @@ def _header(name: str, value: str) -> Test:
         return any(_contains(found[0].partition(b":")[2], needle, plain) for found in find(octets))
 
     if raw_name.lower() in COMMON_FIELDS:
-        return Test(Cost.FIELDS, lambda m: passes(m.fields), needs_fields=True)
+        return Test(Cost.FIELDS, lambda m: passes(m.fields), FIELDS)
     return Test(Cost.HEADER, lambda m: passes(m.header()))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mailstack.access.imap.context import Context, Unsupported, completed, refuse
+from mailstack.access.imap import metadata
+from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.mailboxes import status_items
 from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
 from mailstack.store import MailboxInfo
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.extension_responses import Metadata, MyRightsResponse
 from mailstack.wire.imap.responses import AnyResponse, ListResponse, LsubResponse, Response, StatusResponse
+from mailstack.wire.imap.rights import written
 
 NO_SELECT = r"\Noselect"
 MOST_PATTERNS = 100  # in one LIST
@@ -23,6 +26,7 @@ class Tree:
 
     boxes: dict[str, MailboxInfo]
     subscribed: frozenset[str]
+    user_id: int
     parents: frozenset[str] = field(init=False)  # names that have an existing name below
 
     def __post_init__(self) -> None:
@@ -48,16 +52,15 @@ def superiors(name: str) -> list[str]:
 async def tree_of(context: Context) -> Tree:
     """The user's names as they are now."""
     boxes = await context.store.mailboxes(context.user_id)
+    boxes += await context.store.shared_mailboxes(context.user_id)
     subscribed = await context.store.subscriptions(context.user_id)
-    return Tree({box.name: box for box in boxes}, subscribed)
+    return Tree({box.name: box for box in boxes}, subscribed, context.user_id)
 
 
 async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:
     """LIST."""
     if not command.extended and command.patterns == ("",):  # the hierarchy delimiter is asked for
         return ListResponse("", (NO_SELECT,)), completed(command, "LIST")
-    if "MYRIGHTS" in command.returns or command.metadata:
-        raise Unsupported("MYRIGHTS and METADATA")
     tree = await tree_of(context)
     said: list[Response] = []
     if len(command.patterns) > MOST_PATTERNS:
@@ -69,8 +72,13 @@ async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:
     for name, child_info in chosen:
         said.append(_line(tree, command, name, child_info))
         box = tree.boxes.get(name)
-        if command.status and box is not None and box.selectable:
+        if command.status and box is not None and box.selectable and "r" in box.rights:
             said.append(StatusResponse(name, await status_items(context, box, command.status)))
+        if "MYRIGHTS" in command.returns and box is not None:  # RFC 8440
+            said.append(MyRightsResponse(name, written(box.rights)))
+        if command.metadata and box is not None and "r" in box.rights:  # RFC 9590
+            kept = await context.store.metadata(context.user_id, name)
+            said.append(Metadata(name, metadata.chosen(kept, command.metadata)))
     return (*said, completed(command, "LIST"))
 
 

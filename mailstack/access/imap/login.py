@@ -10,6 +10,7 @@ from mailstack.net.sign_in import Outcome, Refusal, Welcome, Why
 from mailstack.wire import sasl
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap.extension_responses import LanguageResponse
 from mailstack.wire.imap.responses import (
     AnyResponse,
     Bye,
@@ -29,6 +30,9 @@ AFTER_LOGIN = (
     "UNSELECT", "CONDSTORE", "QRESYNC", "SEARCHRES", "WITHIN", "PARTIAL", "ESORT", "SORT", "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "COMPRESS=DEFLATE", "UNAUTHENTICATE",
     "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
+    "REPLACE", "CATENATE", "BINARY", "SAVEDATE", "OBJECTID", "PREVIEW", "METADATA", "METADATA-SERVER",
+    "LIST-METADATA", "ACL", "RIGHTS=kxte", "LIST-MYRIGHTS", "FILTERS", "LANGUAGE", "MULTISEARCH",
+    "INPROGRESS",
     "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
@@ -76,6 +80,18 @@ async def unauthenticate(context: Context, command: x.Unauthenticate) -> AnyResp
 async def compress(context: Context, command: x.Compress) -> AnyResponse:
     """COMPRESS=DEFLATE (RFC 4978): the session does it, from the end of this reply on."""
     return Tagged(command.tag, "OK", "DEFLATE active")
+
+
+async def language(context: Context, command: x.Language) -> AnyResponse:
+    """LANGUAGE (RFC 5255 section 3.2): we speak English, which is also the default."""
+    if not command.ranges:
+        return LanguageResponse(("i-default", "EN")), completed(command, "LANGUAGE")
+    for wanted in command.ranges:
+        if wanted in ("default", "i-default"):
+            return LanguageResponse(("i-default",)), completed(command, "LANGUAGE")
+        if wanted in ("*", "en") or wanted.startswith("en-"):
+            return LanguageResponse(("EN",)), completed(command, "LANGUAGE")
+    return refuse(command, "We speak English only")
 
 
 async def start_tls(context: Context, command: c.StartTls) -> Response:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.store import DELETED, MailboxInfo
+from mailstack.store.names import OTHER_USERS
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.codes import mailbox_id
 from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged
 from mailstack.wire.imap.states import State
 
@@ -30,8 +32,8 @@ async def create(context: Context, command: c.Create) -> AnyResponse:
     if None in uses:
         return refuse(command, "That special use is not supported", "USEATTR")
     name = command.mailbox.removesuffix("/")
-    await context.store.create(context.user_id, name, tuple(use for use in uses if use))
-    return completed(command, "CREATE")
+    made = await context.store.create(context.user_id, name, tuple(use for use in uses if use))
+    return completed(command, "CREATE", mailbox_id(made.object_id) if made.object_id else None)
 
 
 async def delete(context: Context, command: c.Delete) -> AnyResponse:
@@ -62,8 +64,8 @@ async def unsubscribe(context: Context, command: c.Unsubscribe) -> AnyResponse:
 
 
 async def namespace(context: Context, command: c.Namespace) -> AnyResponse:
-    """NAMESPACE (RFC 2342): all names are the user's own, and none has a prefix."""
-    return Namespaces(), completed(command, "NAMESPACE")
+    """NAMESPACE (RFC 2342): the user's own names have no prefix; those of others have."""
+    return Namespaces(others=(OTHER_USERS + "/",)), completed(command, "NAMESPACE")
 
 
 async def status(context: Context, command: c.Status) -> AnyResponse:
@@ -73,16 +75,18 @@ async def status(context: Context, command: c.Status) -> AnyResponse:
     return response, completed(command, "STATUS")
 
 
-async def status_items(context: Context, box: MailboxInfo, items: Iterable[str]) -> Mapping[str, int]:
+async def status_items(context: Context, box: MailboxInfo, items: Iterable[str]) -> Mapping[str, int | str]:
     """The values of STATUS items, in their order."""
     items = tuple(items)
     if "HIGHESTMODSEQ" in items:
         context.enable_condstore()
-    values: dict[str, int] = {}
+    values: dict[str, int | str] = {}
     deleted = await _deleted(context, box) if any(item.startswith("DELETED") for item in items) else (0, 0)
     for item in items:
         if item in _ITEMS:
             values[item] = getattr(box, _ITEMS[item])
+        elif item == "MAILBOXID":  # RFC 8474 section 4.2
+            values[item] = f"({box.object_id})"
         elif item == "DELETED":  # RFC 9208 section 4.1.4
             values[item] = deleted[0]
         elif item == "DELETED-STORAGE":

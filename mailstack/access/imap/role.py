@@ -21,9 +21,12 @@ from mailstack.access.imap import (
     listing,
     login,
     mailboxes,
+    metadata,
+    multisearch,
     quota,
     search,
     selected,
+    sharing,
     sorting,
 )
 from mailstack.access.imap.append import Appending
@@ -37,9 +40,11 @@ from mailstack.access.imap.context import (
     completed,
     refuse,
 )
+from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.saved import resolved
+from mailstack.access.imap.sections import UnknownEncoding
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -50,6 +55,7 @@ from mailstack.store import MessageStore, StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
+from mailstack.wire.imap.codes import UNKNOWN_CTE, undefined_filter
 from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
@@ -97,6 +103,15 @@ ANSWERS: dict[type[c.Command], Answer] = {
     c.GetQuota: quota.get_quota,
     c.GetQuotaRoot: quota.get_quota_root,
     c.SetQuota: quota.set_quota,
+    x.SetAcl: sharing.set_acl,
+    x.DeleteAcl: sharing.delete_acl,
+    x.GetAcl: sharing.get_acl,
+    x.ListRights: sharing.list_rights,
+    x.MyRights: sharing.my_rights,
+    x.GetMetadata: metadata.get_metadata,
+    x.SetMetadata: metadata.set_metadata,
+    x.Language: login.language,
+    x.MultiSearch: multisearch.search,
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
@@ -148,6 +163,7 @@ class ImapRole:
         if isinstance(event, c.Malformed):
             await self._abandon()
             return r.refusal(event)
+        self._context.begin(event.tag)
         try:
             reply = await self._answer(event)
         except StoreError as error:
@@ -158,6 +174,10 @@ class ImapRole:
             reply = refuse(event, "Too busy; try again later", "UNAVAILABLE")
         except Unsupported as error:
             reply = r.Tagged(event.tag, "BAD", f"Not offered: {error}")
+        except UndefinedFilter as error:
+            reply = refuse(event, "There is no such filter", undefined_filter(str(error)))
+        except UnknownEncoding:
+            reply = refuse(event, "A part has an unknown transfer encoding", UNKNOWN_CTE)
         except Deleted:
             return Deleted.farewell
         except Cut:
@@ -179,7 +199,7 @@ class ImapRole:
                 return self._entered(await login.respond(self._context, event))
             case c.LiteralAnnounced():
                 return r.Continuation()
-            case c.Append() | c.AppendChunk() | c.AppendEnd():
+            case c.Append() | c.AppendChunk() | c.AppendEnd() | x.CatenateUrl() | x.CatenateText():
                 return await self._append(event)
             case c.Idle():
                 self._idling = Idling(self._context)
@@ -193,7 +213,7 @@ class ImapRole:
                 return await login.unauthenticate(self._context, event)
         raise Unsupported(type(event).__name__.upper())
 
-    async def _append(self, event: c.Append | c.AppendChunk | c.AppendEnd) -> r.AnyResponse | None:
+    async def _append(self, event: c.Command) -> r.AnyResponse | None:
         self._appending = appending = self._appending or Appending(self._context)
         match event:
             case c.Append():
@@ -204,6 +224,11 @@ class ImapRole:
                     raise
             case c.AppendChunk():
                 return await appending.take(event)
+            case x.CatenateUrl():
+                return await appending.url(event)
+            case x.CatenateText():
+                return await appending.text(event)
+        assert isinstance(event, c.AppendEnd)
         self._appending = None
         return await appending.end(event)
 

@@ -25,7 +25,13 @@ def resolved(command: c.Command, selected: Selected | None) -> c.Command:
             changes["uids"] = _named(selected, by_uid=True)
         case c.Search() | x.Sort() | x.Thread() if names_saved(command.key):
             changes["key"] = _key(command.key, SequenceSet.of(selected.saved))
+        case x.MultiSearch() if names_saved(command.key) and _is_here(command):
+            changes["key"] = _key(command.key, SequenceSet.of(selected.saved))
     return replace(command, **changes) if changes else command
+
+
+def _is_here(command: x.MultiSearch) -> bool:
+    return all(source.kind == "selected" for source in command.sources or ())
 
 
 def _named(selected: Selected, by_uid: bool) -> SequenceSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.filters import resolved
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.saved import keep
 from mailstack.mail.mime import Part, scan, search_text, unpack
@@ -51,7 +52,7 @@ def check_returns(returns: frozenset[str]) -> None:
 
 async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
     """The messages that the key matches, by ascending UID."""
-    tests = conjunction(key, selected)
+    tests = conjunction(await resolved(context, key), selected)
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
     keys = _count(key)
     found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
@@ -60,8 +61,11 @@ async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
         possible = await _indexed(selected, key)
         if possible is not None:
             found = [candidate for candidate in found if candidate.entry.uid in possible]
-    if any(test.needs_fields for test in tests):
-        found = await _by_fields(selected, found, by_cost[Cost.FIELDS], max(5, FIELDS_SLICE // keys))
+    columns = frozenset(column for test in tests for column in test.columns)
+    if columns:
+        found = await _by_fields(
+            context, selected, found, by_cost[Cost.FIELDS], columns, max(5, FIELDS_SLICE // keys)
+        )
     if dear:
         found = await _by_text(context, selected, found, dear)
     return [candidate.entry for candidate in found]
@@ -114,19 +118,25 @@ def _passing(candidates: list[Candidate], tests: Sequence[Test]) -> list[Candida
 
 
 async def _by_fields(
-    selected: Selected, candidates: list[Candidate], tests: Sequence[Test], size: int
+    context: Context,
+    selected: Selected,
+    candidates: list[Candidate],
+    tests: Sequence[Test],
+    columns: frozenset[str],
+    size: int,
 ) -> list[Candidate]:
     found: list[Candidate] = []
-    columns = frozenset({"fields", "header_size"})
     for start in range(0, len(candidates), size):
+        await context.progress(start, len(candidates))
         some = candidates[start : start + size]
         facts = await selected.mailbox.facts([candidate.entry.uid for candidate in some], columns)
         known = []
         for candidate, fact in zip(some, facts, strict=True):
             if fact is not None:
-                candidate.fields = fact.fields or await header(
-                    selected, candidate.entry.uid, fact.header_size
-                )
+                candidate.facts = fact
+                if "fields" in columns:
+                    uid, size_of_header = candidate.entry.uid, fact.header_size
+                    candidate.fields = fact.fields or await header(selected, uid, size_of_header)
                 known.append(candidate)
         found += _passing(known, tests)
     return found
@@ -151,7 +161,10 @@ async def _by_text(
     found: list[Candidate] = []
     work, limit = context.services.work, context.services.config.max_search_octets
     most = 0 if all(test.cost <= Cost.HEADER for test in tests) else limit
+    done = 0
     for some in _slices(candidates):
+        await context.progress(done, len(candidates))
+        done += len(some)
         texts = await _texts(selected, some, most)
         found += await work.compute(_search_texts, texts, tests)
     return found

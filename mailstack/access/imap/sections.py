@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mailstack.mail.charset import decode_transfer
 from mailstack.mail.fields import select_fields
 from mailstack.mail.mime import Part, find
 from mailstack.store.facts import COMMON_FIELDS
-from mailstack.wire.imap.commands import Section
+from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import literal
 
 
@@ -49,6 +50,11 @@ def needs_structure(section: Section) -> bool:
     return bool(section.part) or section.text == "MIME"
 
 
+def is_made(section: Section | Decoded) -> bool:
+    """Whether the value is made of the octets, and not just they."""
+    return isinstance(section, Decoded) or is_fields(section)
+
+
 def is_fields(section: Section) -> bool:
     """HEADER.FIELDS and HEADER.FIELDS.NOT: some fields of the octets."""
     return section.text.startswith("HEADER.FIELDS")
@@ -72,8 +78,48 @@ def cut(section: Section, span: Span) -> Span:
     return Span(start, min(start + most, span.end))
 
 
-def value(section: Section, octets: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """BINARY[...] or BINARY.SIZE[...] of a part whose transfer encoding is known (RFC 3516 section 4.2)."""
+
+    item: Binary | BinarySize
+    encoding: str
+
+    def value(self, octets: bytes) -> bytes:
+        """The part's body without its encoding: a literal8 where it holds NULs; or only its size."""
+        data = decode_transfer(octets, self.encoding)
+        if isinstance(self.item, BinarySize):
+            return b"%d" % len(data)
+        if self.item.partial is not None:
+            offset, most = self.item.partial
+            data = data[offset : offset + most]
+        return b"~" + literal(data) if b"\0" in data else literal(data)
+
+
+class UnknownEncoding(Exception):
+    """A part's Content-Transfer-Encoding is none that can be undone: NO [UNKNOWN-CTE]."""
+
+
+def decoded(item: Binary | BinarySize, root: Part) -> tuple[Decoded, Span | None]:
+    """How to answer the item, and the octets it is made of. Raise UnknownEncoding."""
+    part = find(root, item.part)
+    if part is None:
+        return Decoded(item, "7bit"), None
+    if not item.part:  # the whole message, which has no encoding of its own
+        return Decoded(item, "7bit"), Span(part.header, part.end)
+    if part.encoding not in _ENCODINGS:
+        raise UnknownEncoding
+    encoding = "7bit" if part.children else part.encoding  # RFC 2045 section 6.4
+    return Decoded(item, encoding), Span(part.body, part.end)
+
+
+_ENCODINGS = frozenset({"7bit", "8bit", "binary", "base64", "quoted-printable"})
+
+
+def value(section: Section | Decoded, octets: bytes) -> bytes:
     """`octets` (of the cut span) as the item's value, a literal."""
+    if isinstance(section, Decoded):
+        return section.value(octets)
     if is_fields(section):
         return literal(fields_value(section, octets))
     return literal(octets)

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
 from mailstack.access.imap.resync import resynchronize
+from mailstack.access.imap.sharing import need
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.codes import CLOSED, highest_modseq
+from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
 
 SLICE = 5000  # messages looked at before others are served
@@ -25,27 +26,34 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         await context.say(Untagged("OK", "The mailbox selected before is closed", CLOSED))  # RFC 7162
     if command.condstore:
         context.enable_condstore()
+    info = await context.store.status(context.user_id, command.mailbox)
     mailbox = await context.store.open(context.user_id, command.mailbox)
+    # RFC 4314 section 5.2: read-only for whoever may change nothing
+    read_only = command.read_only or not set("istew") & set(info.rights)
     try:
-        view = mailbox.view(read_only=command.read_only)
+        view = mailbox.view(read_only=read_only)
     except BaseException:
         mailbox.close()
         raise
     selected = Selected(
         mailbox,
         view,
-        command.read_only,
+        read_only,
+        rights=info.rights,
+        name=command.mailbox,
         modseqs=context.condstore,
         vanishes=context.qresync,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
-    await context.say(_description(selected, await _first_unseen(context, selected)))
+    described = _description(selected, await _first_unseen(context, selected))
+    await context.say(described + encode(Untagged("OK", "Mailbox id", mailbox_id(info.object_id))))
     if command.qresync is not None:
         await resynchronize(context, selected, command.qresync)
-    if command.read_only:
-        return Tagged(command.tag, "OK", "EXAMINE completed", "READ-ONLY")
+    if selected.read_only:
+        words = "EXAMINE completed" if command.read_only else "SELECT completed"
+        return Tagged(command.tag, "OK", words, "READ-ONLY")
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
 
 
@@ -80,7 +88,8 @@ async def _first_unseen(context: Context, selected: Selected) -> int | None:
 async def close(context: Context, command: c.Close) -> AnyResponse:
     r"""CLOSE: remove what is \Deleted without a word, unless read-only (RFC 3501 section 6.4.2)."""
     selected = context.current
-    if selected is not None and not selected.read_only and not selected.mailbox.deleted:
+    may = selected is not None and not selected.read_only and "e" in selected.rights
+    if selected is not None and may and not selected.mailbox.deleted:
         await selected.mailbox.expunge(_deleted(selected, selected.view.uids))
     context.leave()
     return completed(command, "CLOSE")
@@ -102,6 +111,7 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
     selected = context.selected
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
+    need(context, "e")
     uids = selected.view.uids if command.uids is None else uids_in(selected.view, command.uids)
     gone = await selected.mailbox.expunge(_deleted(selected, uids))
     # RFC 7162 section 3.2.7: what the client may take for its new state

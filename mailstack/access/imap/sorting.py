@@ -7,11 +7,12 @@ the index slice by slice; keys are made, and put in order, in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
 from typing import TypeVar
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.kept import KEPT
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
 from mailstack.access.imap.sections import field_pattern
@@ -57,7 +58,11 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     if asks_modseq(command.key):
         context.enable_condstore()
     found = await find(context, selected, command.key)
-    messages = await _read(context, selected, found, partial(_sortables, names), bool(names - _NO_FIELDS))
+    if names <= _NO_FIELDS:
+        bare = [(entry, b"") for entry in found]
+        messages = await context.services.work.compute(_sortables, names, bare)
+    else:
+        messages = await _read(context, selected, found, partial(_sortables, names), names)
     criteria = [(criterion.key, criterion.reverse) for criterion in command.criteria]
     order = await context.services.work.compute(sorting.sort, messages, criteria)
     if "SAVE" in returns:
@@ -78,7 +83,7 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
     if asks_modseq(command.key):
         context.enable_condstore()
     found = await find(context, selected, command.key)
-    messages: Sequence[Threaded] = await _read(context, selected, found, _threadeds, needs_fields=True)
+    messages: Sequence[Threaded] = await _read(context, selected, found, _threadeds, "threads")
     if not command.uid:
         numbered = [(selected.view.sequence(message.number), message) for message in messages]
         messages = [message._replace(number=number) for number, message in numbered if number is not None]
@@ -96,16 +101,18 @@ async def _read(
     selected: Selected,
     found: Sequence[Entry],
     make: Callable[[Sequence[tuple[Entry, bytes]]], list[T]],
-    needs_fields: bool,
+    kind: Hashable,
 ) -> list[T]:
-    """What `make` makes of each message and its fields; those that are gone are passed over."""
-    made: list[T] = []
-    for start in range(0, len(found), SLICE):
-        some = found[start : start + SLICE]
-        if not needs_fields:
-            made += make([(entry, b"") for entry in some])
-            await context.services.pause()
-            continue
+    """What `make` makes of each message and its fields; those that are gone are passed over.
+
+    It is kept under `kind`, so that the next time only new messages are read.
+    """
+    kept: dict[int, T] = KEPT.of(selected.mailbox, kind)
+    unknown = [entry for entry in found if entry.uid not in kept]
+    made = {entry.uid: kept[entry.uid] for entry in found if entry.uid in kept}
+    for start in range(0, len(unknown), SLICE):
+        await context.progress(start, len(unknown))
+        some = unknown[start : start + SLICE]
         facts = await selected.mailbox.facts(
             [entry.uid for entry in some], frozenset({"fields", "header_size"})
         )
@@ -114,8 +121,12 @@ async def _read(
             for entry, fact in zip(some, facts, strict=True)
             if fact is not None
         ]
-        made += await context.services.work.compute(make, known)
-    return made
+        new = await context.services.work.compute(make, known)
+        made.update(zip([entry.uid for entry, _ in known], new, strict=True))
+    if unknown:
+        kept.update(made)
+        KEPT.bound()
+    return [made[entry.uid] for entry in found if entry.uid in made]
 
 
 def _values(fields: bytes, wanted: re.Pattern[bytes]) -> dict[bytes, str]:

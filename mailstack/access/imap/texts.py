@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from mailstack.access.imap import sections
-from mailstack.access.imap.sections import Span
+from mailstack.access.imap.sections import Decoded, Span
 from mailstack.mail.message import Stored
 from mailstack.mail.mime import Part, unpack
 from mailstack.store import Entry, Expunged, Facts, Mailbox
-from mailstack.wire.imap.commands import Section
+from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
 
 SMALL = 256 * 1024  # octets; what is longer is streamed
 CHUNK = 256 * 1024  # octets read at a time
 MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
+
+
+TextItem = Section | Binary | BinarySize
 
 
 class Cut(Exception):
@@ -28,15 +31,19 @@ class Wanted:
 
     __slots__ = ("entry", "facts", "hull", "spans", "uid")
 
-    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, Section]]) -> None:
+    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, TextItem]]) -> None:
         self.entry = entry
         self.facts = facts
         self.uid = entry.uid
-        root = _root(entry, facts) if any(section.text or section.part for _, section in texts) else None
-        self.spans: list[tuple[bytes, Section, Span | None]] = []
-        for name, section in texts:
-            whole = Span(0, entry.size) if root is None else sections.span_of(section, root)
-            self.spans.append((name, section, _bounded(section, whole)))
+        root = _root(entry, facts) if any(map(_needs_root, texts)) else None
+        self.spans: list[tuple[bytes, Section | Decoded, Span | None]] = []
+        for name, item in texts:
+            if isinstance(item, Section):
+                whole = Span(0, entry.size) if root is None else sections.span_of(item, root)
+                self.spans.append((name, item, _bounded(item, whole)))
+            else:
+                assert root is not None
+                self.spans.append((name, *sections.decoded(item, root)))
         found = [span for _, _, span in self.spans if span is not None]
         self.hull = Span(min((s.start for s in found), default=0), max((s.end for s in found), default=0))
 
@@ -68,13 +75,18 @@ class Wanted:
             separator = b" "
             if span is None:
                 yield head + NIL
-            elif sections.is_fields(section):
-                header = await file.read(span.start, span.length)
-                yield head + await file.work.compute(sections.value, section, header)
+            elif sections.is_made(section):
+                octets = await file.read(span.start, span.length)
+                yield head + await file.work.compute(sections.value, section, octets)
             else:
                 yield head + b"{%d}\r\n" % span.length
                 for start in range(span.start, span.end, CHUNK):
                     yield await file.read(start, min(CHUNK, span.end - start))
+
+
+def _needs_root(text: tuple[bytes, TextItem]) -> bool:
+    _, item = text
+    return not isinstance(item, Section) or bool(item.text or item.part)
 
 
 def _bounded(section: Section, span: Span | None) -> Span | None:

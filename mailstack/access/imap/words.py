@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from mailstack.store import (
+    BadEntry,
     BadMailboxName,
+    BadRights,
     Expunged,
     MailboxExists,
+    NoPermission,
     NoSuchMailbox,
     OverQuota,
     StoreError,
@@ -21,6 +24,9 @@ WORDS: dict[type[StoreError], tuple[str, str]] = {
     OverQuota: ("OVERQUOTA", "Over quota"),
     Expunged: ("EXPUNGEISSUED", "Some of the messages are gone"),
     TooMany: ("LIMIT", "Too many"),
+    NoPermission: ("NOPERM", "You have no right to do that"),
+    BadRights: ("CANNOT", "No such right, or no such user"),
+    BadEntry: ("CANNOT", "No such annotation"),
 }
 
 _CREATES = (

@@ -126,6 +126,26 @@ class ClientTests(TestCase):
 
         return self.run_in_thread(talk)
 
+    def test_rights_annotations_and_order(self) -> Deferred[None]:
+        """IMAPClient's ACL, SORT and THREAD; PREVIEW and BINARY.SIZE by its FETCH."""
+
+        def talk() -> None:
+            client = self.imapclient()
+            for subject in (b"b", b"a"):
+                client.append("INBOX", b"Subject: " + subject + b"\r\n\r\nx\r\n")
+            client.setacl("INBOX", "anyone", "lr")
+            self.assertIn((b"anyone", b"lr"), client.getacl("INBOX"))
+            client.select_folder("INBOX")
+            self.assertEqual(client.sort(["SUBJECT"]), [2, 1])
+            self.assertEqual(client.sort(["REVERSE SUBJECT"]), [1, 2])
+            self.assertEqual(len(client.thread()), 2)
+            self.assertIn(b"PREVIEW", client.fetch(1, ["PREVIEW"])[1])
+            self.assertEqual(client.fetch(1, ["BINARY.SIZE[1]"])[1][b"BINARY.SIZE[1]"], 3)
+            self.assertTrue(client.has_capability("REPLACE"))
+            client.logout()
+
+        return self.run_in_thread(talk)
+
     def test_imaplib_refused(self) -> Deferred[None]:
         def talk() -> None:
             client = imaplib.IMAP4("127.0.0.1", self.port.getHost().port, timeout=20)

@@ -58,7 +58,7 @@ def test_create_delete_rename(world: World, talk: Talk) -> None:
         world.connect().login(),
         r"""
         C: a CREATE Work/Reports
-        S: a OK CREATE completed
+        S: a OK [MAILBOXID (F...)] CREATE completed
         C: b LIST "" "W*"
         S: * LIST (\HasChildren) "/" Work
         S: * LIST (\HasNoChildren) "/" Work/Reports
@@ -86,13 +86,13 @@ def test_create_delete_rename(world: World, talk: Talk) -> None:
         C: l DELETE INBOX
         S: l NO [CANNOT] ...
         C: m CREATE Trailing/
-        S: m OK CREATE completed
+        S: m OK [MAILBOXID (F...)] CREATE completed
         C: n LIST "" "T*"
         S: * LIST (\HasNoChildren) "/" Trailing
         S: * LIST (\HasNoChildren \Trash) "/" Trash
         S: n OK LIST completed
         C: o CREATE Later (USE (\Archive))
-        S: o OK CREATE completed
+        S: o OK [MAILBOXID (F...)] CREATE completed
         C: p LIST (SPECIAL-USE) "" "L*"
         S: * LIST (\HasNoChildren \Archive) "/" Later
         S: p OK LIST completed
@@ -127,7 +127,7 @@ def test_unicode_names(world: World, talk: Talk) -> None:
         world.connect().login(),
         r"""
         C: a CREATE Entw&APw-rfe
-        S: a OK CREATE completed
+        S: a OK [MAILBOXID (F...)] CREATE completed
         C: b LIST "" Entw*
         S: * LIST (\HasNoChildren) "/" Entw&APw-rfe
         S: b OK LIST completed
@@ -150,7 +150,7 @@ def test_subscriptions(world: World, talk: Talk) -> None:
         S: * LSUB () "/" Sent
         S: a OK LSUB completed
         C: b CREATE x/y/z
-        S: b OK CREATE completed
+        S: b OK [MAILBOXID (F...)] CREATE completed
         C: c SUBSCRIBE x/y/z
         S: c OK SUBSCRIBE completed
         C: d LSUB "" "%"

@@ -154,7 +154,7 @@ def test_id_enable_noop(world: World, talk: Talk) -> None:
         C: e NOOP
         S: e OK NOOP completed
         C: f NAMESPACE
-        S: * NAMESPACE (("" "/")) NIL NIL
+        S: * NAMESPACE (("" "/")) (("Other Users/" "/")) NIL
         S: f OK NAMESPACE completed
         """,
     )

@@ -35,6 +35,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [UIDVALIDITY ...] UIDs valid
         S: * OK [UIDNEXT 3] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
+        S: * OK [MAILBOXID (F...)] Mailbox id
         S: a OK [READ-WRITE] SELECT completed
         C: b EXAMINE Sent
         S: * OK [CLOSED] ...
@@ -45,6 +46,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [UIDVALIDITY ...] UIDs valid
         S: * OK [UIDNEXT 1] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
+        S: * OK [MAILBOXID (F...)] Mailbox id
         S: b OK [READ-ONLY] EXAMINE completed
         C: c CHECK
         S: c OK CHECK completed
@@ -69,6 +71,7 @@ def test_a_failed_select_leaves_nothing_selected(world: World, talk: Talk) -> No
         S: * OK [UIDVALIDITY ...
         S: * OK [UIDNEXT 4] ...
         S: * OK [HIGHESTMODSEQ ...] Highest
+        S: * OK [MAILBOXID (F...)] Mailbox id
         S: a OK [READ-WRITE] SELECT completed
         C: b SELECT Nowhere
         S: * OK [CLOSED] ...
@@ -269,6 +272,7 @@ def test_own_mailbox_deleted(world: World, talk: Talk) -> None:
         S: * FLAGS ...
         S: * 0 EXISTS
         S: * 0 RECENT
+        S: * OK ...
         S: * OK ...
         S: * OK ...
         S: * OK ...

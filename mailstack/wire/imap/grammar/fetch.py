@@ -81,6 +81,14 @@ def fetch_item(cursor: Cursor) -> Item:
     return attribute
 
 
+def read_section(text: str) -> Section:
+    """What stands between the brackets of BODY[...], whole. Raises BadSyntax."""
+    cursor = Cursor(text + "]", [])
+    section = _section(cursor, peek=True)
+    cursor.end()
+    return section
+
+
 def _section(cursor: Cursor, *, peek: bool) -> Section:
     found = cursor.match(_SECTION)
     assert found is not None  # the pattern matches nothing, too

@@ -102,6 +102,18 @@ def _program(cursor: Cursor) -> tuple[_Returns, k.Key]:
     return returns, _Reader(cursor, charset).keys()
 
 
+def read_key(program: bytes) -> k.Key:
+    """A search program that is kept as text, `CHARSET` allowed (RFC 5466 section 3.2). Raises BadSyntax."""
+    cursor = Cursor(program.decode("latin-1"), [])
+    charset = "utf-8"
+    if _option(cursor, "CHARSET "):
+        charset = _charset(cursor.astring()) or charset
+        cursor.expect(" ")
+    key = _Reader(cursor, charset).keys()
+    cursor.end()
+    return key
+
+
 def _after_charset(cursor: Cursor) -> k.Key:
     """` charset keys`, as SORT and THREAD have them."""
     cursor.expect(" ")

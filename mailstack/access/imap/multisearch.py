@@ -1,0 +1,132 @@
+"""ESEARCH: one search of many mailboxes (RFC 7377)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
+from mailstack.access.imap.listing import Tree, in_order, tree_of
+from mailstack.access.imap.saved import keep
+from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.store import Entry, NoSuchMailbox
+from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap import keys as k
+from mailstack.wire.imap.responses import AnyResponse, ESearch, Tagged
+from mailstack.wire.imap.sequence import SequenceSet
+
+MOST_MAILBOXES = 1000  # in one search
+_SELECTED = (x.MailboxFilter("selected"),)
+
+
+async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
+    """One ESEARCH response for each mailbox in which something is found (RFC 7377 section 2.1)."""
+    sources = command.sources or _SELECTED
+    check_returns(command.returns)
+    here = any(source.kind == "selected" for source in sources)
+    if here and context.current is None:
+        return Tagged(command.tag, "BAD", "No mailbox is selected")
+    only_here = all(source.kind == "selected" for source in sources)
+    if not only_here and ("SAVE" in command.returns or _numbers(command.key)):
+        return Tagged(command.tag, "BAD", "That is only for the selected mailbox")
+    tree = await tree_of(context)
+    names = _names(tree, sources)
+    if len(names) > MOST_MAILBOXES:
+        return refuse(command, "Too many mailboxes", "LIMIT")
+    if here:
+        await _search(context, context.selected, command)
+    current = context.current
+    for name in in_order(names):
+        if not (here and current is not None and tree.boxes[name].id == current.mailbox.id):
+            await _search_closed(context, command, name)
+    return completed(command, "ESEARCH")
+
+
+def _names(tree: Tree, sources: Iterable[x.MailboxFilter]) -> set[str]:
+    """The mailboxes beside the selected one, each once; those that the user may not read are left out."""
+    found: set[str] = set()
+    for source in sources:
+        match source.kind:
+            case "inboxes":
+                found.add("INBOX")
+            case "personal":
+                found.update(name for name, box in tree.boxes.items() if box.user_id == tree.user_id)
+            case "subscribed":
+                found.update(tree.subscribed)
+            case "mailboxes":
+                found.update(source.names)
+            case "subtree" | "subtree-one":
+                deep = source.kind == "subtree"
+                found.update(name for name in tree.boxes if _below(name, source.names, deep))
+    boxes = tree.boxes
+    return {name for name in found if name in boxes and boxes[name].selectable and "r" in boxes[name].rights}
+
+
+def _below(name: str, roots: Iterable[str], deep: bool) -> bool:
+    for root in roots:
+        if name == root:
+            return True
+        rest = name.removeprefix(root + "/")
+        if rest != name and (deep or "/" not in rest):
+            return True
+    return False
+
+
+async def _search_closed(context: Context, command: x.MultiSearch, name: str) -> None:
+    """A mailbox that is not selected stays so; one that is gone meanwhile is passed over."""
+    try:
+        mailbox = await context.store.open(context.user_id, name)
+    except NoSuchMailbox:
+        return
+    try:
+        view = mailbox.view(read_only=True)
+    except BaseException:
+        mailbox.close()
+        raise
+    opened = Selected(mailbox, view, read_only=True, seconds=context.services.clock.seconds, name=name)
+    try:
+        await _search(context, opened, command)
+    finally:
+        opened.close()
+
+
+async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> None:
+    found = await find(context, selected, command.key)
+    uids = [entry.uid for entry in found]
+    if "SAVE" in command.returns:
+        keep(selected, uids, command.returns, command.partial)
+    if uids and command.returns != {"SAVE"}:
+        await context.say(_response(selected, command, found, uids))
+    await context.services.pause()
+
+
+def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], uids: list[int]) -> ESearch:
+    wanted, partial = command.returns, command.partial
+    return ESearch(
+        command.tag,
+        True,
+        minimum=uids[0] if "MIN" in wanted else None,
+        maximum=uids[-1] if "MAX" in wanted else None,
+        count=len(uids) if "COUNT" in wanted else None,
+        all=SequenceSet.of(uids) if "ALL" in wanted else None,
+        modseq=max(entry.modseq for entry in found) if asks_modseq(command.key) else None,
+        partial=None if partial is None else (partial, SequenceSet.of(uids[partial.slice(len(uids))])),
+        source=(selected.name or selected.mailbox.name, selected.mailbox.uidvalidity),
+    )
+
+
+def _numbers(key: k.Key) -> bool:
+    """Whether it names messages by sequence number, which only the selected mailbox has; or by `$`."""
+    match key:
+        case k.Numbers():
+            return True
+        case k.Uids():
+            return key.set.saved
+        case k.And():
+            return any(map(_numbers, key.keys))
+        case k.Or():
+            return _numbers(key.left) or _numbers(key.right)
+        case k.Not():
+            return _numbers(key.key)
+        case k.Fuzzy():
+            raise Unsupported("FUZZY")
+    return False

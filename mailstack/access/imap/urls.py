@@ -1,0 +1,99 @@
+"""What an IMAP URL names in this user's own mailboxes (RFC 5092, as CATENATE takes it: RFC 4469)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mailstack.access.imap import sections
+from mailstack.access.imap.context import Context
+from mailstack.access.imap.sections import Span
+from mailstack.mail.mime import Part, unpack
+from mailstack.store import Entry, Facts, Mailbox
+from mailstack.wire.imap import url as wire
+from mailstack.wire.imap.grammar.cursor import BadSyntax
+from mailstack.wire.imap.grammar.fetch import read_section
+
+CHUNK = 256 * 1024  # octets read at a time
+MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
+
+
+class NotThere(Exception):
+    """The URL is none, or names nothing that this user may read."""
+
+
+class Named:
+    """The octets that a URL names."""
+
+    __slots__ = ("_cut", "_mailbox", "_span", "_uid", "size")
+
+    def __init__(self, mailbox: Mailbox, uid: int, span: Span, cut: bytes | None) -> None:
+        self._mailbox = mailbox
+        self._uid = uid
+        self._span = span
+        self._cut = cut  # what is no run of the message's octets
+        self.size = span.length if cut is None else len(cut)
+
+    async def read(self, start: int, length: int) -> bytes:
+        """At most `length` octets from `start`. Raise Expunged, OSError."""
+        if self._cut is not None:
+            return self._cut[start : start + length]
+        length = min(length, self.size - start)
+        data = await self._mailbox.body(self._uid, self._span.start + start, length)
+        if not data:
+            raise OSError("a message file has become shorter")
+        return data
+
+
+@asynccontextmanager
+async def opened(context: Context, text: str) -> AsyncIterator[Named]:
+    """What the URL names, while the context lasts. Raise NotThere, StoreError, OSError."""
+    try:
+        url = wire.parse(text)
+        section = read_section(url.section)
+    except (wire.BadUrl, BadSyntax) as error:
+        raise NotThere from error
+    if not _ours(context, url) or url.access is not None:
+        raise NotThere
+    mailbox = await context.store.open(context.user_id, url.mailbox)
+    try:
+        entry = mailbox.entry(url.uid)
+        if entry is None or url.uidvalidity not in (None, mailbox.uidvalidity):
+            raise NotThere
+        found = (await mailbox.facts([url.uid], frozenset({"structure", "header_size"})))[0]
+        if found is None:
+            raise NotThere
+        span = sections.span_of(section, _root(entry, found))
+        if span is None:
+            raise NotThere
+        cut = None
+        if sections.is_fields(section):
+            header = await mailbox.body(url.uid, span.start, min(span.length, MAX_HEADER))
+            cut = sections.fields_value(section, header)
+            span = Span(0, len(cut))
+        span = _part(span, url.partial)
+        yield Named(mailbox, url.uid, span, cut if cut is None else cut[span.start : span.end])
+    finally:
+        mailbox.close()
+
+
+def _ours(context: Context, url: wire.Url) -> bool:
+    """Whether it is a URL of this server and of this user."""
+    if url.host is None:
+        return True
+    user = str(context.user.address).lower() if context.user else ""
+    return url.host == context.services.hostname.lower() and (url.user or user).lower() == user
+
+
+def _root(entry: Entry, facts: Facts) -> Part:
+    if facts.structure:
+        return unpack(facts.structure)
+    return Part(header=0, body=facts.header_size, end=entry.size, lines=0)
+
+
+def _part(span: Span, partial: tuple[int, int | None] | None) -> Span:
+    if partial is None:
+        return span
+    offset, length = partial
+    start = min(span.start + offset, span.end)
+    return Span(start, span.end if length is None else min(start + length, span.end))
