@@ -36,7 +36,9 @@ from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, OAuthConfig, TlsConfig
 from mailstack.policy.settings import PolicyConfig
+from mailstack.signing.settings import DkimConfig
 from mailstack.store.settings import StoreConfig
+from mailstack.trail.settings import TrailConfig
 from mailstack.work import WorkConfig
 
 
@@ -67,6 +69,8 @@ class Config:
     mda: MdaConfig = field(default_factory=MdaConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    dkim: DkimConfig = field(default_factory=DkimConfig)
+    trail: TrailConfig = field(default_factory=TrailConfig)
     dns: DnsConfig = field(default_factory=DnsConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     work: WorkConfig = field(default_factory=WorkConfig)

@@ -31,13 +31,17 @@ from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.hops import known_hops
 from mailstack.mta.lmtp import AtOnce, Lmtp
-from mailstack.mta.queue import Queue
+from mailstack.mta.postmaster import Postmaster
+from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
+from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
 from mailstack.mta.security import Protection
 from mailstack.mta.sts_policies import StsPolicies
+from mailstack.mta.suppression import Suppressions
 from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.mta.transfer import Transfer
 from mailstack.net.client_tls import Roots
@@ -57,7 +61,9 @@ from mailstack.policy import Surroundings
 from mailstack.policy.loader import BadPolicy
 from mailstack.policy.loader import load as load_policy
 from mailstack.policy.panel import Panel
+from mailstack.signing import Keyring, Signing
 from mailstack.store import MessageStore
+from mailstack.trail import Trail
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
@@ -93,9 +99,12 @@ def assemble(config: Config, reactor: Any) -> Stack:
     )
     store = MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent)
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
-    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, policy)
+    trail = Trail(config.trail, work, reactor)
+    keyring = Keyring(work, reactor)
+    signing = Signing(keyring, work, reactor, trail)
+    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, policy, trail)
 
-    mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
+    mda = Delivery(directory, store, work, config.mda, trail)  # 4 save in the Maildir
     exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
     https = Https(reactor, resolver, config.mta.ca_file)
     tls_reports = TlsReports(config.hostname, config.mta.tls_reports_from, resolver, https, work, reactor)
@@ -117,7 +126,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
         roots=_roots(config),
         hops=hops,
     )
-    routes = Routes(directory, mda, transfer, ReportReader(config.mta.tls_reports_to, work, reactor))
+    return_paths = ReturnPaths(directory, work, reactor)  # of what we forward
+    routes = Routes(return_paths, mda, transfer, ReportReader(config.mta.tls_reports_to, work, reactor))
     queue = Queue(
         config.mta,
         work,
@@ -127,23 +137,36 @@ def assemble(config: Config, reactor: Any) -> Stack:
         spool=config.data / "spool" / "queue",
         random=chance,
         hops=hops,
+        trail=trail,
+        postmaster=Postmaster(directory, config.hostname, config.directory.postmaster).address,
+        forwarding=Forwarding(
+            return_paths,
+            work,
+            reactor,
+            hostname=config.hostname,
+            keyring=keyring if config.dkim.seal else None,
+            resolver=resolver,
+            trail=trail,
+        ),
+        sign=signing.signed if config.dkim.sign else unsigned,
     )
     tls_reports.take = queue.take
     submission = Submission(  # 1, 2 from our users
         config.msa,
         hostname=config.hostname,
         directory=directory,
-        accepts=queue,
+        accepts=signing.before(queue) if config.dkim.sign else queue,
         reception=reception,
         sign_in=sign_in,
         tls=tls is not None,
+        refusal=Suppressions(work, reactor).refusal if config.mta.suppress else None,
         limits=HourlyLimits(config.msa, work, reactor),
         store=store,
     )
     relay = Relay(  # 3 from other MTAs
         config.relay,
         hostname=config.hostname,
-        directory=directory,
+        directory=return_paths,
         accepts=queue,
         reception=reception,
         tls=tls is not None,
@@ -212,7 +235,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         for address in place.addresses
     ]
     _allow_open_files(config.listeners.connections)
-    return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, work], tls)
+    return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, trail, work], tls)
 
 
 class Stack(Service):
@@ -229,7 +252,7 @@ class Stack(Service):
         self._reactor = reactor
         self._reception = reception
         self._listeners = listeners
-        self._below = below  # queue, store, work: each needs those after it
+        self._below = below  # queue, store, trail, work: each needs those after it
         self._tls = tls
         self._renewals = LoopingCall(self._look_for_renewal)
         self._renewals.clock = reactor

@@ -22,8 +22,12 @@ _COMMANDS = {
     "alias": ("mailstack.admin.aliases", "Addresses that stand for others: list, add, remove."),
     "mailbox": ("mailstack.admin.mailboxes", "A user's mailboxes: list, add, remove, rename."),
     "store": ("mailstack.admin.store", "The mail on the disk: check, rebuild, usage, index, undelete."),
-    "queue": ("mailstack.admin.queue", "Mail in wait: list, show, retry, hold, release, drop."),
+    "queue": ("mailstack.admin.queue", "Mail in wait: list, show, stats, retry, hold, release, drop."),
     "tls-reports": ("mailstack.admin.tls_reports", "What others report about TLS to us: list, show, read."),
+    "suppression": ("mailstack.admin.suppression", "Addresses that our users cannot send to."),
+    "sender": ("mailstack.admin.held_senders", "Users whose mail is held: list, hold, release."),
+    "dkim": ("mailstack.admin.dkim", "The keys that sign our mail: add, list, dns, rotate, remove."),
+    "trace": ("mailstack.admin.trace", "What became of a message, step by step."),
     "db": ("mailstack.admin.database", "The database's tables: check, upgrade."),
     "journey": ("mailstack.admin.journey.command", "Watch one message go all the way, between two stacks."),
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from mailstack.admin.certificate import make_certificates, write_private
+from mailstack.admin.dkim import default_stem
 from mailstack.admin.first_file import first_file
 from mailstack.admin.output import OperatorError
 from mailstack.config import Config, load
@@ -28,6 +30,7 @@ class Installation:
     domain: str
     hostname: str
     config: Config
+    records: tuple[str, ...] = ()  # of the first keys, as lines of a zone file
 
 
 def initialize(directory: Path, domain: str, hostname: str, add_to_ports: int = 0) -> Installation:
@@ -85,18 +88,23 @@ def _fill(directory: Path, domain: str, hostname: str, add_to_ports: int) -> Ins
     write_private(file, first_file(str(file), hostname, add_to_ports).encode())
     config = load(file)
     config.data.mkdir(mode=0o700)
-    _make_database(config, domain)
-    return Installation(file, domain, hostname, config)
+    records = _make_database(config, domain)
+    return Installation(file, domain, hostname, config, records)
 
 
-def _make_database(config: Config, domain: str) -> None:
+def _make_database(config: Config, domain: str) -> tuple[str, ...]:
     from mailstack.db.schema import upgrade  # alembic takes 2 s to import
     from mailstack.directory.verbs import add_domain
+    from mailstack.signing import verbs
 
     upgrade(config.database)
     database = Database(config.database)
     try:
         database.write(add_domain, domain)
+        now = time.time()
+        keys = verbs.make(["rsa", "ed25519"])
+        made = database.write(verbs.add, domain, keys, default_stem(now), now, now)
+        return tuple(map(verbs.zone, made))
     finally:
         database.dispose()
 
@@ -113,6 +121,7 @@ def next_steps(made: Installation) -> str:
     """What to do next, as text for a terminal."""
     domain, hostname, file = made.domain, made.hostname, made.file
     command = f"mailstack --config {file}"
+    records = "\n".join(f"     {line}" for line in made.records)
     return f"""\
 {file.parent} is ready.
 
@@ -127,6 +136,7 @@ def next_steps(made: Installation) -> str:
      _submissions._tcp.{domain}.  SRV  0 1 {made.config.listeners.submissions} {hostname}.
      _imaps._tcp.{domain}.        SRV  0 1 {made.config.listeners.imaps} {hostname}.
      _pop3s._tcp.{domain}.        SRV  0 1 {made.config.listeners.pop3s} {hostname}.
+{records}
    and have the provider of the address set its PTR record to {hostname}.
 4. In the mail programs: trust {file.parent / "ca.pem"}, or put a public certificate into {file.name}.
 """

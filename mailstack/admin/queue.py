@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
-from mailstack.admin.output import Misuse, OperatorError, done, show_json, show_row, show_rows, size
+from mailstack.admin.output import Misuse, OperatorError, done, moment, show_json, show_row, show_rows, size
 from mailstack.mta import verbs
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ _COLUMNS = (
     "next_attempt",
     "last_reply",
 )
-_ALL = 1 << 31  # entries
 _AT_ONCE = 500  # ids in one statement
 
 _filters = [
     click.option("--sender", help='Only from this address; "" is the null path of bounces.'),
     click.option("--recipient", help="Only to this address."),
     click.option("--domain", help="Only to recipients in this domain."),
+    click.option("--reason", help="Only those whose last reply has this text in it."),
 ]
 
 
@@ -68,6 +69,7 @@ def list_(
     sender: str | None,
     recipient: str | None,
     domain: str | None,
+    reason: str | None,
     state: str | None,
     limit: int,
     as_json: bool,
@@ -78,7 +80,7 @@ def list_(
 
     Example: mailstack queue list --domain example.net
     """
-    found = operator().read(verbs.list_entries, sender, recipient, domain, state, limit)
+    found = operator().read(verbs.list_entries, sender, recipient, domain, state, limit, reason)
     rows = [asdict(entry) for entry in found]
     show_rows(_COLUMNS, rows if as_json else [_readable(row) for row in rows], as_json)
 
@@ -103,6 +105,24 @@ def show(id_: str, message: bool, as_json: bool) -> None:
             if number:
                 click.echo()
             show_row(_readable(asdict(entry)), False)
+
+
+@command.command("stats")
+@json_option
+def stats(as_json: bool) -> None:
+    """Tell the queue in numbers, and the ten hops with most entries.
+
+    Example: mailstack queue stats --json
+    """
+    found = operator().read(verbs.stats)
+    row = asdict(found)
+    if as_json:
+        show_json(row)
+        return
+    times = ("oldest", "next_attempt")
+    row |= {key: None if row[key] is None else moment(row[key]) for key in times}
+    row |= {"octets": size(found.octets), "hops": [f"{hop}={number}" for hop, number in found.hops]}
+    show_row(row, False)
 
 
 @command.command("retry")
@@ -166,9 +186,9 @@ def drop(as_json: bool, yes: bool, **chosen: Any) -> None:
 
 def _checked(chosen: dict[str, Any]) -> None:
     """Raise Misuse unless it is said which entries are meant, in one way."""
-    filters = any(chosen[name] is not None for name in ("sender", "recipient", "domain"))
+    filters = any(chosen[name] is not None for name in ("sender", "recipient", "domain", "reason"))
     if bool(chosen["ids"]) + filters + chosen["everything"] != 1:
-        raise Misuse("say which entries: by ID, by --sender, --recipient and --domain, or --all")
+        raise Misuse("say which entries: by ID, by --sender, --recipient, --domain and --reason, or --all")
     if "all" in chosen["ids"]:
         raise Misuse("all is not an ID: say --all")
 
@@ -178,11 +198,14 @@ def _change(
 ) -> None:
     _checked(chosen)
 
-    def run(db: Connection) -> int:
-        ids = _chosen(db, chosen)
-        return sum(function(db, ids[at : at + _AT_ONCE]) for at in range(0, len(ids), _AT_ONCE))
-
-    changed = operator().write(run)
+    now = operator()
+    ids = now.read(_chosen, chosen)
+    changed = 0
+    with _progress(len(ids)) as advance:
+        for at in range(0, len(ids), _AT_ONCE):
+            some = ids[at : at + _AT_ONCE]
+            changed += now.write(function, some)  # one transaction each: the server goes on between them
+            advance(len(some))
     if not changed and not chosen["everything"]:
         raise OperatorError("there is no such entry, or none in a state for that")
     done(f"{changed} {words}", {words: changed}, as_json)
@@ -193,15 +216,24 @@ def _chosen(db: Connection, chosen: dict[str, Any]) -> list[str]:
         return ["all"]
     if chosen["ids"]:
         return list(dict.fromkeys(chosen["ids"]))
-    found = verbs.list_entries(db, chosen["sender"], chosen["recipient"], chosen["domain"], None, _ALL)
-    return [str(entry.id) for entry in found]
+    return verbs.chosen_ids(db, chosen["sender"], chosen["recipient"], chosen["domain"], chosen["reason"])
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, where there are many."""
+    if total <= _AT_ONCE or not sys.stderr.isatty():
+        yield lambda number: None
+        return
+    with click.progressbar(length=total, label="entries", file=sys.stderr) as bar:
+        yield bar.update
 
 
 def _entries(db: Connection, id_: str) -> list[verbs.QueueEntry]:
     found = verbs.show(db, id_)
     if not found and id_.isascii() and id_.isdecimal():
-        message = [entry.message_id for entry in verbs.list_entries(db, limit=_ALL) if str(entry.id) == id_]
-        found = verbs.show(db, message[0]) if message else []
+        message = verbs.message_of(db, int(id_)) if len(id_) < 19 else None
+        found = verbs.show(db, message) if message else []
     if not found:
         raise OperatorError(f"{id_}: there is no such message or entry")
     return found

@@ -21,12 +21,14 @@ _SUBJECTS = {
     "delayed": "Delayed: your message",
     "delivered": "Delivered: your message",
     "relayed": "Passed on: your message",
+    "expanded": "Passed on: your message",
 }
 _WORDS = {
     "failed": "Your message could not be delivered to:",
     "delayed": "Your message has not been delivered yet; we keep trying, there is nothing to do. It is for:",
     "delivered": "Your message was delivered to:",
     "relayed": "Your message was passed on to a server that sends no reports of delivery, for:",
+    "expanded": "Your message was passed on to all for whom this address stands; no report comes of them:",
 }
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t\r\n]*(<[\x21-\x7e]{1,250}>)")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
@@ -38,7 +40,7 @@ class Status:
     """What became of one recipient. Times are seconds of the epoch."""
 
     recipient: Address
-    action: str  # failed, delayed, delivered, relayed (RFC 3464 section 2.3.3)
+    action: str  # failed, delayed, delivered, relayed, expanded (RFC 3464 section 2.3.3)
     reply: Reply
     orcpt: str | None = None  # "rfc822;bob@example.org"
     remote: str | None = None  # the host that gave the reply; None: the words are ours

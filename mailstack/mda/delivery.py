@@ -23,6 +23,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mda.settings import MdaConfig
 from mailstack.mda.trace import delivered_to, fields, header
 from mailstack.store import Delivered, NoSuchMailbox, OverQuota, Parcel, StoreError
+from mailstack.trail.notes import DELIVERED, NO_NOTES, Notes
 from mailstack.work import Work
 
 INBOX = "INBOX"
@@ -71,12 +72,18 @@ class Delivery:
     _log = Logger(namespace="mailstack.mda")
 
     def __init__(
-        self, directory: Residents, store: Delivers, work: Work, config: MdaConfig | None = None
+        self,
+        directory: Residents,
+        store: Delivers,
+        work: Work,
+        config: MdaConfig | None = None,
+        trail: Notes = NO_NOTES,
     ) -> None:
         self._directory = directory
         self._store = store
         self._work = work
         self._config = config or MdaConfig()
+        self._trail = trail
 
     async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """Deliver for each recipient: 2xx once it is durably in the mailbox of everybody it stands for.
@@ -93,9 +100,10 @@ class Delivery:
             else:
                 whom[recipient.address] = found
         addressees = {one.key: one for group in whom.values() for one in group}
-        answers = await self._deliver(envelope, message, addressees)
+        answers, outcomes = await self._deliver(envelope, message, addressees)
         for address, group in whom.items():
             replies[address] = _worst(answers[one.key] for one in group)
+            self._note(envelope, address, group, outcomes)
         for address, reply in replies.items():
             self._log.info("{id}: to=<{to}> {reply}", id=envelope.id, to=address, reply=reply)
         return replies
@@ -121,12 +129,12 @@ class Delivery:
 
     async def _deliver(
         self, envelope: Envelope, message: Message, addressees: dict[str, _Addressee]
-    ) -> dict[str, Reply]:
+    ) -> tuple[dict[str, Reply], dict[str, Outcome | None]]:
         try:
             passed = await self._passed(message)
         except (OSError, EOFError):
             self._log.failure("{id}: the message cannot be read", id=envelope.id)
-            return dict.fromkeys(addressees, LOCAL_ERROR)
+            return dict.fromkeys(addressees, LOCAL_ERROR), {}
         answers: dict[str, Reply] = {}
         parcels: dict[str, Parcel] = {}
         for key, one in addressees.items():
@@ -135,7 +143,31 @@ class Delivery:
             else:
                 parcels[key] = _parcel(envelope, message, one)
         outcomes = await self._store_all(envelope, parcels)
-        return answers | {key: self._answer(envelope, outcome) for key, outcome in outcomes.items()}
+        answers |= {key: self._answer(envelope, outcome) for key, outcome in outcomes.items()}
+        return answers, outcomes
+
+    def _note(
+        self,
+        envelope: Envelope,
+        address: Address,
+        group: Sequence[_Addressee],
+        outcomes: dict[str, Outcome | None],
+    ) -> None:
+        """Write down into which mailboxes it went."""
+        for one in group:
+            outcome = outcomes.get(one.key)
+            if isinstance(outcome, Delivered):
+                self._trail.note(
+                    envelope.id,
+                    DELIVERED,
+                    address,
+                    user=str(one.local.user.address),
+                    mailbox=one.mailbox,
+                    mailbox_id=outcome.mailbox_id,
+                    uidvalidity=outcome.uidvalidity,
+                    uid=outcome.uid,
+                    repeated=outcome.repeated or None,
+                )
 
     async def _passed(self, message: Message) -> frozenset[str]:
         """Who had this message before."""

@@ -7,7 +7,7 @@ message lacks by RFC 5322 (From, Date, Message-ID) is put in front of it, and Bc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from mailstack.directory.model import Resolution, User
@@ -61,6 +61,9 @@ class Users(Protocol):
     async def may_send_as(self, user: User, address: Address) -> bool: ...
 
 
+WhyNot = Callable[[Address], Awaitable[Reply | None]]
+
+
 class SavesSent(Protocol):
     """What submission asks of the store."""
 
@@ -84,6 +87,7 @@ class Submission:
         tls: bool = True,
         limits: HourlyLimits | None = None,
         store: SavesSent | None = None,
+        refusal: WhyNot | None = None,
     ) -> None:
         self.config = config
         self.hostname = hostname
@@ -91,6 +95,7 @@ class Submission:
         self.accepts = accepts
         self.reception = reception
         self.sign_in = sign_in
+        self.refusal = refusal  # why nothing may be sent to an address elsewhere
         self.tls = tls  # STARTTLS can be offered: there is a certificate
         self.limits = limits  # None: no user has any
         self.store = store if config.save_sent else None  # where copies of what is sent go
@@ -192,6 +197,10 @@ class SubmissionRole(SmtpRole):
                     await limits.count_unknown(user)
                     self._hour = await limits.hour(user)
                 raise Refused(NO_SUCH_USER)
+        elif self._service.refusal is not None:
+            reply = await self._service.refusal(address)
+            if reply is not None:
+                raise Refused(reply)
         self._named += 1
         return recipient
 

@@ -7,16 +7,18 @@ is written down until that works: forgetting it would deliver the message twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
+from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from mailstack.mail.address import Address
 from mailstack.mail.dsn import Status
-from mailstack.mail.envelope import DeliverBy
+from mailstack.mail.envelope import DeliverBy, Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
@@ -26,6 +28,9 @@ from mailstack.mta.result import Result
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
+from mailstack.mta.suppression import is_hard, suppress
+from mailstack.trail import notes
+from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
 from mailstack.work import Overloaded, Work
 
 JITTER = 0.1  # of a pause, so that what failed together is not retried together
@@ -49,6 +54,12 @@ class _Outcome:
     waiting: list[tuple[Entry, Result]] = field(default_factory=list)
 
 
+class Forwards(Protocol):
+    """What is asked of `Forwarding`."""
+
+    async def onward(self, by: Address, envelope: Envelope, message: Message) -> tuple[Envelope, Message]: ...
+
+
 class Attempts:
     """Makes attempts. `work`, `clock` and `random` are its threads, its time and its dice."""
 
@@ -63,6 +74,9 @@ class Attempts:
         bounces: Bounces,
         clock: Any,
         random: Random,
+        trail: Notes = NO_NOTES,
+        forwarding: Forwards | None = None,
+        refused: Callable[[str | None, int], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -71,6 +85,9 @@ class Attempts:
         self._bounces = bounces
         self._clock = clock
         self._random = random
+        self._trail = trail
+        self._forwarding = forwarding
+        self._refused = refused  # told of each login's recipients that remote servers refuse
 
     async def make(self, batch: Batch, message: Message | None = None) -> None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
@@ -90,7 +107,11 @@ class Attempts:
             # RFC 2852 section 4.1.2: it must not be delivered now.
             return [(entry, _TOO_LATE) for entry in batch.entries]
         try:
-            results = await self._routes.deliver(batch.hop, batch.envelope, message)
+            envelope = batch.envelope
+            if batch.forwarded_by is not None and self._forwarding is not None:
+                ours = entries.stored_address(batch.forwarded_by)
+                envelope, message = await self._forwarding.onward(ours, envelope, message)
+            results = await self._routes.deliver(batch.hop, envelope, message)
         except CancelledError:
             raise  # the process stops: the entries stay as they are, and the next one attempts them at once
         except Exception:
@@ -181,6 +202,32 @@ class Attempts:
             notification, batch.envelope, batch.received_at, message, statuses, always
         )
 
+    def _notes(self, batch: Batch, outcome: _Outcome, next_: dict[int, float], now: float) -> list[Note]:
+        """What the trail says of this attempt; what the MDA took, it has told itself."""
+        words = [(one, notes.BOUNCED) for one in outcome.failed]
+        words += [(one, notes.DEFERRED) for one in outcome.waiting]
+        if batch.hop != LOCAL:
+            words += [(one, notes.SENT) for one in outcome.sent]
+        return [
+            Note(
+                now,
+                batch.envelope.id,
+                notes.EXPIRED if word == notes.BOUNCED and not result.reply.permanent else word,
+                key_of(entry.recipient.address),
+                None,
+                {
+                    "attempt": entry.attempts + 1,
+                    "hop": batch.hop,
+                    "exchanger": result.exchanger or None,
+                    "tls": " ".join(filter(None, (result.tls, result.cipher))) or None,
+                    "security": result.trust or None,
+                    "reply": str(result.reply),
+                    "next_attempt": next_.get(entry.id),
+                },
+            )
+            for (entry, result), word in words
+        ]
+
     async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
         done = [entry.id for entry, _ in outcome.sent + outcome.failed]
         now = self._clock.seconds()
@@ -193,12 +240,46 @@ class Attempts:
             )
             for entry, result in outcome.waiting
         ]
-        spool = await self._written_down(batch, done, deferred, now)
+        following = {one.id: one.next_attempt for one in deferred}
+        noted = self._notes(batch, outcome, following, now)
+        settled = entries.settle
+        hard = self._hard(batch, outcome)
+        until = now + self._config.suppress
+
+        def settle(db: Connection) -> str | None:
+            self._trail.write(db, noted)
+            for address, reason in hard:
+                suppress(db, address, reason, now, until)
+            return settled(db, batch.envelope.id, done, deferred, now)
+
+        spool = await self._written_down(batch, settle)
+        if batch.hop != LOCAL and self._refused is not None:
+            refused = sum(
+                result.reply.permanent and result.server is not None for _, result in outcome.failed
+            )
+            await self._count_refused(batch, refused)
         if spool is not None:
             try:
                 await self._work.files(self._spool.remove, spool)
             except (OSError, Overloaded) as error:  # the next start of the process removes it
                 self._log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
+
+    def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
+        """The addresses that do not exist, and who says so."""
+        if not self._config.suppress or batch.hop == LOCAL:
+            return []
+        return [
+            (str(entry.recipient.address), str(result)) for entry, result in outcome.failed if is_hard(result)
+        ]
+
+    async def _count_refused(self, batch: Batch, number: int) -> None:
+        assert self._refused is not None
+        try:
+            await self._refused(batch.envelope.authenticated, number)
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("{id}: refusals were not counted", id=batch.envelope.id)
 
     def _next(self, by: DeliverBy | None, entry: Entry, now: float) -> float:
         following = now + pause(self._config, entry.attempts + 1, self._random)
@@ -206,12 +287,10 @@ class Attempts:
             following = min(following, by.deadline)  # its sender hears then
         return following if now >= entry.expires else min(following, entry.expires)
 
-    async def _written_down(
-        self, batch: Batch, done: list[int], deferred: list[entries.Deferred], now: float
-    ) -> str | None:
+    async def _written_down(self, batch: Batch, settle: Callable[[Connection], str | None]) -> str | None:
         while True:
             try:
-                return await self._work.transaction(entries.settle, batch.envelope.id, done, deferred, now)
+                return await self._work.transaction(settle)
             except CancelledError:
                 raise  # the process stops
             except Exception:

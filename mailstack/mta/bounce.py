@@ -13,11 +13,19 @@ from mailstack.mail.dsn import MAX_HEADER, Report, Status, compose
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
+from mailstack.trail.notes import NO_NOTES, RECEIVED, REPORTED, Notes
 from mailstack.work import Work
 
 Take = Callable[[Envelope, Message], Awaitable[dict[Address, Reply]]]
 
-_NOTIFY = {"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS", "relayed": "SUCCESS"}
+SECOND = ".2"  # ends the id of a report about a report
+_NOTIFY = {
+    "failed": "FAILURE",
+    "delayed": "DELAY",
+    "delivered": "SUCCESS",
+    "relayed": "SUCCESS",
+    "expanded": "SUCCESS",
+}
 
 
 def wanted(recipient: Recipient, action: str) -> bool:
@@ -32,12 +40,23 @@ class Bounces:
 
     _log = Logger(namespace="mailstack.bounce")
 
-    def __init__(self, hostname: str, returned: int, work: Work, clock: Any, take: Take) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        returned: int,
+        work: Work,
+        clock: Any,
+        take: Take,
+        trail: Notes = NO_NOTES,
+        postmaster: Callable[[], Awaitable[Address]] | None = None,
+    ) -> None:
         self._hostname = hostname
         self._returned = returned
         self._work = work
         self._clock = clock
         self._take = take
+        self._trail = trail
+        self._postmaster = postmaster  # who hears of failures that nobody else can be told of
 
     async def report(
         self,
@@ -52,38 +71,51 @@ class Bounces:
 
         `notification` is its queue id: the same again is recognised, so a repeat after a crash says nothing
         twice. Returns False where it could not be queued now; the caller tries again later. There is none for
-        the null path (RFC 5321 section 4.5.5), nor for recipients whose NOTIFY does not want it, unless
-        `always`: True.
+        the null path (RFC 5321 section 4.5.5), of whose failures postmaster hears instead, nor for recipients
+        whose NOTIFY does not want it, unless `always`: True.
         """
         by_address = {recipient.address: recipient for recipient in envelope.recipients}
-        told = tuple(one for one in statuses if always or wanted(by_address[one.recipient], one.action))
+        if envelope.reverse_path is None:
+            told = tuple(one for one in statuses if one.action == "failed")
+        else:
+            told = tuple(one for one in statuses if always or wanted(by_address[one.recipient], one.action))
         if not told:
             return True
-        if envelope.reverse_path is None:
-            self._log.warn("{id}: nobody to tell: {told}", id=envelope.id, told=_summary(told))
-            return True
         try:
-            return await self._send(notification, envelope, arrived, message, told)
+            to = envelope.reverse_path or await self._instead(envelope)
+            if to is None:
+                self._log.warn("{id}: nobody to tell: {told}", id=envelope.id, told=_summary(told))
+                return True
+            if envelope.reverse_path is None:
+                notification += SECOND
+            return await self._send(notification, to, envelope, arrived, message, told)
         except CancelledError:
             raise
         except Exception:
             self._log.failure("{id}: the notification could not be queued", id=notification)
             return False
 
+    async def _instead(self, envelope: Envelope) -> Address | None:
+        """Postmaster, where a bounce bounces (once); None: there is nobody."""
+        if self._postmaster is None or envelope.id.endswith(SECOND):
+            return None
+        to = await self._postmaster()
+        return None if any(one.address.key == to.key for one in envelope.recipients) else to
+
     async def _send(
         self,
         notification: str,
+        to: Address,
         envelope: Envelope,
         arrived: float,
         message: Message,
         told: tuple[Status, ...],
     ) -> bool:
-        assert envelope.reverse_path is not None
         original, full = await self._work.files(self._original, envelope, message, told[0].action)
         report = Report(
             id=notification,
             hostname=self._hostname,
-            to=envelope.reverse_path,
+            to=to,
             now=self._clock.seconds(),
             arrived=arrived,
             envid=envelope.envid,
@@ -92,8 +124,26 @@ class Bounces:
             full=full,
         )
         data = await self._work.compute(compose, report)
+        self._trail.note(
+            notification,
+            RECEIVED,
+            "",
+            f"<{notification}@{self._hostname}>",
+            made_here=f"{told[0].action} report",
+            recipients=[str(report.to)],
+            size=len(data),
+        )
         replies = await self._take(_envelope(report, data, envelope), Message.of(data))
         reply = replies[report.to]
+        self._trail.note(
+            envelope.id,
+            REPORTED,
+            report.to,
+            report=notification,
+            action=told[0].action,
+            about=[str(one.recipient) for one in told],
+            reply=str(reply),
+        )
         if reply.permanent:
             self._log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
         return not reply.transient

@@ -33,6 +33,8 @@ class NewEntry:
     attempts: int = 0
     last_reply: str | None = None
     leased: bool = False  # to the process that writes it
+    forwarded_by: str | None = None  # our address that stands for the recipient
+    state: str = WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Batch:
     size: int
     received_at: float
     asked: bool = False  # the operator wants it tried now, whatever is known of the hop
+    forwarded_by: str | None = None  # our address that stands for its recipients
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,8 @@ def _insert_entry(
             orcpt=entry.recipient.orcpt,
             notify=",".join(sorted(entry.recipient.notify)),
             hop=entry.hop,
-            state=WAITING,
+            state=entry.state,
+            forwarded_by=entry.forwarded_by,
             next_attempt=entry.next_attempt,
             attempts=entry.attempts,
             last_attempt=now if entry.attempts else None,
@@ -149,6 +153,9 @@ def _insert_entry(
     )
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
+
+
+_Key = tuple[str, str | None]  # of a group: its message, and our address that stands for its recipients
 
 
 def claim(
@@ -169,7 +176,7 @@ def claim(
     chosen: list[tuple[str, str, list[int]]] = []
     while waiting and len(chosen) < most:  # one each, round and round
         for hop in list(waiting)[: most - len(chosen)]:
-            message_id, ids = waiting[hop].popitem()
+            (message_id, _), ids = waiting[hop].popitem()
             chosen.append((message_id, hop, ids))
             if not waiting[hop]:
                 del waiting[hop]
@@ -235,27 +242,27 @@ def _urgent_hops(db: Connection, now: float, most: int, room: Callable[[str], in
 
 def _due_groups(
     db: Connection, hop: str, now: float, most: int, room: int, urgent: bool
-) -> dict[str, list[int]]:
-    """The due entries of a hop by message, at most `room` groups; the last is the one to take first.
+) -> dict[_Key, list[int]]:
+    """The due entries of a hop by group, at most `room` groups; the last is the one to take first.
 
     That is the one of the highest priority, then the one that waits longest (RFC 6710). Urgent ones are
     looked for by themselves, so that no backlog hides them.
     """
-    found: dict[int, tuple[int, str]] = {}
+    found: dict[int, tuple[int, _Key]] = {}
     for look in (text("priority > 0"), text("priority <= 0")) if urgent else (true(),):
         due = db.execute(
-            select(_e.id, _e.message_id, _e.priority)
+            select(_e.id, _e.message_id, _e.forwarded_by, _e.priority)
             .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None), look)
             .order_by(_e.next_attempt, _e.id)
             .limit(MOST_RECIPIENTS + min(room, most))
             .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
         )
-        found |= {row.id: (row.priority, row.message_id) for row in due}
-    groups: dict[str, list[int]] = {}
-    for entry_id, (_, message_id) in sorted(found.items(), key=lambda one: -one[1][0]):  # a stable sort
-        if message_id not in groups and len(groups) >= room:
+        found |= {row.id: (row.priority, (row.message_id, row.forwarded_by)) for row in due}
+    groups: dict[_Key, list[int]] = {}
+    for entry_id, (_, key) in sorted(found.items(), key=lambda one: -one[1][0]):  # a stable sort
+        if key not in groups and len(groups) >= room:
             continue
-        group = groups.setdefault(message_id, [])
+        group = groups.setdefault(key, [])
         if len(group) < MOST_RECIPIENTS:
             group.append(entry_id)
     return dict(reversed(groups.items()))
@@ -342,7 +349,16 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         junk=message.junk,
     )
     asked = any(row.asked for row in rows)
-    return Batch(envelope, hop, entries, message.spool, message.size, message.received_at, asked)
+    return Batch(
+        envelope,
+        hop,
+        entries,
+        message.spool,
+        message.size,
+        message.received_at,
+        asked,
+        rows[0].forwarded_by if rows else None,
+    )
 
 
 def _recipient(address: str, notify: str, orcpt: str | None) -> Recipient:

@@ -10,7 +10,8 @@ repeated, under the same delivery id, so the MDA recognises it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -28,20 +29,35 @@ from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
-from mailstack.mta.attempts import Attempts, pause, queued
+from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry, NewEntry
 from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL, Routes, Step
 from mailstack.mta.scheduler import Scheduler
+from mailstack.mta.senders import Senders
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
+from mailstack.mta.tables import HELD, WAITING
+from mailstack.trail.notes import HELD as HELD_EVENT
+from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
 _NOWHERE = Step(Recipient(Address("", "")), "")
 _CHECKED = 500  # spool files looked up at once
+
+_Key = tuple[str, str | None]  # of what goes together: a hop, and our address that stands for its recipients
+_HERE: _Key = (LOCAL, None)
+
+Sign = Callable[[Envelope, Message], Awaitable[Message]]
+
+
+async def unsigned(envelope: Envelope, message: Message) -> Message:
+    """The message as it is."""
+    return message
 
 
 class Queue(Service):
@@ -61,6 +77,10 @@ class Queue(Service):
         random: Random,
         node: str = "",
         hops: Hops | None = None,
+        trail: Notes = NO_NOTES,
+        sign: Sign = unsigned,
+        forwarding: Forwards | None = None,
+        postmaster: Callable[[], Awaitable[Address]] | None = None,
     ) -> None:
         self._config = config
         self._work = work
@@ -69,9 +89,31 @@ class Queue(Service):
         self._random = random
         self._owner = node or hostname
         self._hops = hops or known_hops(config, clock, random)
+        self._trail = trail
+        self._sign = sign  # what we write ourselves
         self._spool = Spool(spool)
-        self._bounces = Bounces(hostname, config.returned, work, clock, self.take)
-        self._attempts = Attempts(config, work, routes, self._spool, self._bounces, clock, random)
+        self._senders = Senders(
+            config,
+            work,
+            clock,
+            hostname=hostname,
+            postmaster=postmaster or Postmaster(routes, hostname).address,
+            send=self.take,
+            trail=trail,
+        )
+        self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail, postmaster)
+        self._attempts = Attempts(
+            config,
+            work,
+            routes,
+            self._spool,
+            self._bounces,
+            clock,
+            random,
+            trail=trail,
+            forwarding=forwarding,
+            refused=self._senders.refused,
+        )
         self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock, self._hops)
         self._starting: Deferred[None] | None = None
 
@@ -87,7 +129,7 @@ class Queue(Service):
 
     async def take(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
-        return await self._accept(envelope, message, keep=True)
+        return await self._accept(envelope, await self._sign(envelope, message), keep=True)
 
     async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """As `accept`, but each answer is that recipient's own, and what is for the MDA never waits here.
@@ -202,31 +244,55 @@ class Queue(Service):
     ) -> dict[Address, Reply]:
         """Some are elsewhere: entries for all, our own recipients at once, others where there is room."""
         now = self._clock.seconds()
-        promised = {step.hop for step in steps if not step.local and self._is_small(steps, step.hop)}
-        promised = {hop for hop in promised if self._scheduler.promise(hop)}
-        new = [self._new(envelope, step, now, step.local or step.hop in promised) for step in steps]
+        delay, held = await self._restraint(envelope, steps)
+        promised = set() if delay or held else self._promises(steps)
+        new = [
+            self._new(envelope, step, now, delay, held, step.local or _key(step) in promised)
+            for step in steps
+        ]
         # What there is no such user for bounces from the queue, by the MDA's own words.
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         try:
             batches = await self._write(envelope, message, new)
         except BaseException:
-            for hop in promised:
+            for hop, _ in promised:
                 self._scheduler.forget(hop)
             raise
         in_memory = message if all(isinstance(part, bytes) for part in message.parts) else None
-        for hop in promised:
-            if hop in batches:
-                self._scheduler.begin(batches[hop], in_memory)
+        for key in promised:
+            if key in batches:
+                self._scheduler.begin(batches[key], in_memory)
             else:  # it was queued before
-                self._scheduler.forget(hop)
-        if LOCAL in batches:
+                self._scheduler.forget(key[0])
+        if _HERE in batches:
             try:
-                await self._attempts.make(batches[LOCAL], message)
+                await self._attempts.make(batches[_HERE], message)
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
                 self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
         if any(not one.leased for one in new):
             self._scheduler.wake()
+        await self._tell_of_expansion(envelope, message, steps)
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
+
+    async def _tell_of_expansion(self, envelope: Envelope, message: Message, steps: Iterable[Step]) -> None:
+        taken = Reply(250, "2.1.5", "Passed on")
+        expanded = {step.expanded.address: step.expanded for step in steps if step.expanded is not None}
+        told = [Status(one.address, "expanded", taken, one.orcpt) for one in expanded.values()]
+        if told:
+            now = self._clock.seconds()
+            await self._bounces.report(f"{envelope.id}.expa0", envelope, now, message, told)
+
+    async def _restraint(self, envelope: Envelope, steps: Sequence[Step]) -> tuple[float, str | None]:
+        """For how long what goes elsewhere waits, and why all is held: its sender sends too much."""
+        login = envelope.authenticated
+        delay = await self._senders.submitted(login, sum(not step.local for step in steps))
+        return delay, await self._senders.why_held(login)
+
+    def _promises(self, steps: Sequence[Step]) -> set[_Key]:
+        """What may be attempted elsewhere at once: where there is room, and it fits into one transaction."""
+        sizes = Counter(_key(step) for step in steps if not step.local)
+        small = (key for key, size in sizes.items() if size <= entries.MOST_RECIPIENTS)
+        return {key for key in small if self._scheduler.promise(key[0])}
 
     def _held(self, envelope: Envelope) -> bool:
         return envelope.hold_until is not None and envelope.hold_until > self._clock.seconds()
@@ -236,7 +302,8 @@ class Queue(Service):
     ) -> None:
         """Nothing of it leaves before its time, not even a bounce (RFC 4865)."""
         assert envelope.hold_until is not None
-        new = [NewEntry(step.recipient, step.hop, envelope.hold_until) for step in steps]
+        delay, held = await self._restraint(envelope, steps)
+        new = [self._new(envelope, step, envelope.hold_until, delay, held, leased=False) for step in steps]
         new += [
             NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
         ]
@@ -249,21 +316,34 @@ class Queue(Service):
         by = envelope.deliver_by
         return min(expires, by.deadline) if by is not None and by.returned else expires
 
-    def _is_small(self, steps: list[Step], hop: str) -> bool:
-        """Whether all recipients at a hop fit into one transaction."""
-        return sum(step.hop == hop for step in steps) <= entries.MOST_RECIPIENTS
-
-    def _new(self, envelope: Envelope, step: Step, now: float, leased: bool) -> NewEntry:
+    def _new(
+        self, envelope: Envelope, step: Step, when: float, delay: float, held: str | None, leased: bool
+    ) -> NewEntry:
         """An entry; for a hop that is left alone now, one that waits with it, until its DELIVERBY at most."""
-        down = None if step.local else self._hops.down(step.hop)
-        if down is None or leased:
-            return NewEntry(step.recipient, step.hop, now, leased=leased)
-        by, until = envelope.deliver_by, self._hops.until(step.hop)
-        when = until if by is None else min(until, max(now, by.deadline))
-        return NewEntry(step.recipient, step.hop, when, 0, str(not_tried(down)))
+        leased = leased and not held
+        why = f"held: {held}" if held else None
+        down = None if step.local or leased else self._hops.down(step.hop)
+        if not step.local:
+            when += delay
+        until = self._hops.until(step.hop)
+        if down is not None and until > when:
+            by = envelope.deliver_by
+            when = until if by is None else min(until, max(when, by.deadline))
+            why = why or str(not_tried(down))
+        return NewEntry(
+            step.recipient,
+            step.hop,
+            when,
+            last_reply=why,
+            leased=leased,
+            forwarded_by=_key(step)[1],
+            state=HELD if held else WAITING,
+        )
 
-    async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> dict[str, Batch]:
-        """Spool file and rows, durable; return our leased entries by hop, none where it was queued before."""
+    async def _write(
+        self, envelope: Envelope, message: Message, new: Sequence[NewEntry]
+    ) -> dict[_Key, Batch]:
+        """Spool file and rows, durable; return our leased entries; none: it was queued before."""
         now = self._clock.seconds()
         expires = self._expires(envelope, now)
         size = message.size
@@ -274,19 +354,28 @@ class Queue(Service):
             nonlocal spool
             spool = name
             sync_directory(db, self._spool.folder(name))
-            return entries.insert_message(db, envelope, name, size, now, expires, new, lease)
+            ids = entries.insert_message(db, envelope, name, size, now, expires, new, lease)
+            if ids:
+                self._trail.write(db, [_queued(envelope, one, now) for one in new])
+            return ids
 
         ids = await self._work.prepared(partial(self._spool.write, envelope.id, message), insert)
-        leased: dict[str, list[Entry]] = {}
+        leased: dict[_Key, list[Entry]] = {}
         for entry_id, one in zip(ids, new, strict=False):
             if one.leased:
                 entry = Entry(entry_id, one.recipient, one.attempts, expires, False)
-                leased.setdefault(one.hop, []).append(entry)
+                leased.setdefault((one.hop, one.forwarded_by), []).append(entry)
         return {
-            hop: Batch(
-                envelope.only(tuple(entry.recipient for entry in some)), hop, tuple(some), spool, size, now
+            (hop, by): Batch(
+                envelope.only(tuple(entry.recipient for entry in some)),
+                hop,
+                tuple(some),
+                spool,
+                size,
+                now,
+                forwarded_by=by,
             )
-            for hop, some in leased.items()
+            for (hop, by), some in leased.items()
         }
 
     # Running.
@@ -333,6 +422,16 @@ class Queue(Service):
                 if name not in wanted_still:
                     await self._work.files(self._spool.remove, name)
                     self._log.info("removed a spool file without a message: {name}", name=name)
+
+
+def _key(step: Step) -> _Key:
+    return step.hop, None if step.forwarded_by is None else str(step.forwarded_by)
+
+
+def _queued(envelope: Envelope, entry: NewEntry, now: float) -> Note:
+    detail = {"hop": entry.hop, "last_reply": entry.last_reply, "next_attempt": entry.next_attempt}
+    event = QUEUED if entry.state == WAITING else HELD_EVENT
+    return Note(now, envelope.id, event, key_of(entry.recipient.address), None, detail)
 
 
 def _once(steps: Iterable[Step]) -> list[Step]:

@@ -41,6 +41,8 @@ class Step:
 
     recipient: Recipient
     hop: str
+    forwarded_by: Address | None = None  # ours, which stands for the recipient
+    expanded: Recipient | None = None  # stands for several, and its sender is to hear of that
 
     @property
     def local(self) -> bool:
@@ -59,6 +61,10 @@ class Routes:
         self._transfer = transfer
         self._reports = reports
 
+    async def is_local(self, domain: str) -> bool:
+        """Whether we serve `domain`."""
+        return await self._directory.is_local(domain)
+
     async def steps(self, recipient: Recipient, sender: Address | None = None) -> list[Step]:
         """Where `recipient` goes, an alias to several places; `sender` may have routes of its own.
 
@@ -70,18 +76,28 @@ class Routes:
         resolution = await self._directory.resolve(recipient.address)
         if resolution is None or not (resolution.locals or resolution.forwards):
             raise Refused(UNKNOWN_USER)
-        local = [Step(recipient, LOCAL)] if resolution.locals else []
-        return local + list(self._forwards(recipient, resolution.forwards, sender))
+        several = len(resolution.locals) + len(resolution.forwards) > 1
+        expanded = None
+        if resolution.forwards and several and "SUCCESS" in recipient.notify:
+            # RFC 3461 section 5.2.7.3: the report of success is ours to send, now; failures go on being told.
+            expanded = recipient
+            recipient = replace(recipient, notify=recipient.notify - {"SUCCESS"} or frozenset({"NEVER"}))
+        local = [Step(recipient, LOCAL, expanded=expanded)] if resolution.locals else []
+        return local + list(self._forwards(recipient, resolution.forwards, sender, expanded))
 
     def _forwards(
-        self, recipient: Recipient, addresses: Iterable[Address], sender: Address | None
+        self,
+        recipient: Recipient,
+        addresses: Iterable[Address],
+        sender: Address | None,
+        expanded: Recipient | None,
     ) -> Iterable[Step]:
         # RFC 5321 section 3.9.1: an alias changes the recipient only; the reverse-path stays. RFC 3461
         # section 5.2.7: the original recipient goes along.
         orcpt = recipient.orcpt or f"rfc822;{recipient.address}"
         for address in addresses:
             forwarded = replace(recipient, address=address, orcpt=orcpt)
-            yield Step(forwarded, self._transfer.hop(address.domain, sender))
+            yield Step(forwarded, self._transfer.hop(address.domain, sender), recipient.address, expanded)
 
     async def deliver(self, hop: str, envelope: Envelope, message: Message) -> dict[Address, Result]:
         """One attempt: hand the message to the hop; a result for each recipient."""

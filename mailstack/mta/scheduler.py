@@ -22,6 +22,7 @@ from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts
 from mailstack.mta.entries import Batch, Lease
 from mailstack.mta.hops import Hops
+from mailstack.mta.rates import Rates
 from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL
 from mailstack.mta.settings import MtaConfig
@@ -54,6 +55,7 @@ class Scheduler:
         self._looping: Deferred[None] | None = None
         self._active: dict[Deferred[None], tuple[Batch, float]] = {}
         self._at: Counter[str] = Counter()  # attempts under way or promised, by hop
+        self._rates = Rates(config.messages_per_minute)
         self._promised = 0
         self._turn = ""  # the hop after which the next turn begins
         self._busy = True  # the last look found something
@@ -120,6 +122,7 @@ class Scheduler:
         self._busy = bool(batches)
         for batch in batches:
             self._at[batch.hop] += 1
+            self._rates.start(batch.hop, now)
             self._begin(batch)
         if batches:
             self._woken = True  # there may be more
@@ -136,8 +139,11 @@ class Scheduler:
 
     def _room_at(self, hop: str) -> int:
         """How many more a hop may have. Called in the database's thread too: it only looks."""
-        window = self._config.concurrency_per_hop if hop == LOCAL else self._hops.window(hop)
-        return window - self._at[hop] if hop in self._at else window
+        if hop == LOCAL:
+            return self._config.concurrency_per_hop - self._at.get(hop, 0)
+        room = self._hops.window(hop) - self._at.get(hop, 0)
+        left = self._rates.left(hop, self._clock.seconds())
+        return room if left is None else min(room, left)
 
     def promise(self, hop: str) -> bool:
         """Whether an attempt at this hop may begin at once; if so, `begin` or `forget` must follow."""
@@ -145,6 +151,7 @@ class Scheduler:
             return False
         self._promised += 1
         self._at[hop] += 1
+        self._rates.start(hop, self._clock.seconds())
         return True
 
     def forget(self, hop: str) -> None:
@@ -210,11 +217,12 @@ class Scheduler:
             self._log.failure("{hop}: its mail was not put off", hop=hop)
 
     async def _renew(self) -> None:
-        if not self._active or self._clock.seconds() < self._renewed + LEASE / 3:
+        now = self._clock.seconds()  # the lease counts from here, however long the writing takes
+        if not self._active or now < self._renewed + LEASE / 3:
             return
         ids = [entry.id for batch, _ in self._active.values() for entry in batch.entries]
         await self._work.transaction(entries.renew, self.lease(), ids)
-        self._renewed = self._clock.seconds()
+        self._renewed = now
 
     async def _sleep(self, seconds: float) -> None:
         sleeping: Deferred[None] = Deferred()

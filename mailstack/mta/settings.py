@@ -51,6 +51,13 @@ class MtaConfig:
     warn_after: float = 4 * HOUR  # then its sender hears of the delay, once; 0: never
     returned: int = 100_000  # octets: a larger message is not returned in a bounce, only its header
     connect_timeout: float = 30.0  # for each address of an exchanger
+    suppress: float = (
+        30 * DAY
+    )  # so long is an address refused at submission that does not exist; 0: not at all
+    messages_per_minute: dict[str, int] = field(default_factory=dict)  # to a domain, a route, or "*" each
+    sender_recipients_per_minute: int = 0  # elsewhere, of one login; more go later; 0: no limit
+    spray_recipients: int = 0  # elsewhere in an hour: a login with more is held; 0: no limit
+    spray_refusals: int = 100  # recipients refused in an hour: a login with more is held; 0: no limit
 
     def __post_init__(self) -> None:
         for key, route in (*self.routes.items(), *self.sender_routes.items()):
@@ -61,6 +68,8 @@ class MtaConfig:
             raise ValueError("port must be 1 to 65535")
         if not self.retry or min(self.retry) < 1:
             raise ValueError("retry needs at least one pause, of a second or more")
+        if any(number < 1 for number in self.messages_per_minute.values()):
+            raise ValueError("messages_per_minute must be at least 1")
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")

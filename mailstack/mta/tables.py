@@ -58,6 +58,7 @@ queue_entries = Table(
     Column("delay_warned", Boolean, nullable=False, default=False),
     Column("lease_owner", Text),  # the process that attempts it now
     Column("lease_until", Float),
+    Column("forwarded_by", Text),  # our address that stands for the recipient; NULL: it was named itself
     Column("priority", Integer, nullable=False, server_default="0"),  # -9 to 9, the message's (RFC 6710)
     # The operator wants it tried now, whatever is known of the hop.
     Column("asked", Boolean, nullable=False, default=False, server_default=false()),
@@ -71,6 +72,34 @@ queue_entries = Table(
         sqlite_where=text("priority > 0"),
         postgresql_where=text("priority > 0"),
     ),
+)
+
+return_paths = Table(
+    "return_paths",
+    metadata,
+    Column("token", Text, primary_key=True),  # the local-part is made of it
+    Column("address", Text, nullable=False),  # the reverse-path that is too long for one
+    Column("created", Float, nullable=False),
+    Index(None, "address", "created"),
+    Index(None, "created"),
+)
+
+suppressed = Table(
+    "suppressed",
+    metadata,
+    Column("address", Text, primary_key=True),  # in lower case
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("until", Float),  # NULL: until the operator clears it
+    Index(None, "until"),
+)
+
+held_senders = Table(
+    "held_senders",
+    metadata,
+    Column("login", Text, primary_key=True),  # in lower case
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
 )
 
 WAITING = "waiting"

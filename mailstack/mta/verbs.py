@@ -71,8 +71,38 @@ def list_entries(
     domain: str | None = None,
     state: str | None = None,
     limit: int = 1000,
+    reason: str | None = None,
 ) -> list[QueueEntry]:
-    """Entries, oldest first. `domain` is the recipient's; `sender` "" means the null path."""
+    """Entries, oldest first. `domain` is the recipient's; `sender` "" means the null path; `reason` is a part
+    of the last reply, in any case.
+    """
+    where = _filters(sender, recipient, domain, state, reason)
+    query = _entries().where(*where).order_by(_m.received_at, _e.id).limit(limit)
+    return [_entry(row) for row in db.execute(query)]
+
+
+def chosen_ids(
+    db: Connection,
+    sender: str | None = None,
+    recipient: str | None = None,
+    domain: str | None = None,
+    reason: str | None = None,
+) -> list[str]:
+    """The ids of the entries that `list_entries` would have, without the rest of them."""
+    where = _filters(sender, recipient, domain, None, reason)
+    query = select(_e.id).join_from(queue_entries, queue_messages).where(*where).order_by(_e.id)
+    return [str(id_) for id_ in db.scalars(query)]
+
+
+def message_of(db: Connection, entry_id: int) -> str | None:
+    """The message that an entry belongs to."""
+    found: str | None = db.scalar(select(_e.message_id).where(_e.id == entry_id))
+    return found
+
+
+def _filters(
+    sender: str | None, recipient: str | None, domain: str | None, state: str | None, reason: str | None
+) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
     if sender is not None:
         where.append(
@@ -84,8 +114,9 @@ def list_entries(
         where.append(func.lower(_e.recipient).endswith(f"@{domain.lower()}", autoescape=True))
     if state is not None:
         where.append(_e.state == state)
-    query = _entries().where(*where).order_by(_m.received_at, _e.id).limit(limit)
-    return [_entry(row) for row in db.execute(query)]
+    if reason is not None:
+        where.append(func.lower(_e.last_reply).contains(reason.lower(), autoescape=True))
+    return where
 
 
 def show(db: Connection, queue_id: str) -> list[QueueEntry]:

@@ -25,6 +25,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
 from mailstack.net import checks, trace
 from mailstack.net.peer import Peer
 from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
+from mailstack.trail.notes import CHECKED, DROPPED, NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
 from mailstack.wire.smtp import events
 from mailstack.wire.smtp.replies import BARE_LINE_END
 
@@ -83,11 +84,13 @@ class Reception:
         clock: IReactorTime,
         random: trace.RandomSource,
         policy: checks.Policy | None = None,
+        trail: Notes = NO_NOTES,
     ) -> None:
         self.work = work
         self.spool = Spool(work, folder)
         self.clock = clock
         self.policy = policy  # the checks that the operator lists; None: there are none
+        self.trail = trail  # what happens to each message is written there
         self.names = trace.Names(clock, random)
 
     def prepare(self) -> None:
@@ -394,7 +397,9 @@ class SmtpRole:
                 **self._client(),
                 **self._described(transaction),
             )
+            self.reception.trail.note(envelope.id, DROPPED, envelope.reverse_path or "", why="by a check")
             return _queued(envelope)
+        self._note_received(envelope, message, transaction.content.header())
         answers = await self._accepts.accept(envelope, message)
         reply = self.conclude(transaction, envelope, answers)
         await self.taken(envelope, transaction.content)
@@ -429,6 +434,7 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
+            self._note_checked(envelope, incoming.header, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:
@@ -481,7 +487,42 @@ class SmtpRole:
             if self._inspection:
                 self._inspection.reset()
 
-    # The log.
+    # The log and the trail.
+
+    def _note_checked(self, envelope: Envelope, before: bytes, outcome: checks.Outcome) -> None:
+        """What the checks said of a message that they did not refuse."""
+        added = outcome.header.removesuffix(before)
+        self.reception.trail.note(
+            envelope.id,
+            CHECKED,
+            None,
+            discard=outcome.discard or None,
+            changed=outcome.body is not None or added == outcome.header or None,
+            added=added.decode("utf-8", "replace") if added != outcome.header else None,
+        )
+
+    def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
+        added = message.parts[0]
+        message_id = message_id_of(added) if isinstance(added, bytes) else None
+        helo = self._helo
+        self.reception.trail.note(
+            envelope.id,
+            RECEIVED,
+            envelope.reverse_path or "",
+            message_id or message_id_of(header),
+            **self._client(),
+            helo=helo.domain if helo else None,
+            tls=self.peer.tls,
+            protocol=trace.transmission(
+                self.protocol if helo and helo.extended else "SMTP",
+                self.peer.secure,
+                envelope.authenticated is not None,
+                envelope.smtputf8,
+            ),
+            port=self.peer.local_port,
+            recipients=[str(one.address) for one in envelope.recipients[:_MOST_LOGGED]],
+            size=message.size,
+        )
 
     def _described(self, transaction: Transaction | None = None) -> dict[str, Any]:
         """Fields that tell of a transaction, this one if none is given."""
@@ -501,6 +542,22 @@ class SmtpRole:
     def _log_refused(self, what: str, reply: Reply, **fields: Any) -> None:
         self.log.info(
             "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
+        )
+        if "sender" not in fields:
+            return  # a connection, before there was any message
+        id_, recipients = fields.get("id"), fields.get("recipient", fields.get("recipients"))
+        if id_ is None:
+            id_ = self.reception.names.new()  # refused before it had a name
+        about = fields.get("recipient") or str(fields.get("sender", "")).strip("<>")
+        self.reception.trail.note(
+            id_,
+            REFUSED,
+            about,
+            what=what,
+            reply=str(reply),
+            sender=fields.get("sender"),
+            recipients=recipients,
+            **self._client(),
         )
 
     def _client(self) -> dict[str, str]:

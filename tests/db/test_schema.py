@@ -16,13 +16,17 @@ from sqlalchemy import Connection, inspect, text
 
 import mailstack.directory.tables
 import mailstack.mta.tables
+import mailstack.signing.tables
 import mailstack.store.tables
+import mailstack.trail.tables
 from mailstack.db import Database, DatabaseConfig, metadata, schema
 
 OURS = (
     mailstack.directory.tables,
     mailstack.mta.tables,
+    mailstack.signing.tables,
     mailstack.store.tables,
+    mailstack.trail.tables,
 )  # they declare on `metadata`
 
 

@@ -21,6 +21,7 @@ import mailstack.directory.tables
 import mailstack.store.tables  # noqa: F401
 from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.directory import Local, Resolution, User
+from mailstack.directory.tables import secrets
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
@@ -29,11 +30,13 @@ from mailstack.mta import verbs
 from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.mta.tables import queue_entries, queue_messages
+from mailstack.mta.tables import held_senders, queue_entries, queue_messages, return_paths, suppressed
 from mailstack.mta.transfer import Result
+from mailstack.trail.tables import trail
 from mailstack.work import Work
 from tests.postgres import fresh_database
 
+TABLES = [queue_messages, queue_entries, return_paths, suppressed, held_senders, secrets, trail]
 OK = Reply(250, "2.0.0", "taken")
 LATER = Reply(451, "4.2.0", "not now")
 NEVER = Reply(550, "5.1.1", "no such user")
@@ -141,8 +144,9 @@ class World(TestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
         self.database = Database(DatabaseConfig(self._url()))
-        metadata.create_all(self.database.engine, [queue_messages, queue_entries])
-        self.database.write(lambda db: db.execute(delete(queue_messages)))
+        metadata.create_all(self.database.engine, TABLES)
+        for table in TABLES:
+            self.database.write(lambda db, table=table: db.execute(delete(table)) and None)
         self.work = Work(reactor, self.database)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
         self.clock = Clock()
