@@ -125,6 +125,30 @@ class TestForwarding(ForwardingWorld):
         self.assertEqual(state, b"pass", reason)
         self.assertTrue(dkim.verify(data, dnsfunc=self.names.ask))
 
+    async def give_mixed(self) -> None:
+        self.directory.aliases["crew"] = ("y@b.test",)
+        to = tuple(Recipient(addr(one)) for one in ("team@a.test", "crew@a.test", "z@b.test"))
+        await self.queue.accept(Envelope("q1", addr("carol@c.test"), to), Message.of(LETTER))
+
+    async def went_apart(self) -> None:
+        await self.until(lambda: not self.entries())
+        self.assertEqual(
+            sorted(names for _, _, names, _ in self.transfer.got),
+            [("x@b.test",), ("y@b.test",), ("z@b.test",)],
+        )
+        own = [one for one in self.transfer.envelopes if one.reverse_path == addr("carol@c.test")]
+        self.assertEqual([str(one.recipients[0].address) for one in own], ["z@b.test"])
+
+    async def test_what_is_forwarded_by_others_goes_apart_at_once(self) -> None:
+        self.start()
+        await self.give_mixed()
+        await self.went_apart()
+
+    async def test_what_is_forwarded_by_others_goes_apart_from_the_queue(self) -> None:
+        await self.give_mixed()
+        self.start()
+        await self.went_apart()
+
     async def test_forwarded_twice_the_chain_goes_on(self) -> None:
         _, once = await self.forwarded(LETTER)
         self.directory.aliases["again"] = ("y@b.test",)

@@ -133,6 +133,15 @@ class TestRates(world.World):
             await self.pass_time(seconds)
             await self.until(lambda expected=expected: len(self.transfer.got) == expected)
 
+    async def test_no_more_than_that_where_mail_goes_at_once(self) -> None:
+        queue = self.make(messages_per_minute={"b.test": 12}, concurrency_per_hop=50)
+        self.start(queue)
+        for number in range(5):
+            await self.send("x@b.test", queue=queue, id=f"q{number}")
+        await self.until(lambda: len(self.entries()) == 3)
+        await self.pass_time(4)
+        self.assertEqual(len(self.transfer.got), 2)
+
 
 def test_the_room_for_a_hop() -> None:
     rates = Rates({"b.test": 60})
