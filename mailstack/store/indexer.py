@@ -79,11 +79,15 @@ class Indexer:
         self._stopped = True
 
     def hear(self, change: Change) -> None:
-        """News of any mailbox: what came in is taken in soon."""
+        """News of a mailbox: what came in is taken in soon, once the mailbox has been searched.
+
+        To take a message in costs as much as to deliver it: who never searches never pays.
+        """
         if change.gone:
             self._marks.pop(change.mailbox_id, None)
-        elif change.rows and change.rows[-1][0] & UID_MASK > self._marks.get(change.mailbox_id, 0):
-            self.want(change.mailbox_id)
+        elif change.rows and change.mailbox_id in self._marks:
+            if change.rows[-1][0] & UID_MASK > self._marks[change.mailbox_id]:
+                self.want(change.mailbox_id)
 
     def want(self, mailbox_id: int) -> None:
         """Look soon whether something of that mailbox is to be taken in."""
@@ -98,7 +102,7 @@ class Indexer:
         self._stopped = False
 
     def stop(self) -> None:
-        """No more; what is not done is found again by the next search or delivery."""
+        """No more; what is not done is found again by the next search."""
         self._stopped = True
         if self._call is not None:
             self._call.cancel()

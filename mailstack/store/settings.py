@@ -19,7 +19,7 @@ class StoreConfig:
     remember_expunged: int = 30  # days for which clients that come back are told what was expunged (QRESYNC)
     remember_most: int = 100_000  # expunged messages of one mailbox remembered at most
     keep_expunged: int = 0  # days for which expunged mail can be put back: mailstack store undelete; 0: never
-    index: bool = True  # keep a full-text index of each user's mail, for SEARCH BODY, TEXT and fields
+    index: bool = True  # a full-text index of each mailbox that is searched, from its first search on
     index_delay: float = 2.0  # seconds from a delivery until its text is taken into the index
     metadata_entries: int = 100  # annotations of one mailbox, shared ones and each user's (RFC 5464)
     metadata_octets: int = 65_536  # of one annotation
