@@ -211,29 +211,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         "pop3": ("pop3", pop3.Server, pop3_access),
         "pop3s": ("pop3", pop3.Server, pop3_access),
     }
-    door = Door(_door_limits(config.listeners), reactor)
-    listeners = [
-        Listener(
-            reactor,
-            Speaks(place.service, session, BUSY[protocol]),
-            service,
-            door=door,
-            port=place.port,
-            interface=address,
-            path=place.socket,
-            mode=config.listeners.lmtp_socket_mode,
-            tls=tls,
-            implicit_tls=place.tls,
-            backlog=config.listeners.backlog,
-            transcript=transcript(place.service),
-            proxies=_proxies(config.listeners, place.service),
-            proxy_seconds=config.listeners.proxy_seconds,
-        )
-        for place in config.listeners.services()
-        if tls is not None or not place.tls
-        for protocol, session, service in [speaks[place.service]]
-        for address in place.addresses
-    ]
+    listeners = _listeners(config, reactor, speaks, tls)
     _allow_open_files(config.listeners.connections)
     return Stack(reactor, reception, listeners, [queue, tls_reports, transfer, store, trail, work], tls)
 
@@ -293,6 +271,39 @@ class Stack(Service):
                 await work.files(self._tls.refresh)
             except Overloaded:
                 pass  # there is a next time
+
+
+def _listeners(
+    config: Config,
+    reactor: Any,
+    speaks: dict[str, tuple[str, Callable[[], Any], Welcomes]],
+    tls: ServerTls | None,
+) -> list[Listener]:
+    """A listener for each service and each address; TLS ports only where there is a certificate."""
+    door = Door(_door_limits(config.listeners), reactor)
+    transcript = _transcript(config)
+    return [
+        Listener(
+            reactor,
+            Speaks(place.service, session, BUSY[protocol]),
+            service,
+            door=door,
+            port=place.port,
+            interface=address,
+            path=place.socket,
+            mode=config.listeners.lmtp_socket_mode,
+            tls=tls,
+            implicit_tls=place.tls,
+            backlog=config.listeners.backlog,
+            transcript=transcript(place.service),
+            proxies=_proxies(config.listeners, place.service),
+            proxy_seconds=config.listeners.proxy_seconds,
+        )
+        for place in config.listeners.services()
+        if tls is not None or not place.tls
+        for protocol, session, service in [speaks[place.service]]
+        for address in place.addresses
+    ]
 
 
 def _database(config: Config) -> Database:
