@@ -28,6 +28,8 @@ from mailstack.mta.routes import LOCAL
 from mailstack.mta.settings import MtaConfig
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.queue")
+
 POLL = 5.0  # seconds
 LEASE = 900.0  # seconds; renewed at a third of them
 GRACE = 20.0  # seconds that attempts under way get when the process stops
@@ -37,8 +39,6 @@ MOST_SLOW = 5  # times as many attempts as `concurrency`, with the slow ones
 
 class Scheduler:
     """Runs attempts. `owner` names this process in its leases."""
-
-    _log = Logger(namespace="mailstack.queue")
 
     def __init__(
         self, config: MtaConfig, owner: str, work: Work, attempts: Attempts, clock: Any, hops: Hops
@@ -57,6 +57,7 @@ class Scheduler:
         self._at: Counter[str] = Counter()  # attempts under way or promised, by hop
         self._rates = Rates(config.messages_per_minute)
         self._promised = 0
+        self._claiming = False
         self._turn = ""  # the hop after which the next turn begins
         self._busy = True  # the last look found something
         self._putting_off: set[str] = set()
@@ -101,7 +102,7 @@ class Scheduler:
             try:
                 seconds = await self._look()
             except Exception:
-                self._log.failure("the queue cannot be read now")
+                _log.failure("the queue cannot be read now")
                 seconds = POLL
             if self._running and not self._woken:
                 await self._sleep(seconds)
@@ -116,19 +117,28 @@ class Scheduler:
         if not self._busy and not await self._work.read(entries.is_due, now):
             when = await self._work.read(entries.following, now)
             return POLL if when is None else min(POLL, max(0.0, when - now))
-        batches, self._turn = await self._work.transaction(
-            entries.claim, self.lease(), now, most, self._room_at, self._turn
-        )
+        batches = await self._claim(now, most)
         self._busy = bool(batches)
-        for batch in batches:
-            self._at[batch.hop] += 1
-            self._rates.start(batch.hop, now)
-            self._begin(batch)
         if batches:
             self._woken = True  # there may be more
             return 0.0
         when = await self._work.read(entries.following, now)
         return POLL if when is None else min(POLL, max(0.0, when - now))
+
+    async def _claim(self, now: float, most: int) -> list[Batch]:
+        """Claim what is due and begin its attempts."""
+        self._claiming = True
+        try:
+            batches, self._turn = await self._work.transaction(
+                entries.claim, self.lease(), now, most, self._room_at, self._turn
+            )
+        finally:
+            self._claiming = False
+        for batch in batches:
+            self._at[batch.hop] += 1
+            self._rates.start(batch.hop, now)
+            self._begin(batch)
+        return batches
 
     def _room(self) -> int:
         """How many attempts may begin now."""
@@ -146,7 +156,12 @@ class Scheduler:
         return room if left is None else min(room, left)
 
     def promise(self, hop: str) -> bool:
-        """Whether an attempt at this hop may begin at once; if so, `begin` or `forget` must follow."""
+        """Whether an attempt at this hop may begin at once; if so, `begin` or `forget` must follow.
+
+        A claim under way may use up the rate of a hop that has one, so nothing else starts there meanwhile.
+        """
+        if self._claiming and self._rates.left(hop, self._clock.seconds()) is not None:
+            return False
         if not self._running or self._room() <= 0 or self._room_at(hop) <= 0 or self._hops.down(hop):
             return False
         self._promised += 1
@@ -181,7 +196,7 @@ class Scheduler:
         attempt.addCallback(lambda _: self._ended(attempt))
 
     def _gave_up(self, failure: Any, batch: Batch) -> None:
-        self._log.warn(
+        _log.warn(
             "{id}: the attempt was given up, it is repeated later and may arrive twice: {why}",
             id=batch.envelope.id,
             why=failure.value,
@@ -214,7 +229,7 @@ class Scheduler:
                     self._config.warn_after,
                 )
         except Exception:
-            self._log.failure("{hop}: its mail was not put off", hop=hop)
+            _log.failure("{hop}: its mail was not put off", hop=hop)
 
     async def _renew(self) -> None:
         now = self._clock.seconds()  # the lease counts from here, however long the writing takes

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
 from mailstack.mail.reply import Reply
-from mailstack.mta import senders, suppression
+from mailstack.mta import entries, senders, suppression
 from mailstack.mta.rates import Rates
 from mailstack.mta.suppression import Suppressions, is_hard
 from mailstack.mta.transfer import Result
+from mailstack.work import Work
 from tests.mta import world
 from tests.mta.world import LATER, NEVER, addr
 
@@ -138,9 +143,40 @@ class TestRates(world.World):
         self.start(queue)
         for number in range(5):
             await self.send("x@b.test", queue=queue, id=f"q{number}")
-        await self.until(lambda: len(self.entries()) == 3)
+        await self.until(lambda: len(self.entries()) <= 3)
         await self.pass_time(4)
         self.assertEqual(len(self.transfer.got), 2)
+
+    async def test_what_comes_while_others_are_claimed_keeps_to_the_rate(self) -> None:
+        work = SlowClaim(self.work)
+        queue = self.make(work, messages_per_minute={"b.test": 12}, concurrency_per_hop=50)
+        for number in range(2):
+            await self.send("x@b.test", queue=queue, id=f"q{number}")
+        self.start(queue)
+        await work.claimed
+        await self.send("x@b.test", queue=queue, id="q2")
+        work.may_return.callback(None)
+        await self.until(lambda: len(self.entries()) <= 1)
+        self.assertEqual([got[1] for got in self.transfer.got], ["q0", "q1"])
+
+
+class SlowClaim:
+    """Work whose first claim tells what it found only when `may_return` fires."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.claimed: Deferred[None] = Deferred()
+        self.may_return: Deferred[None] = Deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)
+
+    async def transaction(self, function: Any, *args: Any) -> Any:
+        found = await self._work.transaction(function, *args)
+        if function is entries.claim and not self.claimed.called:
+            self.claimed.callback(None)
+            await self.may_return
+        return found
 
 
 def test_the_room_for_a_hop() -> None:
