@@ -38,6 +38,8 @@ from mailstack.work import Overloaded, Work
 
 __all__ = ["Directory", "Local", "NotLocal", "Resolution", "User"]
 
+_log = Logger()
+
 _MOST_ANSWERS = 8192  # remembered, of each kind
 _SHOWN = 100  # characters of a login in the log
 _FAKE_SALTS = "fake salts"  # the name of the secret that they are made of
@@ -65,7 +67,6 @@ class Directory:
         self._work = work
         self._config = config
         self._clock = clock
-        self._log = Logger()
         self._passwords = Passwords(config)
         self._secret = os.urandom(32)
         self._keeping = keeping
@@ -104,7 +105,7 @@ class Directory:
         try:
             found = await self._work.read(lookups.resolve, address, self._config)
         except TooManyTargets as error:
-            self._log.error("alias refused: {address}: {why}", address=key, why=str(error))
+            _log.error("alias refused: {address}: {why}", address=key, why=str(error))
             return None
         if found is not None:
             self._found.put(spelled, found)
@@ -263,14 +264,14 @@ class Directory:
     def _beside(self, doing: Coroutine[Any, Any, None], what: str, user: User) -> None:
         """Have it done behind the answer: a failure is only logged."""
         Deferred.fromCoroutine(doing).addErrback(
-            lambda failure: self._log.warn(
+            lambda failure: _log.warn(
                 "{what} of {address} not noted: {why}", what=what, address=user.address, why=failure.value
             )
         )
 
     def refused(self, login: str, peer: str, reason: str) -> None:
         """Log a login that is refused, for the operator and for fail2ban."""
-        self._log.info(
+        _log.info(
             "login refused: {reason}; login={login!r} peer={peer}",
             reason=reason,
             login=login[:_SHOWN],

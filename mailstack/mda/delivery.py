@@ -26,6 +26,8 @@ from mailstack.store import Delivered, NoSuchMailbox, OverQuota, Parcel, StoreEr
 from mailstack.trail.notes import DELIVERED, NO_NOTES, Notes
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.mda")
+
 INBOX = "INBOX"
 JUNK = "Junk"
 
@@ -69,8 +71,6 @@ class _Addressee:
 class Delivery:
     """Delivers to our users' mailboxes; see `Accepts`."""
 
-    _log = Logger(namespace="mailstack.mda")
-
     def __init__(
         self,
         directory: Residents,
@@ -105,7 +105,7 @@ class Delivery:
             replies[address] = _worst(answers[one.key] for one in group)
             self._note(envelope, address, group, outcomes)
         for address, reply in replies.items():
-            self._log.info("{id}: to=<{to}> {reply}", id=envelope.id, to=address, reply=reply)
+            _log.info("{id}: to=<{to}> {reply}", id=envelope.id, to=address, reply=reply)
         return replies
 
     async def _resolve(self, envelope: Envelope, address: Address) -> list[_Addressee] | Reply:
@@ -114,7 +114,7 @@ class Delivery:
         except NotLocal:
             return NOT_OURS  # the domain was ours when this was accepted: perhaps it will be again
         except Exception:
-            self._log.failure("{id}: the directory did not answer", id=envelope.id)
+            _log.failure("{id}: the directory did not answer", id=envelope.id)
             return LOCAL_ERROR
         if resolution is None:
             return UNKNOWN_USER
@@ -133,7 +133,7 @@ class Delivery:
         try:
             passed = await self._passed(message)
         except (OSError, EOFError):
-            self._log.failure("{id}: the message cannot be read", id=envelope.id)
+            _log.failure("{id}: the message cannot be read", id=envelope.id)
             return dict.fromkeys(addressees, LOCAL_ERROR), {}
         answers: dict[str, Reply] = {}
         parcels: dict[str, Parcel] = {}
@@ -186,7 +186,7 @@ class Delivery:
             try:
                 await self._store.provision(user_id)
             except Exception:
-                self._log.failure("{id}: no INBOX", id=envelope.id)
+                _log.failure("{id}: no INBOX", id=envelope.id)
         again = {key: replace(parcel, mailbox=INBOX) for key, parcel in missing.items()}
         return outcomes | await self._try(envelope, again)
 
@@ -196,7 +196,7 @@ class Delivery:
         try:
             outcomes = await self._store.deliver(list(parcels.values()))
         except Exception:
-            self._log.failure("{id}: the store did not take it", id=envelope.id)
+            _log.failure("{id}: the store did not take it", id=envelope.id)
             return dict.fromkeys(parcels)
         return dict(zip(parcels, outcomes, strict=True))
 
@@ -208,7 +208,7 @@ class Delivery:
                 return FULL_FOR_NOW if self._config.over_quota == "defer" else FULL_FOR_GOOD
             case None:
                 return LOCAL_ERROR
-        self._log.error("{id}: not stored: {why!r}", id=envelope.id, why=outcome)
+        _log.error("{id}: not stored: {why!r}", id=envelope.id, why=outcome)
         return LOCAL_ERROR
 
 

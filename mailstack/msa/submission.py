@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from twisted.logger import Logger
+
 from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
@@ -26,6 +28,8 @@ from mailstack.net.spool import Content
 from mailstack.net.trace import begins_with_field, date_time, utc
 from mailstack.wire import sasl
 from mailstack.wire.smtp import events
+
+_log = Logger(namespace="mailstack.smtp")
 
 STARTTLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 section 4
 AUTH_FIRST = Reply(530, "5.7.0", "Authentication required")  # RFC 4954 section 6
@@ -237,7 +241,7 @@ class SubmissionRole(SmtpRole):
         try:
             await store.save_sent(user.id, copy, (user.quota_octets, user.quota_messages))
         except Exception as error:
-            self.log.warn("{id}: no copy in Sent: {why!r}", id=envelope.id, why=error)
+            _log.warn("{id}: no copy in Sent: {why!r}", id=envelope.id, why=error)
 
     def _check_release(self, event: events.Mail) -> None:
         """RFC 4865 section 4: not too far in the future."""

@@ -33,6 +33,8 @@ from mailstack.trail import notes
 from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
 from mailstack.work import Overloaded, Work
 
+_log = Logger(namespace="mailstack.queue")
+
 JITTER = 0.1  # of a pause, so that what failed together is not retried together
 SETTLE_PAUSE = 5.0  # seconds between tries to write down what an attempt came to
 _NO_RESULT = Result(LOCAL_ERROR)
@@ -62,8 +64,6 @@ class Forwards(Protocol):
 
 class Attempts:
     """Makes attempts. `work`, `clock` and `random` are its threads, its time and its dice."""
-
-    _log = Logger(namespace="mailstack.queue")
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Attempts:
         except CancelledError:
             raise  # the process stops: the entries stay as they are, and the next one attempts them at once
         except Exception:
-            self._log.failure("{id}: the attempt failed by itself", id=batch.envelope.id)
+            _log.failure("{id}: the attempt failed by itself", id=batch.envelope.id)
             results = {}
         return [(entry, results.get(entry.recipient.address, _NO_RESULT)) for entry in batch.entries]
 
@@ -135,7 +135,7 @@ class Attempts:
             else:
                 outcome.waiting.append((entry, result))
                 word = "deferred"
-            self._log.info(
+            _log.info(
                 "{id}: to=<{recipient}> {word} attempt={attempt} hop={hop} {result}",
                 id=batch.envelope.id,
                 recipient=entry.recipient.address,
@@ -262,7 +262,7 @@ class Attempts:
             try:
                 await self._work.files(self._spool.remove, spool)
             except (OSError, Overloaded) as error:  # the next start of the process removes it
-                self._log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
+                _log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
 
     def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
         """The addresses that do not exist, and who says so."""
@@ -279,7 +279,7 @@ class Attempts:
         except CancelledError:
             raise
         except Exception:
-            self._log.failure("{id}: refusals were not counted", id=batch.envelope.id)
+            _log.failure("{id}: refusals were not counted", id=batch.envelope.id)
 
     def _next(self, by: DeliverBy | None, entry: Entry, now: float) -> float:
         following = now + pause(self._config, entry.attempts + 1, self._random)
@@ -294,7 +294,7 @@ class Attempts:
             except CancelledError:
                 raise  # the process stops
             except Exception:
-                self._log.failure("{id}: not written down yet", id=batch.envelope.id)
+                _log.failure("{id}: not written down yet", id=batch.envelope.id)
             paused: Deferred[None] = Deferred()
             call = self._clock.callLater(SETTLE_PAUSE, paused.callback, None)
             try:

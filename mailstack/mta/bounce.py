@@ -16,6 +16,8 @@ from mailstack.mail.reply import Reply
 from mailstack.trail.notes import NO_NOTES, RECEIVED, REPORTED, Notes
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.bounce")
+
 Take = Callable[[Envelope, Message], Awaitable[dict[Address, Reply]]]
 
 SECOND = ".2"  # ends the id of a report about a report
@@ -37,8 +39,6 @@ def wanted(recipient: Recipient, action: str) -> bool:
 
 class Bounces:
     """Makes notifications and hands them to `take`, the queue itself."""
-
-    _log = Logger(namespace="mailstack.bounce")
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Bounces:
         try:
             to = envelope.reverse_path or await self._instead(envelope)
             if to is None:
-                self._log.warn("{id}: nobody to tell: {told}", id=envelope.id, told=_summary(told))
+                _log.warn("{id}: nobody to tell: {told}", id=envelope.id, told=_summary(told))
                 return True
             if envelope.reverse_path is None:
                 notification += SECOND
@@ -92,7 +92,7 @@ class Bounces:
         except CancelledError:
             raise
         except Exception:
-            self._log.failure("{id}: the notification could not be queued", id=notification)
+            _log.failure("{id}: the notification could not be queued", id=notification)
             return False
 
     async def _instead(self, envelope: Envelope) -> Address | None:
@@ -145,7 +145,7 @@ class Bounces:
             reply=str(reply),
         )
         if reply.permanent:
-            self._log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
+            _log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
         return not reply.transient
 
     def _original(self, envelope: Envelope, message: Message, action: str) -> tuple[bytes, bool]:

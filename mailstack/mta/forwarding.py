@@ -27,6 +27,8 @@ from mailstack.signing import Keyring
 from mailstack.trail.notes import FORWARDED, NO_NOTES, Notes
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.queue")
+
 MOST_NAMES = 16  # keys looked up for one message
 
 
@@ -54,8 +56,6 @@ class _Read:
 
 class Forwarding:
     """Readies mail for its way to an address elsewhere. `clock` is the reactor."""
-
-    _log = Logger(namespace="mailstack.queue")
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Forwarding:
         except CancelledError:
             raise
         except Exception:
-            self._log.failure("{id}: forwarded without a seal", id=envelope.id)
+            _log.failure("{id}: forwarded without a seal", id=envelope.id)
         self._trail.note(
             envelope.id, FORWARDED, by, reverse_path=f"<{reverse_path or ''}>", sealed=results or None
         )

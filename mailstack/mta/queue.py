@@ -45,6 +45,8 @@ from mailstack.trail.notes import HELD as HELD_EVENT
 from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.queue")
+
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
 _NOWHERE = Step(Recipient(Address("", "")), "")
 _CHECKED = 500  # spool files looked up at once
@@ -62,8 +64,6 @@ async def unsigned(envelope: Envelope, message: Message) -> Message:
 
 class Queue(Service):
     """Accepts messages for anybody. `spool` is the folder of its files, `node` what its leases are named."""
-
-    _log = Logger(namespace="mailstack.queue")
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Queue(Service):
             except Refused as answer:
                 answers[recipient.address] = answer.reply
             except Exception:
-                self._log.failure("{id}: no way found for a recipient", id=envelope.id)
+                _log.failure("{id}: no way found for a recipient", id=envelope.id)
                 answers[recipient.address] = LOCAL_ERROR
         here = tuple(
             one
@@ -161,7 +161,7 @@ class Queue(Service):
             try:
                 answers |= await self._enqueue(envelope.only(onward), message, _once(several), {})
             except Exception:
-                self._log.failure("{id}: not queued", id=envelope.id)
+                _log.failure("{id}: not queued", id=envelope.id)
                 answers |= {one.address: LOCAL_ERROR for one in onward}
         return answers
 
@@ -174,7 +174,7 @@ class Queue(Service):
             except Refused as answer:
                 refused[recipient.address] = answer.reply
             except Exception:
-                self._log.failure("{id}: no way found for a recipient", id=envelope.id)
+                _log.failure("{id}: no way found for a recipient", id=envelope.id)
                 return dict.fromkeys(_addresses(envelope), LOCAL_ERROR)
         if not steps:
             return refused
@@ -208,7 +208,7 @@ class Queue(Service):
         try:
             await self._write(envelope, message, self._later(left, replies))
         except Exception:
-            self._log.failure("{id}: not queued", id=envelope.id)
+            _log.failure("{id}: not queued", id=envelope.id)
             return replies
         self._scheduler.wake()
         return replies | {one.address: queued(envelope.id) for one in left}
@@ -268,7 +268,7 @@ class Queue(Service):
             try:
                 await self._attempts.make(batches[_HERE], message)
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
-                self._log.failure("{id}: the first attempt failed by itself", id=envelope.id)
+                _log.failure("{id}: the first attempt failed by itself", id=envelope.id)
         if any(not one.leased for one in new):
             self._scheduler.wake()
         await self._tell_of_expansion(envelope, message, steps)
@@ -398,11 +398,11 @@ class Queue(Service):
         try:
             released = await self._work.transaction(entries.release_all, self._owner)
             if released:
-                self._log.info("{n} attempts were cut short, and are repeated", n=released)
+                _log.info("{n} attempts were cut short, and are repeated", n=released)
             removed = await self._work.files(self._sweep_names)
             await self._sweep(removed)
         except Exception:
-            self._log.failure("the queue was not tidied")
+            _log.failure("the queue was not tidied")
         self._scheduler.start()
 
     async def _end(self) -> None:
@@ -421,7 +421,7 @@ class Queue(Service):
             for name in some:
                 if name not in wanted_still:
                     await self._work.files(self._spool.remove, name)
-                    self._log.info("removed a spool file without a message: {name}", name=name)
+                    _log.info("removed a spool file without a message: {name}", name=name)
 
 
 def _key(step: Step) -> _Key:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
@@ -19,6 +20,8 @@ from mailstack.mail.envelope import Accepts, Recipient
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception, SmtpRole
+
+_log = Logger(namespace="mailstack.smtp")
 
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
@@ -119,7 +122,7 @@ class RelayRole(SmtpRole):
         """Our first words, unless the client had the first word (RFC 5321 section 4.3.1)."""
         if self.peer.early:
             refuse = self._service.config.early_talkers == "refuse"
-            self.log.info(
+            _log.info(
                 "{peer} talked before the greeting{so}",
                 peer=self.peer.address,
                 so=": refused" if refuse else "",

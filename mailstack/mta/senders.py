@@ -27,6 +27,8 @@ from mailstack.trail.notes import HELD as HELD_EVENT
 from mailstack.trail.notes import NO_NOTES, Notes
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.queue")
+
 FRESH = 10.0  # seconds between looks at who is held
 _STEP = 300.0  # seconds that are counted together
 _MOST = 10_000  # logins whose counts are kept
@@ -92,8 +94,6 @@ class _Count:
 
 class Senders:
     """Counts and holds. `send` takes the message to postmaster, whose address `postmaster` finds."""
-
-    _log = Logger(namespace="mailstack.queue")
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Senders:
         self._held[key] = reason
         now = self._clock.seconds()
         entries = await self._work.transaction(hold_sender, key, reason, now)
-        self._log.warn("{login} is held: {reason}; {n} entries wait", login=key, reason=reason, n=entries)
+        _log.warn("{login} is held: {reason}; {n} entries wait", login=key, reason=reason, n=entries)
         # Beside whatever found it: the report is a message like any other.
         Deferred.fromCoroutine(self._report(key, reason, now))
 
@@ -183,7 +183,7 @@ class Senders:
             data = _words(self._hostname, to, login, reason, id_, now)
             await self._send(Envelope(id_, None, (Recipient(to, frozenset({"NEVER"})),)), Message.of(data))
         except Exception:
-            self._log.failure("postmaster was not told that {login} is held", login=login)
+            _log.failure("postmaster was not told that {login} is held", login=login)
 
 
 def _words(hostname: str, to: Address, login: str, reason: str, id_: str, now: float) -> bytes:

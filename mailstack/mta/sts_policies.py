@@ -24,6 +24,8 @@ from mailstack.net.https import Https, HttpsError
 from mailstack.net.resolver import DnsError, Resolver
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.transfer")
+
 FRESH = 60.0  # seconds
 RETRY = 300.0  # seconds after a fetch that failed (RFC 8461 section 3.3 asks for patience)
 MOST_KNOWN = 10_000  # domains in memory
@@ -46,8 +48,6 @@ class Fetched:
 
 class StsPolicies:
     """Knows which policy a domain has. `clock` counts seconds of the epoch."""
-
-    _log = Logger(namespace="mailstack.transfer")
 
     def __init__(self, resolver: Resolver, https: Https, work: Work, clock: Any) -> None:
         self._resolver = resolver
@@ -102,11 +102,11 @@ class StsPolicies:
                 raise BadPolicy(f"the policy is {answer.kind or 'of no type'}, not text/plain")
             fetched = Fetched(policy_id, sts.read_policy(answer.body), self._clock.seconds())
         except (HttpsError, BadPolicy) as error:
-            self._log.warn("MTA-STS: {url}: {why}", url=url, why=error)
+            _log.warn("MTA-STS: {url}: {why}", url=url, why=error)
             self._remember(self._failed, domain, self._clock.seconds() + RETRY)
             return None
         await self._work.transaction(save, domain, fetched)
-        self._log.info("MTA-STS: {domain}: {mode}", domain=domain, mode=fetched.policy.mode)
+        _log.info("MTA-STS: {domain}: {mode}", domain=domain, mode=fetched.policy.mode)
         return fetched
 
     def _remember(self, memory: OrderedDict[str, Any], domain: str, value: Any) -> None:

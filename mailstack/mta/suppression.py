@@ -22,6 +22,8 @@ from mailstack.mail.reply import Reply
 from mailstack.mta.tables import suppressed
 from mailstack.mta.transfer import Result
 
+_log = Logger(namespace="mailstack.queue")
+
 T = TypeVar("T")
 
 FRESH = 20.0  # seconds between looks whether the table has changed
@@ -97,8 +99,6 @@ class Reads(Protocol):
 class Suppressions:
     """Answers for a running server. `clock` is the reactor."""
 
-    _log = Logger(namespace="mailstack.queue")
-
     def __init__(self, work: Reads, clock: Any) -> None:
         self._work = work
         self._clock = clock
@@ -128,7 +128,7 @@ class Suppressions:
                 self._known = await self._work.read(_hashes)
                 self._stamp = stamp
         except Exception:
-            self._log.failure("the suppressed addresses cannot be read")
+            _log.failure("the suppressed addresses cannot be read")
 
 
 def _stamp(db: Connection) -> tuple[int, float | None]:

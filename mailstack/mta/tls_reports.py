@@ -35,6 +35,8 @@ from mailstack.net.https import Https, HttpsError
 from mailstack.net.resolver import DnsError, NoSuchDomain, Resolver
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.tls-reports")
+
 FLUSH = 60.0  # seconds
 HOUR = 3600.0
 MOST_COUNTED = 20_000  # different outcomes in memory
@@ -48,8 +50,6 @@ _r = tls_results.c
 
 class TlsReports(Service):
     """Counts, and sends the reports by `take`, the queue, and by `https`."""
-
-    _log = Logger(namespace="mailstack.tls-reports")
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class TlsReports(Service):
         """Begin to write down, and to report."""
         super().startService()
         for function, seconds in ((self.flush, FLUSH), (self.report, HOUR)):
-            loop = LoopingCall(_guarded(function, self._log))
+            loop = LoopingCall(_guarded(function))
             loop.clock = self._clock
             loop.start(seconds, now=False)
             self._loops.append(loop)
@@ -91,7 +91,7 @@ class TlsReports(Service):
         for loop in self._loops:
             loop.stop()
         self._loops = []
-        return _guarded(self.flush, self._log)()
+        return _guarded(self.flush)()
 
     async def flush(self) -> None:
         """Add what was counted to the table."""
@@ -107,7 +107,7 @@ class TlsReports(Service):
             try:
                 done = await self._report(day, domain)
             except Exception:
-                self._log.failure("{domain}: no TLS report on {day} now", domain=domain, day=day)
+                _log.failure("{domain}: no TLS report on {day} now", domain=domain, day=day)
                 done = False
             if done or day < _day(today - KEPT_DAYS * 86400):
                 await self._work.transaction(forget, day, domain)
@@ -134,7 +134,7 @@ class TlsReports(Service):
         try:
             to = Address.parse(unquote(place.partition(":")[2].partition("?")[0]))
         except (BadAddress, ValueError):
-            self._log.warn("{domain}: wants TLS reports at {place}", domain=domain, place=place)
+            _log.warn("{domain}: wants TLS reports at {place}", domain=domain, place=place)
             return True  # it will not get better
         return await self._mail(to, day, domain, report_id, content)
 
@@ -142,9 +142,9 @@ class TlsReports(Service):
         try:
             answer = await self._https.post(url, tls_report.compress(content), tls_report.MEDIA)
         except HttpsError as error:
-            self._log.warn("TLS report: {url}: {why}", url=url, why=error)
+            _log.warn("TLS report: {url}: {why}", url=url, why=error)
             return False
-        self._log.info("TLS report: {url}: {status}", url=url, status=answer.status)
+        _log.info("TLS report: {url}: {status}", url=url, status=answer.status)
         return 200 <= answer.status < 300
 
     async def _mail(self, to: Address, day: str, domain: str, report_id: str, content: bytes) -> bool:
@@ -165,14 +165,12 @@ class TlsReports(Service):
         queue_id = f"tlsrpt.{day}.{_safe(domain)}.{_safe(str(to))}"[:190]
         envelope = Envelope(queue_id, sender, (Recipient(to, frozenset({"NEVER"})),))
         replies = await self.take(envelope, Message.of(data))
-        self._log.info("TLS report: {to}: {reply}", to=to, reply=replies[to])
+        _log.info("TLS report: {to}: {reply}", to=to, reply=replies[to])
         return not replies[to].transient
 
 
 class ReportReader:
     """Keeps the reports that come by mail to `addresses`."""
-
-    _log = Logger(namespace="mailstack.tls-reports")
 
     def __init__(self, addresses: tuple[str, ...], work: Work, clock: Any) -> None:
         self._addresses = frozenset(one.lower() for one in addresses)
@@ -192,17 +190,17 @@ class ReportReader:
             received = await self._work.compute(tls_report.read, data)
             await self._work.transaction(keep, received, self._clock.seconds())
         except BadReport as error:
-            self._log.info("{id}: no TLS report: {why}", id=envelope.id, why=error)
+            _log.info("{id}: no TLS report: {why}", id=envelope.id, why=error)
         except Exception:
-            self._log.failure("{id}: the TLS report was not kept", id=envelope.id)
+            _log.failure("{id}: the TLS report was not kept", id=envelope.id)
 
 
-def _guarded(function: Callable[[], Awaitable[None]], log: Logger) -> Callable[[], Deferred[None]]:
+def _guarded(function: Callable[[], Awaitable[None]]) -> Callable[[], Deferred[None]]:
     async def run() -> None:
         try:
             await function()
         except Exception:
-            log.failure("TLS reports: what was to be done is tried again later")
+            _log.failure("TLS reports: what was to be done is tried again later")
 
     return lambda: Deferred.fromCoroutine(run())
 

@@ -40,6 +40,8 @@ from mailstack.net.transcript import Transcript
 from mailstack.wire.smtp import client
 from mailstack.work import Work
 
+_log = Logger(namespace="mailstack.transfer")
+
 __all__ = ["NextExchangerError", "Result", "Transfer"]
 
 REQUIRETLS = "REQUIRETLS"  # who asks for verified TLS, where nobody else does
@@ -48,8 +50,6 @@ MAX_PASSWORD_FILE = 4096  # octets
 
 class Transfer(Service):
     """Sends messages to other MTAs. Raises OSError or `OpenSSL.SSL.Error` over the file of authorities."""
-
-    _log = Logger(namespace="mailstack.transfer")
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Transfer(Service):
             try:
                 results = await self._to(plan, target, envelope, message)
             except NextExchangerError as error:
-                self._log.info("{id}: {why}", id=envelope.id, why=error)
+                _log.info("{id}: {why}", id=envelope.id, why=error)
                 failures.append(error)
             else:
                 self.hops.went_well(hop)
@@ -121,7 +121,7 @@ class Transfer(Service):
 
     def _unreachable(self, hop: str, result: Result) -> None:
         if result.reply.transient and self.hops.went_wrong(hop, result):
-            self._log.warn("{hop} is left alone for a while: {why}", hop=hop, why=result)
+            _log.warn("{hop} is left alone for a while: {why}", hop=hop, why=result)
 
     async def _to(
         self, plan: Plan, target: Target, envelope: Envelope, message: Message
@@ -172,7 +172,7 @@ class Transfer(Service):
             self._protection.went(plan, target, security, "validation-failure", str(error))
             if security.level is not Level.MAY:
                 raise _unprotected(target, security, error, _strict(envelope)) from error
-            self._log.info("{id}: {target} in clear: {why}", id=envelope.id, target=target, why=error)
+            _log.info("{id}: {target} in clear: {why}", id=envelope.id, target=target, why=error)
             in_clear = Security(Level.NONE, f"TLS failed: {error}")
             return await self._session(plan, target, in_clear, envelope, message)
 
@@ -186,7 +186,7 @@ class Transfer(Service):
             except (Broken, NextExchangerError) as error:
                 if isinstance(error, NextExchangerError) and error.result.reply.code != 421:
                     raise
-                self._log.debug("{target}: the kept connection is over: {why}", target=target, why=error)
+                _log.debug("{target}: the kept connection is over: {why}", target=target, why=error)
         try:
             connection = await self._connections.open(target, security, await self._password(target))
         except (TlsFailed, Unprotected):
@@ -251,7 +251,7 @@ class Transfer(Service):
             try:
                 password = await self._work.files(_first_line, Path(route.password_file))
             except (OSError, UnicodeDecodeError) as error:
-                self._log.error("{file}: {why}", file=route.password_file, why=error)
+                _log.error("{file}: {why}", file=route.password_file, why=error)
                 password = None
         if not password:
             reply = Reply(451, "4.7.8", f"No password is known for {route.user} at {route.host}")

@@ -29,6 +29,8 @@ from mailstack.trail.notes import CHECKED, DROPPED, NO_NOTES, RECEIVED, REFUSED,
 from mailstack.wire.smtp import events
 from mailstack.wire.smtp.replies import BARE_LINE_END
 
+_log = Logger(namespace="mailstack.smtp")
+
 TOO_BIG = Reply(552, "5.3.4", "Message is too big")
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
@@ -145,7 +147,6 @@ class SmtpRole:
     """Answers one SMTP client. Subclasses override the questions."""
 
     protocol = "ESMTP"  # in the greeting and in Received
-    log = Logger(namespace="mailstack.smtp")
     service = "smtp"  # what the checks of the policy are told
 
     def __init__(
@@ -392,7 +393,7 @@ class SmtpRole:
             raise Refused(self._disk_error(error)) from error
         envelope, message = await self._complete(transaction)
         if message is None:
-            self.log.info(
+            _log.info(
                 "{id}: message from {peer} discarded: {sender} to {recipients}, {size} octets",
                 **self._client(),
                 **self._described(transaction),
@@ -403,7 +404,7 @@ class SmtpRole:
         answers = await self._accepts.accept(envelope, message)
         reply = self.conclude(transaction, envelope, answers)
         await self.taken(envelope, transaction.content)
-        self.log.info(
+        _log.info(
             "{id}: message accepted from {peer}: {sender} to {recipients}, {size} octets",
             reply=str(reply if isinstance(reply, Reply) else conclusion(envelope, answers)),
             **self._client(),
@@ -473,7 +474,7 @@ class SmtpRole:
             raise Refused(TOO_BIG)
 
     def _disk_error(self, error: OSError) -> Reply:
-        self.log.error("cannot write to the spool: {error}", error=str(error))
+        _log.error("cannot write to the spool: {error}", error=str(error))
         return NO_ROOM if error.errno in _FULL_DISK else LOCAL_ERROR
 
     def _in_transaction(self) -> Transaction:
@@ -540,7 +541,7 @@ class SmtpRole:
         }
 
     def _log_refused(self, what: str, reply: Reply, **fields: Any) -> None:
-        self.log.info(
+        _log.info(
             "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
         )
         if "sender" not in fields:

@@ -18,6 +18,8 @@ from twisted.logger import Logger
 
 from mailstack.mail.message import Message, Stored
 
+_log = Logger(namespace="mailstack.smtp")
+
 T = TypeVar("T")
 
 MEMORY_OCTETS = 64 * 1024  # of one message's content
@@ -62,8 +64,6 @@ class Spool:
 
 class Content:
     """Header section and body of one message as they arrive."""
-
-    _log = Logger(namespace="mailstack.smtp")
 
     def __init__(self, work: FileThreads, path: Path, memory: int, header: bytes | None = None) -> None:
         self._work = work
@@ -144,7 +144,7 @@ class Content:
             await self._work.files(_remove, self._path)
         except Exception:
             # It costs room until the next start, and nothing else.
-            self._log.failure("cannot remove {path}", path=str(self._path))
+            _log.failure("cannot remove {path}", path=str(self._path))
 
 
 def _header_of(data: bytes, whole: bool = True) -> bytes | None:

@@ -25,6 +25,8 @@ from mailstack.mail.reply import Reply
 from mailstack.signing.keyring import Keyring
 from mailstack.trail.notes import NO_NOTES, SIGNED, Notes
 
+_log = Logger(namespace="mailstack.dkim")
+
 T = TypeVar("T")
 
 
@@ -36,8 +38,6 @@ class Threads(Protocol):
 
 class Signing:
     """Signs for the domain of the From field."""
-
-    _log = Logger(namespace="mailstack.dkim")
 
     def __init__(self, keyring: Keyring, work: Threads, clock: Any, trail: Notes = NO_NOTES) -> None:
         self._keyring = keyring
@@ -61,7 +61,7 @@ class Signing:
         except CancelledError:
             raise
         except Exception as error:
-            self._log.failure("{id}: sent without a signature: {why}", id=envelope.id, why=error)
+            _log.failure("{id}: sent without a signature: {why}", id=envelope.id, why=error)
             return message
         by = [f"{signer.selector}._domainkey.{signer.domain}" for signer in signers]
         self._trail.note(envelope.id, SIGNED, None, by=by)

@@ -21,6 +21,8 @@ from mailstack.store.tables import UID_MASK, mailboxes, message_id, messages
 from mailstack.store.values import NoSuchMailbox
 from mailstack.work import Overloaded, Work
 
+_log = Logger()
+
 BATCH = 50  # messages looked at in one trip
 SECONDS = 0.05  # of work in one trip: a search waits no longer for its turn
 _REST = 1.0  # of the time spent: rest as long as you worked
@@ -63,8 +65,6 @@ def is_worn(db: Connection, mailbox_id: int, taken: int) -> list[int]:
 
 class Indexer:
     """One mailbox after the other. In the reactor's thread; the work is done in the thread for long work."""
-
-    _log = Logger()
 
     def __init__(self, root: Path, work: Work, clock: Any, enabled: bool, delay: float) -> None:
         self.enabled = enabled
@@ -119,7 +119,7 @@ class Indexer:
                 self.want(mailbox_id)
             return hits
         except (OSError, NoSuchMailbox) as error:
-            self._log.warn("the index of mailbox {id} cannot be asked: {error}", id=mailbox_id, error=error)
+            _log.warn("the index of mailbox {id} cannot be asked: {error}", id=mailbox_id, error=error)
             return None
 
     async def catch_up(self) -> None:
@@ -148,7 +148,7 @@ class Indexer:
         except NoSuchMailbox:
             pass
         except (OSError, Overloaded) as error:
-            self._log.warn("mailbox {id} is not indexed now: {error}", id=mailbox_id, error=error)
+            _log.warn("mailbox {id} is not indexed now: {error}", id=mailbox_id, error=error)
 
     async def _renew(self, scope: Scope) -> None:
         taken = await self._work.files(index.taken, scope.maildir)
@@ -168,4 +168,4 @@ class Indexer:
         self._call = None
         if not self._running:
             running = Deferred.fromCoroutine(self.catch_up())
-            running.addErrback(lambda failure: self._log.failure("the index failed", failure))
+            running.addErrback(lambda failure: _log.failure("the index failed", failure))

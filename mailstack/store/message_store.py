@@ -42,6 +42,8 @@ from mailstack.store.values import (
 )
 from mailstack.work import Work
 
+_log = Logger()
+
 T = TypeVar("T")
 _HOMES = 10_000  # users whose folder is remembered
 _MARKS = 10_000  # mailboxes whose directories' times are remembered
@@ -50,8 +52,6 @@ _POLLED = 500  # ids in one query
 
 class MessageStore(Sharing, Service):
     """Maildirs and their index. All methods in the reactor's thread; all may raise OSError and Overloaded."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -486,14 +486,14 @@ class MessageStore(Sharing, Service):
             if not mailbox.deleted:
                 await self.scan(mailbox.id)
         except (StoreError, OSError) as error:
-            self._log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
+            _log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
 
     def _listed(self, user_id: int) -> None:
         for callback in tuple(self._listeners.get(user_id, ())):
             try:
                 callback()
             except Exception:
-                self._log.failure("a watcher of the mailboxes of user {id} failed", id=user_id)
+                _log.failure("a watcher of the mailboxes of user {id} failed", id=user_id)
 
     def _when(self) -> When:
         now = time.time()

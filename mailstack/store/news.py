@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
+_log = Logger()
+
 Row = tuple[int, int, int, int, int, int]  # id, flag bits, modseq, internal date, zone, size
 
 
@@ -32,8 +34,6 @@ class Change:
 class News:
     """Publishes changes to the listeners of a mailbox. Only in the reactor's thread."""
 
-    _log = Logger()
-
     def __init__(self) -> None:
         self._listeners: dict[int, list[Callable[[Change], None]]] = {}
         self.always: list[Callable[[Change], None]] = []  # told of every mailbox's changes
@@ -44,7 +44,7 @@ class News:
             try:
                 listener(change)
             except Exception:
-                self._log.failure("a listener to mailbox {id} failed", id=change.mailbox_id)
+                _log.failure("a listener to mailbox {id} failed", id=change.mailbox_id)
 
     def subscribe(self, mailbox_id: int, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call `listener` with every change of that mailbox until the returned function is called."""

@@ -15,6 +15,8 @@ from mailstack.store import behind
 from mailstack.store.settings import StoreConfig
 from mailstack.work import Work
 
+_log = Logger()
+
 _NAMES = 200  # files renamed in one transaction
 _GRAVES = 500  # files unlinked between two transactions
 _PRUNING = 3600.0  # seconds between two
@@ -24,8 +26,6 @@ _ROUNDS = 1_000  # of either in one run
 
 class Upkeep:
     """Three loops: what is behind catches up soon; open mailboxes are looked at; the old is forgotten."""
-
-    _log = Logger()
 
     def __init__(
         self, config: StoreConfig, work: Work, clock: Any, look: Callable[[], Awaitable[None]]
@@ -135,7 +135,7 @@ class Upkeep:
                 await run()
             except Exception:
                 if not self._stopped:  # the threads may end before us
-                    self._log.failure("upkeep of the store failed; it is tried again")
+                    _log.failure("upkeep of the store failed; it is tried again")
 
         loop = LoopingCall(lambda: Deferred.fromCoroutine(once()))
         loop.clock = clock

@@ -23,6 +23,8 @@ from mailstack.trail import rows
 from mailstack.trail.notes import Note, key_of
 from mailstack.trail.settings import TrailConfig
 
+_log = Logger(namespace="mailstack.trail")
+
 T = TypeVar("T")
 
 DELAY = 1.0  # seconds that notes gather
@@ -39,8 +41,6 @@ class Writes(Protocol):
 
 class Trail(Service):
     """Writes down what happens to messages; see `Notes`. `clock` is the reactor."""
-
-    _log = Logger(namespace="mailstack.trail")
 
     def __init__(self, config: TrailConfig, work: Writes, clock: Any) -> None:
         self._keep = config.keep
@@ -111,14 +111,14 @@ class Trail(Service):
 
     async def _write(self) -> None:
         if self._lost:
-            self._log.error("{n} notes are lost: too many waited", n=self._lost)
+            _log.error("{n} notes are lost: too many waited", n=self._lost)
             self._lost = 0
         while self._waiting:
             some = self._waiting[:AT_ONCE]
             try:
                 await self._work.transaction(rows.write, some)
             except Exception as error:
-                self._log.warn("{n} notes wait to be written: {why}", n=len(self._waiting), why=error)
+                _log.warn("{n} notes wait to be written: {why}", n=len(self._waiting), why=error)
                 return
             del self._waiting[: len(some)]
 
@@ -128,4 +128,4 @@ class Trail(Service):
             while self.running and await self._work.transaction(rows.prune, before) >= rows.SLICE:
                 pass
         except Exception as error:
-            self._log.warn("the trail is not pruned: {why}", why=error)
+            _log.warn("the trail is not pruned: {why}", why=error)
