@@ -198,6 +198,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         work=work,
         hostname=config.hostname,
         offers_tls=tls is not None,
+        inbox_only=not config.mda.detail_mailbox,
     )
     imap_limits = ImapLimits(message=config.access.imap.max_message_octets)
 
