@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -20,6 +20,7 @@ from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
 from mailstack.work import Work
 
 if TYPE_CHECKING:
+    from mailstack.access.imap.contexts import Updated
     from mailstack.access.imap.watching import Watch
 
 PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
@@ -69,6 +70,7 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
 
     def close(self) -> None:
