@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from mailstack.directory.keys import StoredKeys
 from mailstack.directory.model import Local, NotLocal, Resolution, User
@@ -30,6 +30,9 @@ _MOST_ROWS = 1000  # of aliases read for one level, whether they come to be used
 LOGIN_NOTED_EVERY = 3600  # seconds between two writes of last_login for one user
 
 _USER = (users.c.id, users.c.address, users.c.quota_octets, users.c.quota_messages)
+_CREDENTIALS = select(*_USER, users.c.password_hash, users.c.enabled, users.c.last_login).where(
+    users.c.address == bindparam("key")
+)  # every login asks for them: built once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,7 @@ def find_user(db: Connection, key: str) -> User | None:
 
 def credentials(db: Connection, key: str) -> Credentials | None:
     """The hash of the user of this address; None where there is no such user."""
-    columns = (*_USER, users.c.password_hash, users.c.enabled, users.c.last_login)
-    row = db.execute(select(*columns).where(users.c.address == key)).first()
+    row = db.execute(_CREDENTIALS, {"key": key}).first()
     if row is None:
         return None
     return Credentials(_user(row), row.password_hash, row.enabled, row.last_login)
