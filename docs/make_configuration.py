@@ -58,7 +58,15 @@ def _sections(section: type, name: str) -> Iterator[str]:
 
 
 def _comments(section: type) -> dict[str, str]:
-    """The comment at the end of each field's definition."""
+    """The comment at the end of each field's definition, also where it was inherited."""
+    found: dict[str, str] = {}
+    for one in reversed(section.__mro__):
+        if dataclasses.is_dataclass(one):
+            found |= _own_comments(one)
+    return found
+
+
+def _own_comments(section: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(section))
     lines = source.splitlines()
     found = {}
@@ -97,7 +105,7 @@ def _default(one: dataclasses.Field[Any]) -> str:
     if value is None:
         return "none"
     if isinstance(value, (tuple, frozenset)):
-        value = list(value)
+        value = [one if isinstance(one, (int, float)) else str(one) for one in value]
     if isinstance(value, Path):
         value = str(value)
     return f"`{json.dumps(value)}`"

@@ -30,10 +30,12 @@ from mailstack.directory.settings import DirectoryConfig
 from mailstack.mail.address import BadAddress, parse_domain
 from mailstack.mda.settings import MdaConfig
 from mailstack.msa.settings import MsaConfig
+from mailstack.mta.lmtp import LmtpConfig
 from mailstack.mta.relay import RelayConfig
 from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, OAuthConfig, TlsConfig
+from mailstack.policy.settings import PolicyConfig
 from mailstack.store.settings import StoreConfig
 from mailstack.work import WorkConfig
 
@@ -57,8 +59,10 @@ class Config:
     auth: AuthConfig = field(default_factory=AuthConfig)
     oauth: OAuthConfig = field(default_factory=OAuthConfig)
     directory: DirectoryConfig = field(default_factory=DirectoryConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
+    lmtp: LmtpConfig = field(default_factory=LmtpConfig)
     mta: MtaConfig = field(default_factory=MtaConfig)
     mda: MdaConfig = field(default_factory=MdaConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
@@ -93,6 +97,7 @@ def parse(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: not TOML - {error}; correct that line, then try again"]) from error
     mistakes = [f"--set {text}: {message}" for text, message in _override(table, overrides)]
+    _gather_check_settings(table)
     mistakes += [f"{path}: {message}" for message in _unknown(Config, table)]
     try:
         config = _ADAPTER.validate_json(json.dumps(table, default=_plain), strict=True)
@@ -163,6 +168,25 @@ def _put(table: dict[str, Any], keys: list[str], value: Any) -> None:
     table[keys[-1]] = value
 
 
+# The policy's checks
+
+
+def _gather_check_settings(table: dict[str, Any]) -> None:
+    """Put each [policy.NAME] of a check that is listed where its settings are looked for."""
+    policy = table.get("policy")
+    if not isinstance(policy, dict) or not isinstance(policy.get("checks"), list):
+        return
+    for text in policy["checks"]:
+        try:
+            name = PolicyConfig((str(text),)).listed()[0].name
+        except ValueError:
+            continue  # it is refused with the other values
+        own = policy.get(name)
+        settings = policy.setdefault("settings", {})
+        if isinstance(own, dict) and isinstance(settings, dict):
+            settings[name] = policy.pop(name)
+
+
 # Unknown keys
 
 
@@ -181,10 +205,12 @@ def _kind(value: Any) -> str:
 
 
 def _meant(key: str, known: Mapping[str, Any], prefix: str) -> str:
+    elsewhere = [name for name in _every_key(Config) if name.rpartition(".")[2] == key]
     close = difflib.get_close_matches(key, known, 1, 0.6)
+    if elsewhere and not prefix:
+        return f"did you mean {elsewhere[0]}?"
     if close:
         return f"did you mean {prefix}{close[0]}?"
-    elsewhere = [name for name in _every_key(Config) if name.rpartition(".")[2] == key]
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
     return f"remove it; {prefix.rstrip('.') or 'the file'} has: {', '.join(known)}"

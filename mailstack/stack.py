@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,28 @@ from mailstack.db.schema import is_current
 from mailstack.directory.directory import Directory
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
+from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
+from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.queue import Queue
 from mailstack.mta.relay import Relay
 from mailstack.mta.routes import Routes
 from mailstack.mta.transfer import Transfer
 from mailstack.net.conversation import Welcomes
-from mailstack.net.listener import Door, Listener, Speaks
+from mailstack.net.door import Door, DoorLimits
+from mailstack.net.listener import Listener, Speaks
 from mailstack.net.log import observer
-from mailstack.net.peer import Peer
+from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
-from mailstack.net.settings import LogConfig
+from mailstack.net.settings import ListenersConfig, LogConfig
 from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
+from mailstack.policy import Surroundings
+from mailstack.policy.loader import BadPolicy
+from mailstack.policy.loader import load as load_policy
+from mailstack.policy.panel import Panel
 from mailstack.store import MessageStore
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
@@ -77,8 +85,9 @@ def assemble(config: Config, reactor: Any) -> Stack:
     sign_in = SignIn(
         directory, reactor, config.auth, hostname=config.hostname, provider=_provider(config, reactor, work)
     )
-    store = MessageStore(config.store, work, reactor, database.is_sqlite)
-    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance)
+    store = MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent)
+    policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
+    reception = Reception(work, config.data / "spool" / "incoming", reactor, chance, policy)
 
     mda = Delivery(directory, store, work, config.mda)  # 4 save in the Maildir
     exchangers = Exchangers(resolver, config.mta, config.hostname, chance)
@@ -103,6 +112,8 @@ def assemble(config: Config, reactor: Any) -> Stack:
         reception=reception,
         sign_in=sign_in,
         tls=tls is not None,
+        limits=HourlyLimits(config.msa, work, reactor),
+        store=store,
     )
     relay = Relay(  # 3 from other MTAs
         config.relay,
@@ -111,7 +122,16 @@ def assemble(config: Config, reactor: Any) -> Stack:
         accepts=queue,
         reception=reception,
         tls=tls is not None,
+        patient=config.listeners.unlimited_networks,
         full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
+    )
+    lmtp = Lmtp(  # 4 from another program's queue
+        config.lmtp,
+        hostname=config.hostname,
+        directory=directory,
+        accepts=AtOnce(queue),
+        reception=reception,
+        tls=tls is not None,
     )
     pop3_access = Pop3Access(  # 5 the MUA asks,
         store,
@@ -137,12 +157,13 @@ def assemble(config: Config, reactor: Any) -> Stack:
         "smtp": ("smtp", smtp.Server, relay),
         "submission": ("smtp", smtp.Server, submission),
         "submissions": ("smtp", smtp.Server, submission),
+        "lmtp": ("smtp", partial(smtp.Server, lmtp=True), lmtp),
         "imap": ("imap", partial(ImapServer, imap_limits), imap_access),
         "imaps": ("imap", partial(ImapServer, imap_limits), imap_access),
         "pop3": ("pop3", pop3.Server, pop3_access),
         "pop3s": ("pop3", pop3.Server, pop3_access),
     }
-    door = Door(config.listeners.connections, config.listeners.connections_per_address)
+    door = Door(_door_limits(config.listeners), reactor)
     listeners = [
         Listener(
             reactor,
@@ -151,16 +172,21 @@ def assemble(config: Config, reactor: Any) -> Stack:
             door=door,
             port=place.port,
             interface=address,
+            path=place.socket,
+            mode=config.listeners.lmtp_socket_mode,
             tls=tls,
             implicit_tls=place.tls,
             backlog=config.listeners.backlog,
             transcript=transcript(place.service),
+            proxies=_proxies(config.listeners, place.service),
+            proxy_seconds=config.listeners.proxy_seconds,
         )
         for place in config.listeners.services()
         if tls is not None or not place.tls
         for protocol, session, service in [speaks[place.service]]
         for address in place.addresses
     ]
+    _allow_open_files(config.listeners.connections)
     return Stack(reactor, reception, listeners, [queue, store, work], tls)
 
 
@@ -229,6 +255,49 @@ def _database(config: Config) -> Database:
             "bring them up to date with: mailstack db upgrade"
         )
     return database
+
+
+def _door_limits(config: ListenersConfig) -> DoorLimits:
+    return DoorLimits(
+        config.connections,
+        config.connections_per_address,
+        config.connections_per_network,
+        config.new_connections_per_address,
+        config.new_connections_per_network,
+        config.unlimited_networks,
+    )
+
+
+def _proxies(config: ListenersConfig, service: str) -> Sequence[Network]:
+    return config.proxy_networks if service in config.proxy_services else ()
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise our own limit of open files to what that many connections need, as far as the system lets us."""
+    wanted = 2 * connections + 1000  # a connection may have a file, and the rest of the stack has some
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < connections:
+        _log.warn(
+            "only {most} files may be open, fewer than listeners.connections: {connections}; "
+            "raise the limit (LimitNOFILE, ulimit -n) or lower the setting",
+            most=most,
+            connections=connections,
+        )
+
+
+def _policy(config: Config, reactor: Any, work: Work, resolver: Resolver) -> Panel | None:
+    def around(name: str) -> Surroundings:
+        return Surroundings(name, config.hostname, reactor, work, resolver)
+
+    try:
+        return load_policy(config.policy, around, reactor)
+    except BadPolicy as error:
+        raise CannotStart(str(error)) from error
 
 
 def _certificate(config: Config) -> ServerTls | None:

@@ -243,6 +243,34 @@ def test_what_is_commented_out_in_the_first_file_is_right() -> None:
     assert config.log.format == "json"
 
 
+POLICY = GOOD + '[policy]\nchecks = ["greylist:Greylist", "dkim=mailstack.policy.milter:Milter"]\n'
+
+
+def test_each_check_has_a_table_of_its_own() -> None:
+    config = parse(POLICY + "[policy.dkim]\naddress = 'inet:h:1'\n[policy.greylist]\nseconds = 5\n", FILE)
+    assert config.policy.settings == {"dkim": {"address": "inet:h:1"}, "greylist": {"seconds": 5}}
+    assert config.policy.plugins == FILE.parent / "plugins"
+    set_one = parse(POLICY, FILE, ["policy.dkim.address='unix:/m'"])
+    assert set_one.policy.settings == {"dkim": {"address": "unix:/m"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (POLICY + "[policy.greylists]\nx = 1", "policy.greylists - unknown section"),
+        (GOOD + "[policy.greylist]\nx = 1", "policy.greylist - unknown section"),
+        (GOOD + '[policy]\nchecks = ["greylist"]', '"greylist" is not "module:Class"'),
+        (GOOD + '[policy]\nchecks = ["a:B", "a:C"]', "two of the name a"),
+        (GOOD + "[policy]\nchecks = [1]", "policy.checks.0 - "),
+        (GOOD + '[policy]\nchecks = "a:B"', "policy.checks - "),
+    ],
+)
+def test_mistakes_in_the_policy(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(text, FILE)
+    assert says in str(error.value)
+
+
 def test_the_documentation_is_of_these_settings() -> None:
     script = runpy.run_path(str(DOCS / "make_configuration.py"))
     page = (DOCS / "configuration.md").read_text("utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailstack.admin import output
+from mailstack.admin import output, senders
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
 from mailstack.admin.output import Misuse, OperatorError, Size, done, show_rows, size
 from mailstack.directory import verbs
@@ -189,6 +189,10 @@ def remove(address: str, yes: bool, as_json: bool) -> None:
     left = now.read(verbs.aliases_of, found.address)
     words = f"{found.address} removed" + (f"; aliases that still name it: {', '.join(left)}" if left else "")
     done(words, {"address": found.address, "aliases_left": left}, as_json)
+
+
+for _command in senders.COMMANDS:
+    command.add_command(_command)
 
 
 def _list(db: Connection, domain: str | None) -> list[dict[str, Any]]:

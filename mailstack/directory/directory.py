@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from mailstack.directory import lookups
 from mailstack.directory.cache import Remembered
+from mailstack.directory.grants import is_granted
 from mailstack.directory.keys import Keeping
 from mailstack.directory.lookups import Credentials, Holder, TooManyTargets
 from mailstack.directory.model import Local, NotLocal, Resolution, User
@@ -114,14 +115,17 @@ class Directory:
         return await self._work.read(lookups.find_user, address_key(address))
 
     async def may_send_as(self, user: User, address: Address) -> bool:
-        """Whether `address` is the user's own, with or without detail, or an alias that reaches them."""
-        if address_key(address) == address_key(user.address):
+        """Whether `address` is the user's own, with or without detail, an alias of theirs, or granted."""
+        key = address_key(address)
+        if key == address_key(user.address):
             return True
         try:
             found = await self.resolve(address)
         except NotLocal:
-            return False
-        return found is not None and any(local.user.id == user.id for local in found.locals)
+            found = None
+        if found is not None and any(local.user.id == user.id for local in found.locals):
+            return True
+        return await self._work.read(is_granted, user.id, key)
 
     async def authenticate(self, login: str, password: str, peer: str = "") -> User | None:
         """The user whose login and password these are, or None; `peer` is for the log.

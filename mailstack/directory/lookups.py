@@ -29,7 +29,13 @@ MAX_TARGETS = 100  # addresses that one may stand for
 _MOST_ROWS = 1000  # of aliases read for one level, whether they come to be used or not
 LOGIN_NOTED_EVERY = 3600  # seconds between two writes of last_login for one user
 
-_USER = (users.c.id, users.c.address, users.c.quota_octets, users.c.quota_messages)
+_USER = (
+    users.c.id,
+    users.c.address,
+    users.c.quota_octets,
+    users.c.quota_messages,
+    users.c.max_message_octets,
+)
 _CREDENTIALS = select(*_USER, users.c.password_hash, users.c.enabled, users.c.last_login).where(
     users.c.address == bindparam("key")
 )  # every login asks for them: built once
@@ -285,4 +291,5 @@ def _is_postmaster(wanted: _Wanted) -> bool:
 
 
 def _user(row: Any) -> User:
-    return User(row.id, stored_address(row.address), row.quota_octets, row.quota_messages)
+    address = stored_address(row.address)
+    return User(row.id, address, row.quota_octets, row.quota_messages, row.max_message_octets)

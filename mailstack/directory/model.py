@@ -19,6 +19,7 @@ class User:
     address: Address
     quota_octets: int | None
     quota_messages: int | None
+    max_message_octets: int | None = None  # of one that they submit; None: as [msa] says
 
 
 @dataclass(frozen=True, slots=True)

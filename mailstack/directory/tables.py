@@ -39,6 +39,7 @@ users = Table(
     Column("quota_messages", BigInteger),  # NULL: no limit
     Column("created", BigInteger, nullable=False),  # Unix seconds
     Column("last_login", BigInteger),  # Unix seconds, to within an hour; NULL: never
+    Column("max_message_octets", BigInteger),  # that they may submit; NULL: as [msa] says
     Index(None, "domain_id"),
     sqlite_autoincrement=True,  # an id is never given again: sessions of a user removed may still hold it
 )
@@ -70,4 +71,21 @@ aliases = Table(
     Column("target", Text, nullable=False),  # an address as it is written in a command
     UniqueConstraint("address", "target"),
     Index(None, "domain_id"),
+)
+
+grants = Table(  # addresses that a user may send as, besides their own and their aliases
+    "grants",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("address", Text, primary_key=True),  # `names.address_key`, or "@domain": all of a domain
+)
+
+sent_counts = Table(  # what users have submitted, for their limits by the hour
+    "sent_counts",
+    metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),  # five minutes: Unix seconds / 300
+    Column("messages", Integer, nullable=False),
+    Column("recipients", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),  # recipients that do not exist
 )

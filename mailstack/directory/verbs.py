@@ -45,6 +45,7 @@ class UserInfo:
     quota_messages: int | None
     created: int  # Unix seconds
     last_login: int | None  # Unix seconds
+    max_message_octets: int | None  # of one that they submit; None: as [msa] says
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,11 @@ def set_quota(db: Connection, address: str, octets: int | None, messages: int | 
     _change(db, address, {"quota_octets": octets, "quota_messages": messages})
 
 
+def set_max_message(db: Connection, address: str, octets: int | None) -> None:
+    """The largest message that a user may submit; None: what [msa] says."""
+    _change(db, address, {"max_message_octets": octets})
+
+
 def set_enabled(db: Connection, address: str, enabled: bool) -> None:
     """Let a user log in, or not. Mail arrives all the same."""
     _change(db, address, {"enabled": enabled})
@@ -240,6 +246,7 @@ _INFO = (
     users.c.quota_messages,
     users.c.created,
     users.c.last_login,
+    users.c.max_message_octets,
 )
 
 

@@ -20,6 +20,15 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """Until when a message is to be delivered, and what happens if it is not (RFC 2852)."""
+
+    deadline: float  # seconds of the epoch
+    returned: bool  # mode R: it is sent back undelivered; else mode N: its sender hears of the delay
+    trace: bool = False  # its sender hears of every relay
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """Reverse-path and recipients of one transaction, with the parameters of MAIL.
 
@@ -35,6 +44,12 @@ class Envelope:
     ret: str | None = None  # FULL or HDRS (RFC 3461 section 4.3)
     envid: str | None = None  # RFC 3461 section 4.4
     authenticated: str | None = None  # the login it was submitted with; None: it came from outside
+    requiretls: bool = False  # it may travel only in TLS, to servers that promise the same (RFC 8689)
+    tls_optional: bool = False  # "TLS-Required: No": it is worth sending even where TLS fails (RFC 8689)
+    priority: int = 0  # -9 to 9 (RFC 6710)
+    hold_until: float | None = None  # seconds of the epoch: not to be sent before (RFC 4865)
+    deliver_by: DeliverBy | None = None  # RFC 2852
+    junk: bool = False  # a check of the policy holds it for unwanted: it goes to the mailbox Junk
 
     def only(self, recipients: tuple[Recipient, ...]) -> Envelope:
         """The same envelope for some of its recipients."""

@@ -44,6 +44,13 @@ class Reply:
         return f"{self.code} {self.enhanced} {self.text}".replace("  ", " ").replace("\n", " / ")
 
 
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """LMTP's answer to a message: a reply for each accepted RCPT, in order (RFC 2033 section 4.2)."""
+
+    each: tuple[Reply, ...]
+
+
 class Refused(Exception):
     """The peer gets this reply and the conversation goes on; only Conversation catches it."""
 

@@ -26,6 +26,7 @@ from mailstack.store import Delivered, NoSuchMailbox, OverQuota, Parcel, StoreEr
 from mailstack.work import Work
 
 INBOX = "INBOX"
+JUNK = "Junk"
 
 UNKNOWN_USER = Reply(550, "5.1.1", "No such user here")
 NOT_OURS = Reply(451, "4.3.5", "This address is not delivered here; try again later")
@@ -111,9 +112,11 @@ class Delivery:
             return UNKNOWN_USER
         if not resolution.locals:
             return NOT_OURS
-        return [_Addressee(local, self._mailbox(local)) for local in resolution.locals]
+        return [_Addressee(local, self._mailbox(envelope, local)) for local in resolution.locals]
 
-    def _mailbox(self, local: Local) -> str:
+    def _mailbox(self, envelope: Envelope, local: Local) -> str:
+        if envelope.junk:
+            return JUNK
         return local.detail if self._config.detail_mailbox and local.detail else INBOX
 
     async def _deliver(

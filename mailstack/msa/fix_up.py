@@ -13,7 +13,7 @@ _MOST_FROM = 8 * 1024  # octets of a From field
 
 # A field of interest with its folded lines (RFC 5322 section 2.2.3).
 _FIELD = re.compile(
-    rb"(?im)^(From|Date|Message-ID|Bcc|Resent-Bcc)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)"
+    rb"(?im)^(From|Sender|Date|Message-ID|Bcc|Resent-Bcc)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)"
 )
 
 
@@ -23,12 +23,15 @@ class Draft:
     def __init__(self, header: bytes) -> None:
         self._header = header
         self._values: dict[bytes, list[bytes]] = {}
-        self._blind: list[tuple[int, int]] = []  # where Bcc fields are
+        self._dropped: list[tuple[int, int]] = []  # where fields are that do not go on: Bcc
+        self._senders: list[tuple[int, int]] = []  # where Sender fields are
         for match in _FIELD.finditer(header):
             name = match[1].lower()
             if name.endswith(b"bcc"):
-                self._blind.append(match.span())
+                self._dropped.append(match.span())
             else:
+                if name == b"sender":
+                    self._senders.append(match.span())
                 self._values.setdefault(name, []).append(match[2])
 
     def authors(self) -> list[Address]:
@@ -49,19 +52,37 @@ class Draft:
             raise Refused(Reply(550, "5.6.0", "From field has too many addresses"))
         return [_address(one) for one in found]
 
+    def sender(self) -> Address | None:
+        """The address of the Sender field; None where there is not exactly one (RFC 5322 section 3.6.2)."""
+        values = self._values.get(b"sender", [])
+        if len(values) != 1 or len(values[0]) > _MOST_FROM:
+            return None
+        found = parse_addresses(values[0])
+        if len(found) != 1 or isinstance(found[0], Group):
+            return None
+        try:
+            return _address(found[0])
+        except Refused:
+            return None
+
+    def replace_sender(self, address: Address) -> bytes:
+        """Take the Sender fields out; the one to put in their place."""
+        self._dropped = sorted(self._dropped + self._senders)
+        return f"Sender: {address}\r\n".encode()
+
     def missing(self, *, author: Address, date: str, message_id: str) -> bytes:
         """Fields for what RFC 5322 section 3.6 asks for and the message lacks."""
         fields = (("From", str(author)), ("Date", date), ("Message-ID", message_id))
         lines = [f"{name}: {value}" for name, value in fields if name.lower().encode() not in self._values]
         return "".join(f"{line}\r\n" for line in lines).encode()
 
-    def without_bcc(self) -> bytes:
-        """The header section without Bcc; the same object where it has none."""
-        if not self._blind:
+    def remaining(self) -> bytes:
+        """The header section without Bcc and what was replaced; the same object where it loses nothing."""
+        if not self._dropped:
             return self._header
         kept = []
         begin = 0
-        for start, end in self._blind:
+        for start, end in self._dropped:
             kept.append(self._header[begin:start])
             begin = end
         kept.append(self._header[begin:])

@@ -13,13 +13,17 @@ from typing import Protocol
 from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
+from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
+from mailstack.msa.counts import Hour
 from mailstack.msa.fix_up import Draft
+from mailstack.msa.limits import HourlyLimits
 from mailstack.msa.settings import MsaConfig
 from mailstack.net.peer import Peer
 from mailstack.net.reception import Reception, SmtpRole
 from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
-from mailstack.net.trace import date_time
+from mailstack.net.spool import Content
+from mailstack.net.trace import begins_with_field, date_time, utc
 from mailstack.wire import sasl
 from mailstack.wire.smtp import events
 
@@ -33,6 +37,8 @@ CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
 UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure; try again later")
 TOO_MANY_FAILURES = Reply(421, "4.7.0", "Too many failed logins; closing")
 NOT_YOURS = Reply(553, "5.7.1", "Not your address: send from your own")
+TOO_LONG_HELD = Reply(501, "5.5.4", "The release is further away than we hold messages")  # RFC 4865
+RELEASED_TOO_LATE = Reply(501, "5.5.4", "It would be released after the time by which it is to be delivered")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
 
 _REFUSALS = {
@@ -55,6 +61,14 @@ class Users(Protocol):
     async def may_send_as(self, user: User, address: Address) -> bool: ...
 
 
+class SavesSent(Protocol):
+    """What submission asks of the store."""
+
+    async def save_sent(
+        self, user_id: int, message: Message, quota: tuple[int | None, int | None]
+    ) -> None: ...
+
+
 class Submission:
     """Step 1 of the mail's path: welcomes our users' clients on the submission ports."""
 
@@ -68,6 +82,8 @@ class Submission:
         reception: Reception,
         sign_in: SignIn,
         tls: bool = True,
+        limits: HourlyLimits | None = None,
+        store: SavesSent | None = None,
     ) -> None:
         self.config = config
         self.hostname = hostname
@@ -76,6 +92,8 @@ class Submission:
         self.reception = reception
         self.sign_in = sign_in
         self.tls = tls  # STARTTLS can be offered: there is a certificate
+        self.limits = limits  # None: no user has any
+        self.store = store if config.save_sent else None  # where copies of what is sent go
 
     def welcome(self, peer: Peer, say: object) -> SubmissionRole:
         """The role for one connection."""
@@ -84,6 +102,8 @@ class Submission:
 
 class SubmissionRole(SmtpRole):
     """Answers one client of a user."""
+
+    service = "submission"
 
     def __init__(self, service: Submission, peer: Peer) -> None:
         super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
@@ -94,6 +114,9 @@ class SubmissionRole(SmtpRole):
         patience = Patience(config.max_auth_failures, config.auth_failure_seconds)
         self._door = service.sign_in.door(peer, "submission", patience)
         self._owned: dict[Address, bool] = {}  # what the directory said about this user's addresses
+        self._hour = Hour()  # what they have sent in the last
+        self._named = 0  # recipients of this message
+        self._copy = b""  # the header section for their own copy
 
     def hello(self) -> Sequence[str]:
         """STARTTLS where it can still be had, AUTH where a password is safe."""
@@ -103,7 +126,21 @@ class SubmissionRole(SmtpRole):
         mechanisms = self._door.mechanisms
         if mechanisms:
             offers.append("AUTH " + " ".join(mechanisms))
+        if self._user is not None:
+            offers.append("MT-PRIORITY")  # RFC 6710 section 4.1: not for strangers
+            longest = self._service.config.max_hold_seconds
+            if longest:  # RFC 4865 section 4
+                until = utc(self.reception.clock.seconds() + longest)
+                offers.append(f"FUTURERELEASE {longest} {until}")
         return offers
+
+    @property
+    def max_message_octets(self) -> int:
+        """What this user may send at most, or everybody."""
+        user = self._user
+        if user is not None and user.max_message_octets is not None:
+            return user.max_message_octets
+        return super().max_message_octets
 
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
         """The next step of the login."""
@@ -111,6 +148,7 @@ class SubmissionRole(SmtpRole):
             return self._said(await self._door.respond(event.data))
         if self._door.is_worn:
             return TOO_MANY_FAILURES
+        self.mechanism = event.mechanism.upper()
         return self._said(await self._door.begin(event.mechanism, event.initial_response))
 
     def _said(self, outcome: Outcome) -> Reply:
@@ -131,24 +169,38 @@ class SubmissionRole(SmtpRole):
         user = self._logged_in()
         if event.reverse_path is not None and not await self._owns(user, event.reverse_path):
             raise Refused(NOT_YOURS)
+        self._check_release(event)
+        limits = self._service.limits
+        if limits is not None:
+            self._hour = await limits.hour(user)
+            limits.check_message(self._hour)
+        self._named = 0
 
     async def rcpt(self, recipient: Recipient) -> Recipient:
         """Anybody elsewhere; here only who exists."""
         user = self._logged_in()
+        limits = self._service.limits
+        if limits is not None:
+            limits.check_recipients(self._hour, self._named + 1)
         address = recipient.address
         if not address.domain:  # <Postmaster>: theirs
             address = Address(address.local_part, user.address.domain)
             recipient = Recipient(address, recipient.notify, recipient.orcpt)
         if await self._directory.is_local(address.domain):
             if await self._directory.resolve(address) is None:
+                if limits is not None:
+                    await limits.count_unknown(user)
+                    self._hour = await limits.hour(user)
                 raise Refused(NO_SUCH_USER)
+        self._named += 1
         return recipient
 
     async def message(self, envelope: Envelope, header: bytes) -> tuple[bytes, bytes]:
         """Check From; add what is missing; take Bcc out (RFC 6409 sections 6.1 and 8)."""
         user = self._logged_in()
         draft = Draft(header)
-        for address in draft.authors():
+        authors = draft.authors()
+        for address in authors:
             if not await self._owns(user, address):
                 text = f"From: {address} is not your address"
                 raise Refused(Reply(550, "5.7.1", text))
@@ -157,7 +209,37 @@ class SubmissionRole(SmtpRole):
             date=date_time(self.reception.clock.seconds()),
             message_id=f"<{envelope.id}@{self.hostname}>",
         )
-        return added, draft.without_bcc()
+        self._copy = added + header
+        sender = draft.sender()
+        if len(set(authors)) > 1 and (sender is None or not await self._owns(user, sender)):
+            added += draft.replace_sender(envelope.reverse_path or user.address)  # RFC 5322 section 3.6.2
+        if self._service.limits is not None:
+            await self._service.limits.count(user, len(envelope.recipients))
+        return added, draft.remaining()
+
+    async def taken(self, envelope: Envelope, content: Content) -> None:
+        """A copy for the sender, Bcc and all: they shall find what they wrote."""
+        store, user = self._service.store, self._user
+        if store is None or user is None:
+            return
+        header = content.header()
+        bare = header and not begins_with_field(header)  # text alone: its first lines are no header section
+        copy = content.message(0 if bare else len(header)).prefixed(self._copy + (b"\r\n" if bare else b""))
+        try:
+            await store.save_sent(user.id, copy, (user.quota_octets, user.quota_messages))
+        except Exception as error:
+            self.log.warn("{id}: no copy in Sent: {why!r}", id=envelope.id, why=error)
+
+    def _check_release(self, event: events.Mail) -> None:
+        """RFC 4865 section 4: not too far in the future."""
+        now = self.reception.clock.seconds()
+        release = now + event.hold_for if event.hold_for is not None else event.hold_until
+        if release is None:
+            return
+        if release - now > self._service.config.max_hold_seconds:
+            raise Refused(TOO_LONG_HELD)
+        if event.by is not None and now + event.by.seconds <= release:
+            raise Refused(RELEASED_TOO_LATE)
 
     def log_out(self) -> None:
         """What was proved in clear counts for nothing in TLS (RFC 3207 section 4.2)."""

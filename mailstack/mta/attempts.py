@@ -8,7 +8,7 @@ is written down until that works: forgetting it would deliver the message twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from mailstack.mail.dsn import Status
+from mailstack.mail.envelope import DeliverBy
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
@@ -30,6 +31,7 @@ from mailstack.work import Overloaded, Work
 JITTER = 0.1  # of a pause, so that what failed together is not retried together
 SETTLE_PAUSE = 5.0  # seconds between tries to write down what an attempt came to
 _NO_RESULT = Result(LOCAL_ERROR)
+_TOO_LATE = Result(Reply(554, "5.4.7", "Delivery time expired"))
 
 
 def pause(config: MtaConfig, attempts: int, random: Random) -> float:
@@ -83,6 +85,10 @@ class Attempts:
         await self._settle(batch, outcome, warned)
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
+        by = batch.envelope.deliver_by
+        if by is not None and by.returned and self._clock.seconds() >= by.deadline:
+            # RFC 2852 section 4.1.2: it must not be delivered now.
+            return [(entry, _TOO_LATE) for entry in batch.entries]
         try:
             results = await self._routes.deliver(batch.hop, batch.envelope, message)
         except CancelledError:
@@ -103,7 +109,7 @@ class Attempts:
                 outcome.failed.append((entry, result))
                 word = "bounced"
             elif now >= entry.expires:
-                outcome.failed.append((entry, result))
+                outcome.failed.append((entry, _last_words(batch.envelope.deliver_by, result)))
                 word = "expired"
             else:
                 outcome.waiting.append((entry, result))
@@ -131,6 +137,7 @@ class Attempts:
             if not result.dsn and wanted(entry.recipient, success)
         ]
         await self._report(batch, message, success, reported)
+        await self._report(batch, message, "relayed", _left_the_range(batch, outcome.sent), always=True)
         late = [(entry, result) for entry, result in outcome.waiting if self._late(batch, entry)]
         warned = await self._report(batch, message, "delayed", late)
         if not await self._report(batch, message, "failed", outcome.failed):
@@ -139,11 +146,20 @@ class Attempts:
         return frozenset(entry.id for entry, _ in late) if warned else frozenset()
 
     def _late(self, batch: Batch, entry: Entry) -> bool:
+        now = self._clock.seconds()
         limit = self._config.warn_after
-        return 0 < limit <= self._clock.seconds() - batch.received_at and not entry.delay_warned
+        by = batch.envelope.deliver_by
+        overdue = by is not None and now >= by.deadline  # RFC 2852 section 4.1.4, mode N
+        released = max(batch.received_at, batch.envelope.hold_until or 0.0)
+        return (overdue or 0 < limit <= now - released) and not entry.delay_warned
 
     async def _report(
-        self, batch: Batch, message: Message, action: str, about: Sequence[tuple[Entry, Result]]
+        self,
+        batch: Batch,
+        message: Message,
+        action: str,
+        about: Sequence[tuple[Entry, Result]],
+        always: bool = False,
     ) -> bool:
         if not about:
             return True
@@ -161,7 +177,9 @@ class Attempts:
             for entry, result in about
         ]
         notification = f"{batch.envelope.id}.{action[:4]}{about[0][0].id}"
-        return await self._bounces.report(notification, batch.envelope, batch.received_at, message, statuses)
+        return await self._bounces.report(
+            notification, batch.envelope, batch.received_at, message, statuses, always
+        )
 
     async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
         done = [entry.id for entry, _ in outcome.sent + outcome.failed]
@@ -169,7 +187,7 @@ class Attempts:
         deferred = [
             entries.Deferred(
                 entry.id,
-                self._next(entry, now),
+                self._next(batch.envelope.deliver_by, entry, now),
                 str(result),
                 entry.delay_warned or entry.id in warned,
             )
@@ -182,8 +200,10 @@ class Attempts:
             except (OSError, Overloaded) as error:  # the next start of the process removes it
                 self._log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
 
-    def _next(self, entry: Entry, now: float) -> float:
+    def _next(self, by: DeliverBy | None, entry: Entry, now: float) -> float:
         following = now + pause(self._config, entry.attempts + 1, self._random)
+        if by is not None and now < by.deadline:
+            following = min(following, by.deadline)  # its sender hears then
         return following if now >= entry.expires else min(following, entry.expires)
 
     async def _written_down(
@@ -203,6 +223,28 @@ class Attempts:
             finally:
                 if call.active():
                     call.cancel()
+
+
+def _last_words(by: DeliverBy | None, result: Result) -> Result:
+    """What is said of an entry whose time is over."""
+    if by is None or not by.returned:
+        return result
+    text = f"Delivery time expired; the last attempt came to: {result.reply}"
+    return replace(result, reply=Reply(554, "5.4.7", text))
+
+
+def _left_the_range(batch: Batch, sent: Sequence[tuple[Entry, Result]]) -> list[tuple[Entry, Result]]:
+    """Whom DELIVERBY has reported as relayed: where a server makes no promise, or a trace is asked for."""
+    by = batch.envelope.deliver_by
+    if by is None or batch.hop == LOCAL:
+        return []
+    return [
+        (entry, result)
+        for entry, result in sent
+        if (by.trace or not result.by)
+        and "NEVER" not in entry.recipient.notify
+        and (result.dsn or not wanted(entry.recipient, "relayed"))  # the others were told already
+    ]
 
 
 def queued(queue_id: str) -> Reply:

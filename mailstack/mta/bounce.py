@@ -46,15 +46,17 @@ class Bounces:
         arrived: float,
         message: Message,
         statuses: Sequence[Status],
+        always: bool = False,
     ) -> bool:
         """Send one notification about the recipients in `statuses` to the reverse-path.
 
         `notification` is its queue id: the same again is recognised, so a repeat after a crash says nothing
         twice. Returns False where it could not be queued now; the caller tries again later. There is none for
-        the null path (RFC 5321 section 4.5.5), nor for recipients whose NOTIFY does not want it: True.
+        the null path (RFC 5321 section 4.5.5), nor for recipients whose NOTIFY does not want it, unless
+        `always`: True.
         """
         by_address = {recipient.address: recipient for recipient in envelope.recipients}
-        told = tuple(one for one in statuses if wanted(by_address[one.recipient], one.action))
+        told = tuple(one for one in statuses if always or wanted(by_address[one.recipient], one.action))
         if not told:
             return True
         if envelope.reverse_path is None:
@@ -90,7 +92,7 @@ class Bounces:
             full=full,
         )
         data = await self._work.compute(compose, report)
-        replies = await self._take(_envelope(report, data), Message.of(data))
+        replies = await self._take(_envelope(report, data, envelope), Message.of(data))
         reply = replies[report.to]
         if reply.permanent:
             self._log.warn("{id}: dropped, its recipient takes none: {reply}", id=report.id, reply=reply)
@@ -98,14 +100,15 @@ class Bounces:
 
     def _original(self, envelope: Envelope, message: Message, action: str) -> tuple[bytes, bool]:
         """What is returned: a small message unless RET=HDRS, else its header (RFC 3461 section 4.3)."""
-        full = action == "failed" and envelope.ret != "HDRS" and message.size <= self._returned
+        headers_only = envelope.ret == "HDRS" or envelope.requiretls  # RFC 8689 section 5
+        full = action == "failed" and not headers_only and message.size <= self._returned
         try:
             return _beginning(message, self._returned if full else MAX_HEADER), full
         except (OSError, EOFError):
             return b"", False  # the notification matters more than what comes with it
 
 
-def _envelope(report: Report, data: bytes) -> Envelope:
+def _envelope(report: Report, data: bytes, about: Envelope) -> Envelope:
     """The notification's own: from nobody, and without a notification about itself (RFC 3464 section 2)."""
     return Envelope(
         id=report.id,
@@ -113,6 +116,8 @@ def _envelope(report: Report, data: bytes) -> Envelope:
         recipients=(Recipient(report.to, frozenset({"NEVER"})),),
         body="7BIT" if data.isascii() else "8BITMIME",
         smtputf8=report.utf8,
+        requiretls=about.requiretls,  # RFC 8689 section 5
+        tls_optional=about.tls_optional,
     )
 
 

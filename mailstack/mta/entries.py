@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from sqlalchemy.sql.elements import ColumnElement
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import Envelope, Recipient
+from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
 
 MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises no more
@@ -103,18 +103,36 @@ def insert_message(
             ret=envelope.ret,
             envid=envelope.envid,
             authenticated=envelope.authenticated,
+            junk=envelope.junk,
             received_at=now,
+            requiretls=envelope.requiretls,
+            tls_optional=envelope.tls_optional,
+            hold_until=envelope.hold_until,
+            **_by_columns(envelope.deliver_by),
         )
     )
-    return tuple(_insert_entry(db, envelope.id, entry, now, expires, lease) for entry in new)
+    return tuple(_insert_entry(db, envelope, entry, now, expires, lease) for entry in new)
+
+
+def _by_columns(by: DeliverBy | None) -> dict[str, object]:
+    if by is None:
+        return {}
+    return {"deliver_by": by.deadline, "by_mode": f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}"}
+
+
+def _by_of(deadline: float | None, mode: str | None) -> DeliverBy | None:
+    if deadline is None or mode is None:
+        return None
+    return DeliverBy(deadline, mode.startswith("R"), mode.endswith("T"))
 
 
 def _insert_entry(
-    db: Connection, message_id: str, entry: NewEntry, now: float, expires: float, lease: Lease
+    db: Connection, envelope: Envelope, entry: NewEntry, now: float, expires: float, lease: Lease
 ) -> int:
     result = db.execute(
         insert(queue_entries).values(
-            message_id=message_id,
+            message_id=envelope.id,
+            priority=envelope.priority,
             recipient=str(entry.recipient.address),
             orcpt=entry.recipient.orcpt,
             notify=",".join(sorted(entry.recipient.notify)),
@@ -139,16 +157,9 @@ def claim(
 ) -> list[Batch]:
     """Lease at most `most` batches that are due, with those in `active` at most `per_hop` to one hop."""
     full = [hop for hop, number in active.items() if number >= per_hop]
-    due = db.execute(
-        select(_e.id, _e.message_id, _e.hop)
-        .where(_due(now, full))
-        .order_by(_e.next_attempt, _e.id)
-        .limit(_LOOKED_AT)
-        .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
-    )
     chosen: dict[tuple[str, str], list[int]] = {}
     hops = Counter(active)
-    for entry_id, message_id, hop in due:
+    for entry_id, message_id, hop in _by_urgency(db, now, full):
         key = (message_id, hop)
         if key in chosen:
             if len(chosen[key]) < MOST_RECIPIENTS:
@@ -163,6 +174,26 @@ def claim(
         update(queue_entries).where(_e.id.in_(ids)).values(lease_owner=lease.owner, lease_until=lease.until)
     )
     return [_batch(db, message_id, hop, group) for (message_id, hop), group in chosen.items()]
+
+
+def _by_urgency(db: Connection, now: float, full: Collection[str]) -> list[tuple[int, str, str]]:
+    """Due entries (id, message, hop) in the order to take them: by priority, then as they wait (RFC 6710).
+
+    Urgent ones are looked for by themselves, so that no backlog hides them; they have an index of their own.
+    """
+    found: dict[int, tuple[int, str, str, int]] = {}
+    for where in (_e.priority > 0, _e.id.is_not(None)):
+        due = db.execute(
+            select(_e.id, _e.message_id, _e.hop, _e.priority)
+            .where(_due(now, full), where)
+            .order_by(_e.next_attempt, _e.id)
+            .limit(_LOOKED_AT)
+            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
+        )
+        for row in due:
+            found.setdefault(row.id, (row.id, row.message_id, row.hop, row.priority))
+    ordered = sorted(found.values(), key=lambda entry: -entry[3])  # a stable sort
+    return [entry[:3] for entry in ordered]
 
 
 def earliest(db: Connection, full: Collection[str]) -> float | None:
@@ -204,6 +235,12 @@ def _batch(db: Connection, message_id: str, hop: str, ids: Sequence[int]) -> Bat
         ret=message.ret,
         envid=message.envid,
         authenticated=message.authenticated,
+        requiretls=message.requiretls,
+        tls_optional=message.tls_optional,
+        priority=rows[0].priority if rows else 0,
+        hold_until=message.hold_until,
+        deliver_by=_by_of(message.deliver_by, message.by_mode),
+        junk=message.junk,
     )
     return Batch(envelope, hop, entries, message.spool, message.size, message.received_at)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from random import Random
@@ -22,8 +22,11 @@ class Target:
     name: str  # the exchanger's, for SNI, logs and bounces
     address: str
     port: int
+    lmtp: bool = False  # it speaks LMTP (RFC 2033)
 
     def __str__(self) -> str:
+        if self.address.startswith("/"):
+            return f"unix:{self.address}"
         where = self.name if self.name.startswith("[") else f"{self.name}[{self.address}]"
         return f"{where}:{self.port}"
 
@@ -43,11 +46,18 @@ class Exchangers:
         routes = self._config.routes
         return routes.get(domain) or routes.get("*") or domain
 
+    def is_certain(self, hop: str) -> bool:
+        """Whether the name of the host was not learned from DNS: the operator or the address says it."""
+        return "://" in hop or hop.startswith("[")
+
     async def find(self, hop: str) -> list[Target]:
         """Targets in the order to try, at most MOST_ADDRESSES; raise Refused: 4xx try again, 5xx bounce."""
         if "://" in hop:
-            host, port = parse_route(hop)
-            return await self._addresses([(0, host)], port, hop)
+            route = parse_route(hop)
+            if route.path:
+                return [Target("localhost", route.path, 0, lmtp=True)]
+            found = await self._addresses([(0, route.host)], route.port, hop)
+            return [replace(target, lmtp=route.lmtp) for target in found]
         if hop.startswith("["):
             return [_literal(hop, self._config.port)]
         try:

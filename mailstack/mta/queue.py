@@ -38,6 +38,7 @@ from mailstack.mta.spool import Spool
 from mailstack.work import Work
 
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
+_NOWHERE = Step(Recipient(Address("", "")), "")
 _CHECKED = 500  # spool files looked up at once
 
 
@@ -84,6 +85,40 @@ class Queue(Service):
         """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
         return await self._accept(envelope, message, keep=True)
 
+    async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """As `accept`, but each answer is that recipient's own, and what is for the MDA never waits here.
+
+        What an alias sends elsewhere is queued: we are not the last hop for that (RFC 2033 section 2).
+        """
+        steps: dict[Address, list[Step]] = {}
+        answers: dict[Address, Reply] = {}
+        for recipient in envelope.recipients:
+            try:
+                steps[recipient.address] = await self._routes.steps(recipient)
+            except Refused as answer:
+                answers[recipient.address] = answer.reply
+            except Exception:
+                self._log.failure("{id}: no way found for a recipient", id=envelope.id)
+                answers[recipient.address] = LOCAL_ERROR
+        here = tuple(
+            one
+            for one in envelope.recipients
+            if all(step.local for step in steps.get(one.address, [_NOWHERE]))
+        )
+        if here:
+            results = await self._routes.deliver(LOCAL, envelope.only(here), message)
+            answers |= {address: result.reply for address, result in results.items()}
+            await self._tell_of_success(envelope.only(here), message, here, answers)
+        onward = tuple(one for one in envelope.recipients if one.address not in answers)
+        if onward:
+            several = [step for one in onward for step in steps[one.address]]
+            try:
+                answers |= await self._enqueue(envelope.only(onward), message, _once(several), {})
+            except Exception:
+                self._log.failure("{id}: not queued", id=envelope.id)
+                answers |= {one.address: LOCAL_ERROR for one in onward}
+        return answers
+
     async def _accept(self, envelope: Envelope, message: Message, keep: bool) -> dict[Address, Reply]:
         steps: list[Step] = []
         refused: dict[Address, Reply] = {}
@@ -97,7 +132,10 @@ class Queue(Service):
                 return dict.fromkeys(_addresses(envelope), LOCAL_ERROR)
         if not steps:
             return refused
-        steps = list({(step.recipient.address, step.hop): step for step in steps}.values())
+        steps = _once(steps)
+        if self._held(envelope):
+            await self._hold(envelope, message, steps, refused)
+            return dict.fromkeys(_addresses(envelope), queued(envelope.id))
         if all(step.local for step in steps):
             return await self._deliver(envelope, message, steps, refused, keep)
         return await self._enqueue(envelope, message, steps, refused)
@@ -172,10 +210,31 @@ class Queue(Service):
         self._scheduler.wake()
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
+    def _held(self, envelope: Envelope) -> bool:
+        return envelope.hold_until is not None and envelope.hold_until > self._clock.seconds()
+
+    async def _hold(
+        self, envelope: Envelope, message: Message, steps: list[Step], refused: dict[Address, Reply]
+    ) -> None:
+        """Nothing of it leaves before its time, not even a bounce (RFC 4865)."""
+        assert envelope.hold_until is not None
+        new = [NewEntry(step.recipient, step.hop, envelope.hold_until) for step in steps]
+        new += [
+            NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
+        ]
+        await self._write(envelope, message, new)
+        self._scheduler.wake()
+
+    def _expires(self, envelope: Envelope, now: float) -> float:
+        """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
+        expires = max(now, envelope.hold_until or now) + self._config.expire
+        by = envelope.deliver_by
+        return min(expires, by.deadline) if by is not None and by.returned else expires
+
     async def _write(self, envelope: Envelope, message: Message, new: Sequence[NewEntry]) -> Batch | None:
         """Spool file and rows, durable; return our leased entries, None where it was queued before."""
         now = self._clock.seconds()
-        expires = now + self._config.expire
+        expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
 
@@ -238,6 +297,11 @@ class Queue(Service):
                 if name not in wanted_still:
                     await self._work.files(self._spool.remove, name)
                     self._log.info("removed a spool file without a message: {name}", name=name)
+
+
+def _once(steps: Iterable[Step]) -> list[Step]:
+    """Each address once for each hop."""
+    return list({(step.recipient.address, step.hop): step for step in steps}.values())
 
 
 def _addresses(envelope: Envelope) -> list[Address]:

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+from twisted.internet.defer import Deferred
 
 from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Recipient
 from mailstack.mail.reply import Refused, Reply
-from mailstack.net.peer import Peer
+from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception, SmtpRole
 
 RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
+TOO_EARLY = Reply(554, "5.5.1", "Protocol error: you talked before the greeting")
+TOO_MANY_REFUSED = Reply(421, "4.7.0", "Too many refused recipients; closing")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox is full; try again later")
+
+MOST_PAUSE = 120.0  # seconds; RFC 5321 section 4.5.3.2.1 lets a client give up after 300
+_FREE = 5  # recipients that are refused at once; those after them wait, each twice as long
+_TARPIT = (0.25, 8.0)  # seconds: the first wait, and the longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,19 @@ class RelayConfig:
     max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
     max_errors: int = 20  # commands that make no sense, then 421
     idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
+    min_deliver_by_seconds: int = 0  # the shortest time that DELIVERBY may ask for (RFC 2852); 0: any
+    max_refused_recipients: int = 20  # in one connection, then 421: it harvests addresses
+    greet_pause: float = 0.0  # seconds before we greet; who talks earlier is no MTA (RFC 5321 section 4.3.1)
+    early_talkers: Literal["refuse", "log"] = "refuse"  # with greet_pause: 554, or only a line in the log
 
     def __post_init__(self) -> None:
-        for name in ("max_message_octets", "max_recipients", "max_received"):
+        for name in ("max_message_octets", "max_recipients", "max_received", "max_refused_recipients"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.min_deliver_by_seconds < 0:
+            raise ValueError("min_deliver_by_seconds must be 0 or more")
+        if not 0 <= self.greet_pause <= MOST_PAUSE:
+            raise ValueError(f"greet_pause must be 0 to {MOST_PAUSE:g} seconds")
         if self.idle_seconds <= 0:
             raise ValueError("idle_seconds must be above 0")
 
@@ -70,6 +86,7 @@ class Relay:
         tls: bool = False,
         full: Full = _never,
         postmaster: Address | None = None,
+        patient: Sequence[Network] = (),
     ) -> None:
         self.config = config
         self.hostname = hostname
@@ -79,6 +96,7 @@ class Relay:
         self.tls = tls  # STARTTLS can be offered: there is a certificate
         self.full = full  # whether a user's quota is used up
         self.postmaster = postmaster  # who gets mail to <Postmaster>; None: at the host's own domain
+        self.patient = tuple(patient)  # who is greeted at once
 
     def welcome(self, peer: Peer, say: object) -> RelayRole:
         """The role for one connection."""
@@ -88,9 +106,27 @@ class Relay:
 class RelayRole(SmtpRole):
     """Answers one MTA."""
 
+    service = "relay"
+
     def __init__(self, service: Relay, peer: Peer) -> None:
         super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
         self._service = service
+        self._refused = 0  # recipients, in this connection
+        if not peer.within(service.patient):
+            self.greet_pause = service.config.greet_pause
+
+    async def greet(self) -> Reply:
+        """Our first words, unless the client had the first word (RFC 5321 section 4.3.1)."""
+        if self.peer.early:
+            refuse = self._service.config.early_talkers == "refuse"
+            self.log.info(
+                "{peer} talked before the greeting{so}",
+                peer=self.peer.address,
+                so=": refused" if refuse else "",
+            )
+            if refuse:
+                return TOO_EARLY
+        return await super().greet()
 
     def hello(self) -> Sequence[str]:
         """STARTTLS where it can still be had; never AUTH."""
@@ -102,7 +138,26 @@ class RelayRole(SmtpRole):
         return address.key
 
     async def rcpt(self, recipient: Recipient) -> Recipient:
-        """Only who is here, and has room."""
+        """Only who is here, and has room; who asks for many that are not is slowed down, then cut."""
+        try:
+            return await self._resident(recipient)
+        except Refused as refused:
+            if refused.reply.permanent:
+                await self._tarpit()
+            raise
+
+    async def _tarpit(self) -> None:
+        self._refused += 1
+        if self._refused > self._service.config.max_refused_recipients:
+            raise Refused(TOO_MANY_REFUSED)
+        if self._refused > _FREE:
+            first, longest = _TARPIT
+            waited: Deferred[None] = Deferred()
+            delay = min(longest, first * 2.0 ** (self._refused - _FREE - 1))
+            self.reception.clock.callLater(delay, waited.callback, None)
+            await waited
+
+    async def _resident(self, recipient: Recipient) -> Recipient:
         directory = self._service.directory
         if not recipient.address.domain:
             recipient = Recipient(await self._postmaster(), recipient.notify, recipient.orcpt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 MINUTE = 60.0
@@ -14,9 +15,13 @@ DAY = 86400.0
 class MtaConfig:
     """[mta] of the configuration file. Times are in seconds."""
 
-    routes: dict[str, str] = field(default_factory=dict)  # domain or "*" to "smtp://host:port", past MX
+    routes: dict[str, str] = field(
+        default_factory=dict
+    )  # domain or "*" to "smtp://host:port", "lmtp://host:port" or "lmtp://unix:/path", past MX
     port: int = 25  # of the exchangers that MX names
     starttls: bool = True  # where an exchanger offers it; its certificate is not looked at (RFC 7435)
+    ca_file: Path | None = None  # PEM: who signs the certificates of next hops; none: the system's list
+    requiretls_by_mx: bool = False  # REQUIRETLS mail also to hosts that only an unsigned MX record names
     prefer_ipv6: bool = False  # try an exchanger's IPv6 addresses before its IPv4 ones
     own_addresses: tuple[str, ...] = ()  # ours as the world sees them: an exchanger there is ourselves
     concurrency: int = 50  # transfers at once
@@ -50,13 +55,28 @@ class MtaConfig:
                 raise ValueError(f"{name} must be more than 0")
 
 
-def parse_route(text: str) -> tuple[str, int]:
-    """Host and port of ``smtp://host:port``; raise ValueError."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a route leads."""
+
+    host: str
+    port: int
+    lmtp: bool = False  # LMTP is spoken there (RFC 2033)
+    path: str = ""  # of a socket in the file system, in place of host and port
+
+
+def parse_route(text: str) -> Route:
+    """``smtp://host:port``, ``lmtp://host:port`` or ``lmtp://unix:/path``; raise ValueError."""
+    mistake = f"{text!r} is no route: write smtp://host:port, lmtp://host:port or lmtp://unix:/path"
+    if text.startswith("lmtp://unix:/"):
+        return Route("", 0, True, text.removeprefix("lmtp://unix:"))
     try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
-    except ValueError:
-        host = None
-    if not host or url.scheme != "smtp" or url.path not in ("", "/") or url.query or url.username is not None:
-        raise ValueError(f"{text!r} is no route: write smtp://host:port")
-    return host, 25 if port is None else port
+    except ValueError as error:
+        raise ValueError(mistake) from error
+    extra = url.path not in ("", "/") or url.query or url.fragment or url.username is not None
+    if not host or url.scheme not in ("smtp", "lmtp") or extra:
+        raise ValueError(mistake)
+    lmtp = url.scheme == "lmtp"
+    return Route(host, (24 if lmtp else 25) if port is None else port, lmtp)

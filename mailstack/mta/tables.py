@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from mailstack.db import metadata
 
@@ -18,7 +30,13 @@ queue_messages = Table(
     Column("ret", Text),
     Column("envid", Text),
     Column("authenticated", Text),
+    Column("junk", Boolean, nullable=False, server_default=false()),
     Column("received_at", Float, nullable=False),  # seconds of the epoch, as all times here
+    Column("requiretls", Boolean, nullable=False, server_default=false()),  # RFC 8689
+    Column("tls_optional", Boolean, nullable=False, server_default=false()),  # "TLS-Required: No"
+    Column("hold_until", Float),  # not attempted before (RFC 4865)
+    Column("deliver_by", Float),  # to be delivered by then (RFC 2852)
+    Column("by_mode", Text),  # R, N, RT or NT
 )
 
 queue_entries = Table(
@@ -39,9 +57,16 @@ queue_entries = Table(
     Column("delay_warned", Boolean, nullable=False, default=False),
     Column("lease_owner", Text),  # the process that attempts it now
     Column("lease_until", Float),
+    Column("priority", Integer, nullable=False, server_default="0"),  # -9 to 9, the message's (RFC 6710)
     Index(None, "state", "next_attempt"),
     Index(None, "message_id"),
     Index(None, "lease_until"),
+    Index(
+        "ix_queue_entries_urgent",
+        "next_attempt",
+        sqlite_where=text("priority > 0"),
+        postgresql_where=text("priority > 0"),
+    ),
 )
 
 WAITING = "waiting"

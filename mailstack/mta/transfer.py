@@ -11,11 +11,13 @@ arrive twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+import re
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
+from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
@@ -23,7 +25,9 @@ from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
 from mailstack.mta.exchangers import Exchangers, Target
+from mailstack.mta.result import NextExchangerError, Result, failure, same_for_all
 from mailstack.mta.settings import MtaConfig
+from mailstack.mta.transaction import Transaction
 from mailstack.net.dialogue import Broken, Dialogue, Timeouts, TlsFailed, connect
 from mailstack.net.peer import Peer
 from mailstack.net.transcript import Transcript
@@ -31,31 +35,17 @@ from mailstack.wire.smtp import client
 from mailstack.wire.smtp.client import Offers
 from mailstack.work import Work
 
-PIPELINED = 50  # commands sent at once where the server offers PIPELINING
-_HEADER_LOOKED_AT = 256 * 1024  # octets
+__all__ = ["NextExchangerError", "Result", "Transfer"]
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one recipient, and who said so."""
+class Tls(Enum):
+    """How a message may travel."""
 
-    reply: Reply
-    exchanger: str = ""  # "mx.example.org[192.0.2.1]:25"; empty: nobody was reached
-    tls: str | None = None
-    server: str | None = None  # who the reply is from; None: the words are ours, about what happened there
-    dsn: bool = False  # the next hop promised to send what success reports were asked for (RFC 3461)
-
-    def __str__(self) -> str:
-        place = " ".join(filter(None, (self.exchanger, self.tls)))
-        return f"{place}: {self.reply}" if place else str(self.reply)
-
-
-class NextExchangerError(Exception):
-    """This target does not serve us now; `result` is for all recipients if there is no other."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(str(result))
-        self.result = result
+    NONE = auto()  # in clear
+    TRIED = auto()  # in TLS where that works, with whoever answers (RFC 7435)
+    VERIFIED = auto()  # only in TLS, with a server that proves its name (RFC 8689)
 
 
 class Transfer:
@@ -81,6 +71,7 @@ class Transfer:
         self._reactor = reactor
         self._timeouts = timeouts or Timeouts(connect=config.connect_timeout)
         self._transcript = transcript
+        self._trust = _trust(config.ca_file)
 
     def hop(self, domain: str) -> str:
         """What a domain's entries are grouped by."""
@@ -91,7 +82,11 @@ class Transfer:
         try:
             targets = await self._exchangers.find(hop)
         except Refused as refused:
-            return _all(envelope, Result(refused.reply))
+            return same_for_all(envelope, Result(refused.reply))
+        if _strict(envelope) and not (self._config.requiretls_by_mx or self._exchangers.is_certain(hop)):
+            # RFC 8689 section 4.2.1: a name from an unsigned MX record proves nothing.
+            text = "REQUIRETLS: the mail exchanger's name is not certain without DNSSEC or MTA-STS"
+            return same_for_all(envelope, Result(Reply(550, "5.7.10", text)))
         failures: list[Result] = []
         for target in targets:
             try:
@@ -100,18 +95,34 @@ class Transfer:
                 self._log.info("{id}: {why}", id=envelope.id, why=error)
                 failures.append(error.result)
         # One that may serve us later is a reason to wait; that all refuse for good is none.
-        return _all(envelope, next((one for one in failures if one.reply.transient), failures[-1]))
+        return same_for_all(envelope, next((one for one in failures if one.reply.transient), failures[-1]))
 
     async def _to(self, target: Target, envelope: Envelope, message: Message) -> dict[Address, Result]:
+        if _strict(envelope):
+            return await self._all(target, envelope, message, Tls.VERIFIED)
+        wanted = Tls.TRIED if self._config.starttls else Tls.NONE
         try:
-            return await self._session(target, envelope, message, self._config.starttls)
+            return await self._all(target, envelope, message, wanted)
         except TlsFailed as error:
             self._log.info("{id}: {target} in clear: {why}", id=envelope.id, target=target, why=error)
-            return await self._session(target, envelope, message, False)
+            return await self._all(target, envelope, message, Tls.NONE)
+
+    async def _all(
+        self, target: Target, envelope: Envelope, message: Message, tls: Tls
+    ) -> dict[Address, Result]:
+        """As many connections as the server's MAILMAX asks for (RFC 9422 section 3.1)."""
+        results: dict[Address, Result] = {}
+        left = envelope.recipients
+        while left:
+            some = await self._session(target, envelope.only(left), message, tls)
+            results |= some
+            left = tuple(one for one in left if one.address not in results)
+        return results
 
     async def _session(
-        self, target: Target, envelope: Envelope, message: Message, starttls: bool
+        self, target: Target, envelope: Envelope, message: Message, tls: Tls
     ) -> dict[Address, Result]:
+        """One connection: results for those recipients at least whose turn came in it."""
         try:
             dialogue = await connect(
                 self._reactor, target.address, target.port, self._timeouts, self._transcript
@@ -120,172 +131,99 @@ class Transfer:
             raise _elsewhere(target, "4.4.1", error) from error
         try:
             offers = await self._greet(dialogue, target)
-            if starttls and "STARTTLS" in offers:
-                offers = await self._secure(dialogue, target, offers)
-            transaction = _Transaction(dialogue, target, offers, self._work)
-            return await transaction.run(envelope, message)
-        except TlsFailed:
-            raise
+            if tls is not Tls.NONE and "STARTTLS" in offers:
+                offers = await self._secure(dialogue, target, offers, tls)
+            if tls is Tls.VERIFIED:
+                _check_promise(dialogue, target, offers)
+            return await self._transactions(dialogue, target, offers, envelope, message)
+        except TlsFailed as error:
+            if tls is not Tls.VERIFIED:
+                raise
+            raise _needs_tls(target, str(error)) from error
         except Broken as error:
             raise _elsewhere(target, "4.4.2", error, dialogue.tls) from error
         finally:
             dialogue.quit()
 
+    async def _transactions(
+        self, dialogue: Dialogue, target: Target, offers: Offers, envelope: Envelope, message: Message
+    ) -> dict[Address, Result]:
+        results: dict[Address, Result] = {}
+        groups = client.groups(envelope.recipients, offers)
+        for group in groups[: offers.limit("MAILMAX")]:
+            now = self._reactor.seconds()
+            transaction = Transaction(dialogue, target, offers, self._work, now)
+            try:
+                if results:
+                    await dialogue.command(b"RSET\r\n")
+                results |= await transaction.run(envelope.only(group), message)
+            except (Broken, NextExchangerError) as error:
+                if not results:
+                    raise
+                # What came of the others holds; these wait for the next attempt.
+                reply = Reply(451, "4.4.2", f"After other recipients: {error}")
+                return same_for_all(envelope, Result(reply, str(target), dialogue.tls)) | results
+        return results
+
     async def _greet(self, dialogue: Dialogue, target: Target) -> Offers:
         greeting = await dialogue.greeting()
-        if not greeting.accepted:
-            raise NextExchangerError(Result(_failure(greeting), str(target), server=target.name))
+        if not greeting.accepted:  # RFC 7504 section 3: 521, a host that takes no mail, is one of these
+            raise NextExchangerError(Result(failure(greeting), str(target), server=target.name))
         return await self._hello(dialogue, target)
 
     async def _hello(self, dialogue: Dialogue, target: Target) -> Offers:
-        reply = await dialogue.command(client.hello(self._hostname))
+        reply = await dialogue.command(client.hello(self._hostname, b"LHLO" if target.lmtp else b"EHLO"))
         offers = Offers.read(reply)
-        if reply.permanent and dialogue.tls is None:  # RFC 5321 section 3.2: an old server knows HELO
-            reply = await dialogue.command(client.hello(self._hostname, extended=False))
+        if reply.permanent and dialogue.tls is None and not target.lmtp:
+            # RFC 5321 section 3.2: an old server knows HELO.
+            reply = await dialogue.command(client.hello(self._hostname, b"HELO"))
             offers = Offers(reply.text.split(" ")[0].lower())
         if not reply.accepted:
-            raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls, target.name))
-        if offers.name == self._hostname:
+            raise NextExchangerError(Result(failure(reply), str(target), dialogue.tls, target.name))
+        if offers.name == self._hostname and not target.lmtp:
             loop = Reply(554, "5.4.6", "The server that answers calls itself by our name: a loop")
             raise NextExchangerError(Result(loop, str(target), dialogue.tls))
         return offers
 
-    async def _secure(self, dialogue: Dialogue, target: Target, offers: Offers) -> Offers:
+    async def _secure(self, dialogue: Dialogue, target: Target, offers: Offers, tls: Tls) -> Offers:
         reply = await dialogue.command(b"STARTTLS\r\n")
         if not reply.accepted:
             return offers  # RFC 3207 section 4: it may go on without
-        await dialogue.start_tls(target.name)
+        await dialogue.start_tls(target.name, self._verified if tls is Tls.VERIFIED else None)
         return await self._hello(dialogue, target)
 
-
-@dataclass(frozen=True, slots=True)
-class _Transaction:
-    """MAIL, RCPT and DATA over a connection that has been greeted."""
-
-    dialogue: Dialogue
-    target: Target
-    offers: Offers
-    work: Work
-
-    async def run(self, envelope: Envelope, message: Message) -> dict[Address, Result]:
-        size = message.size
-        limit = self.offers.size
-        if limit is not None and size > limit:
-            text = f"Message of {size} octets; the server takes {limit}"
-            return _all(envelope, self._ours(Reply(552, "5.3.4", text)))
-        parameters = await self._parameters(envelope, message)
-        mail = client.mail(envelope, size, self.offers, *parameters)
-        rcpts = [client.rcpt(recipient, self.offers) for recipient in envelope.recipients]
-        mail_reply, replies = await self._envelope(mail, rcpts)
-        if not mail_reply.accepted:
-            return _all(envelope, self._result(_failure(mail_reply)))
-        results = {
-            recipient.address: self._result(_failure(reply))
-            for recipient, reply in zip(envelope.recipients, replies, strict=True)
-        }
-        accepted = [
-            recipient for recipient, reply in zip(envelope.recipients, replies, strict=True) if reply.accepted
-        ]
-        if accepted:
-            result = await self._content(message)
-            results |= {recipient.address: result for recipient in accepted}
-        return results
-
-    async def _parameters(self, envelope: Envelope, message: Message) -> tuple[str, bool]:
-        """BODY and SMTPUTF8 as this message needs them; raise NextExchangerError if not offered."""
-        body, smtputf8 = envelope.body, envelope.smtputf8
-        if body == "BINARYMIME":
-            raise self._cannot("5.6.3", "The message is binary, and goes over no server that we can reach")
-        if smtputf8 and "SMTPUTF8" not in self.offers:
-            header = await self.work.files(_header, message)
-            smtputf8 = client.needs_smtputf8(envelope) or not header.isascii()
-            if smtputf8:
-                raise self._cannot("5.6.7", "The server does not take addresses or header fields in UTF-8")
-        if body != "7BIT" and "8BITMIME" not in self.offers:
-            if not await self.work.files(_is_ascii, message):
-                raise self._cannot("5.6.3", "The message has 8-bit content, which the server does not take")
-            body = "7BIT"
-        return body, smtputf8
-
-    async def _envelope(self, mail: bytes, rcpts: Sequence[bytes]) -> tuple[Reply, list[Reply]]:
-        """The replies to MAIL and to each RCPT; where MAIL was refused, nothing about the others matters."""
-        if "PIPELINING" not in self.offers:
-            reply = await self.dialogue.command(mail)
-            _still_there(reply, self.target, self.dialogue)
-            replies = []
-            for rcpt in rcpts if reply.accepted else ():
-                replies.append(await self.dialogue.command(rcpt))
-                _still_there(replies[-1], self.target, self.dialogue)
-            return reply, replies
-        lines = iter([mail, *rcpts])
-        replies = []
-        while group := list(islice(lines, PIPELINED)):
-            replies += await self.dialogue.pipeline(group)
-        for reply in replies:
-            _still_there(reply, self.target, self.dialogue)
-        return replies[0], replies[1:]
-
-    async def _content(self, message: Message) -> Result:
-        reply = await self.dialogue.command(b"DATA\r\n", self.dialogue.timeouts.data)
-        _still_there(reply, self.target, self.dialogue)
-        if reply.code != 354:
-            return self._result(_unexpected(reply) if reply.accepted else _failure(reply))
-        try:
-            reply = await self.dialogue.send_content(message, self.work)
-        except Broken as error:
-            if not self.dialogue.content_sent:
-                raise
-            # RFC 5321 section 4.5.3.2.6 and RFC 1047: it may have been taken, and is not sent elsewhere now.
-            text = f"{error} after the end of the content; it may have been taken"
-            return self._ours(Reply(451, "4.4.2", text))
-        return self._result(_failure(reply), "DSN" in self.offers)
-
-    def _result(self, reply: Reply, dsn: bool = False) -> Result:
-        return Result(reply, str(self.target), self.dialogue.tls, self.target.name, dsn)
-
-    def _ours(self, reply: Reply) -> Result:
-        return Result(reply, str(self.target), self.dialogue.tls)
-
-    def _cannot(self, enhanced: str, text: str) -> NextExchangerError:
-        return NextExchangerError(self._ours(Reply(554, enhanced, text)))
+    def _verified(self, name: str) -> Any:
+        """TLS with a server that proves to be `name` (RFC 8689 section 4.2.1)."""
+        return optionsForClientTLS(name.strip("[]"), trustRoot=self._trust)
 
 
-def _all(envelope: Envelope, result: Result) -> dict[Address, Result]:
-    return {recipient.address: result for recipient in envelope.recipients}
+def _trust(file: Path | None) -> Any:
+    """Whose signatures prove a server's name; raise OSError, ValueError."""
+    if file is None:
+        return platformTrust()
+    found = [Certificate.loadPEM(text) for text in _PEM.findall(file.read_text())]
+    if not found:
+        raise ValueError(f"{file} has no certificate")
+    return trustRootFromCertificates(found)
 
 
-def _failure(reply: Reply) -> Reply:
-    """A reply with an enhanced code of its class, for the queue and a bounce; 3xx makes no sense here."""
-    if reply.accepted or reply.transient or reply.permanent:
-        return reply if reply.enhanced else replace(reply, enhanced=f"{reply.code // 100}.0.0")
-    return _unexpected(reply)
+def _strict(envelope: Envelope) -> bool:
+    """Whether TLS is required. A notification that cannot have it goes all the same (RFC 8689 section 5)."""
+    return envelope.requiretls and envelope.reverse_path is not None
 
 
-def _unexpected(reply: Reply) -> Reply:
-    return Reply(451, "4.5.0", f"Unexpected reply: {reply}")
+def _check_promise(dialogue: Dialogue, target: Target, offers: Offers) -> None:
+    """RFC 8689 section 4.2.1: in TLS, and with the promise to pass the message on no other way."""
+    if dialogue.tls is None:
+        raise _needs_tls(target, "the server does not offer it")
+    if "REQUIRETLS" not in offers:
+        reply = Reply(550, "5.7.30", "REQUIRETLS support required")
+        raise NextExchangerError(Result(reply, str(target), dialogue.tls))
 
 
-def _still_there(reply: Reply, target: Target, dialogue: Dialogue) -> None:
-    """RFC 5321 section 3.8: 421 to any command ends the session."""
-    if reply.code == 421:
-        raise NextExchangerError(Result(_failure(reply), str(target), dialogue.tls, target.name))
+def _needs_tls(target: Target, why: str) -> NextExchangerError:
+    return NextExchangerError(Result(Reply(550, "5.7.10", f"Encryption needed: {why}"), str(target)))
 
 
 def _elsewhere(target: Target, enhanced: str, error: Broken, tls: str | None = None) -> NextExchangerError:
     return NextExchangerError(Result(Reply(451, enhanced, str(error)), str(target), tls))
-
-
-def _is_ascii(message: Message) -> bool:
-    return all(chunk.isascii() for chunk in message.chunks())
-
-
-def _header(message: Message) -> bytes:
-    header = b""
-    for chunk in message.chunks():
-        header += chunk
-        end = header.find(b"\r\n\r\n")
-        if end >= 0:
-            return header[:end]
-        if len(header) > _HEADER_LOOKED_AT:
-            break
-    return header

@@ -62,7 +62,10 @@ class Session(Protocol):
 
 
 class Role(Protocol):
-    """What answers one connection's events."""
+    """What answers one connection's events.
+
+    A role with a `greet_pause` above 0 greets so many seconds later; a client that talks before is `early`.
+    """
 
     idle_limit: float
 
@@ -95,6 +98,7 @@ class Conversation(TwistedProtocol):
         secure: bool = False,
         transcript: Callable[[Peer], Transcript] | None = None,
         gone: Callable[[Conversation], None] | None = None,
+        origin: tuple[str, int] | None = None,
     ) -> None:
         self._session = session
         self._service = service
@@ -104,6 +108,8 @@ class Conversation(TwistedProtocol):
         self._open_transcript = transcript
         self._transcript: Transcript | None = None
         self._gone = gone
+        self._origin = origin  # the client's address and port, where a proxy has told them
+        self._greeting: Any = None  # the call that greets, while a client must wait for it
         self._answering = False  # a pump is running
         self._paused = False  # we have asked the transport to stop reading
         self._connected = False
@@ -125,18 +131,19 @@ class Conversation(TwistedProtocol):
         self._connected = True
         transport.registerProducer(self, True)
         there, here = transport.getPeer(), transport.getHost()
-        self.peer = Peer(
+        host, port = self._origin or (
             plain_address(getattr(there, "host", "127.0.0.1")),
             getattr(there, "port", 0),
-            getattr(here, "port", 0),
-            self._secure,
-            self._cipher,
-            self._bindings,
         )
+        self.peer = Peer(host, port, getattr(here, "port", 0), self._secure, self._cipher, self._bindings)
         if self._open_transcript:
             self._transcript = self._open_transcript(self.peer)
         self._role = self._service.welcome(self.peer, self.say)
-        self._run(self._greet)
+        pause = getattr(self._role, "greet_pause", 0.0)
+        if pause:
+            self._greeting = self._clock.callLater(pause, self._greet_now)
+        else:
+            self._run(self._greet)
 
     def dataReceived(self, data: bytes) -> None:
         """Hand bytes to the session; start answering if nobody does."""
@@ -145,7 +152,11 @@ class Conversation(TwistedProtocol):
         if self._transcript:
             self._transcript.received(data)
         self._session.receive_data(data)
-        if self._answering:
+        if self._greeting is not None:
+            self.peer.early = True
+            self._greeting.cancel()
+            self._greet_now()
+        elif self._answering:
             self._pause()
         else:
             self._run(self._pump)
@@ -153,7 +164,9 @@ class Conversation(TwistedProtocol):
     def readConnectionLost(self) -> None:
         """The peer has said all it will: answer what is there, then close."""
         self._eof = True
-        if not self._answering:
+        if self._greeting is not None:
+            self._abort()
+        elif not self._answering:
             self._close()
 
     def writeConnectionLost(self) -> None:
@@ -167,6 +180,7 @@ class Conversation(TwistedProtocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+        self._cancel_greeting()
         self._wake()
         if self._gone:
             self._gone(self)
@@ -207,12 +221,23 @@ class Conversation(TwistedProtocol):
 
     def shut_down(self) -> None:
         """The server stops: close when the answer that is being made is out."""
+        self._cancel_greeting()
         if self._answering:
             self._eof = True
         else:
             self._close()
 
     # The work.
+
+    def _greet_now(self) -> None:
+        """The pause is over, or the client did not wait for its end."""
+        self._greeting = None
+        self._run(self._greet)
+
+    def _cancel_greeting(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
 
     def _run(self, steps: Callable[[], Awaitable[None]]) -> None:
         self._answering = True

@@ -8,13 +8,18 @@ from then on by every call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+)
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions, TLSVersion
@@ -58,14 +63,22 @@ async def connect(
     timeouts: Timeouts,
     transcript: Callable[[Peer], Transcript] | None = None,
 ) -> Dialogue:
-    """A connection to an IP address; raise Broken."""
-    endpoint_type = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-    endpoint = endpoint_type(reactor, address, port, timeout=timeouts.connect)
+    """A connection to an IP address, or to a socket in the file system where `address` is a path.
+
+    Raises Broken.
+    """
+    endpoint: Any
+    if address.startswith("/"):
+        endpoint = UNIXClientEndpoint(reactor, address, timeout=timeouts.connect)
+    else:
+        endpoint_type = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        endpoint = endpoint_type(reactor, address, port, timeout=timeouts.connect)
     try:
         dialogue = Dialogue(reactor, timeouts, transcript)
         await connectProtocol(endpoint, dialogue)
     except Exception as error:
-        raise Broken(f"cannot connect to {address}:{port}: {_short(error)}") from error
+        where = address if address.startswith("/") else f"{address}:{port}"
+        raise Broken(f"cannot connect to {where}: {_short(error)}") from error
     return dialogue
 
 
@@ -108,16 +121,18 @@ class Dialogue(Protocol):
         wait = self.timeouts.command if wait is None else wait
         return [await self._reply(wait, _verb(line)) for line in lines]
 
-    async def start_tls(self, server_name: str) -> None:
+    async def start_tls(self, server_name: str, verified: Any = None) -> None:
         """TLS from here, without a look at the certificate (RFC 3207, RFC 7435); raise TlsFailed.
 
+        With `verified`, which makes Twisted's client options for a name, the certificate must be that name's.
         Call it after the 220; what the server sent behind that was not protected, and breaks the connection.
         """
         if not self._reader.idle:
             self._break(TlsFailed("more was sent after the reply to STARTTLS"))
         self._check()
         self._securing = True
-        self.transport.startTLS(_Opportunistic(server_name))  # type: ignore[union-attr]
+        creator = _Opportunistic(server_name) if verified is None else verified(server_name)
+        self.transport.startTLS(creator)  # type: ignore[union-attr]
         try:
             while self._securing:
                 await self._wait(self.timeouts.command, "TLS handshake")
@@ -125,17 +140,33 @@ class Dialogue(Protocol):
             self._abort()
             raise TlsFailed(str(error)) from error
 
-    async def send_content(self, message: Message, work: Work) -> Reply:
-        """After a 354: send `message`, return the reply to it; raise Broken.
+    async def send_content(self, message: Message, work: Work, replies: int = 1) -> list[Reply]:
+        """After a 354: send `message`, return the replies to it, in LMTP several; raise Broken.
 
         Octets in a file are read in a thread and sent as the connection takes them. A reply that comes before
-        the end stops the sending: it is returned, and the connection is of no more use.
+        the end stops the sending: it is returned for all, and the connection is of no more use.
         """
+        stuffing = DotStuffing()
+        return await self._send(
+            map(stuffing.encode, message.chunks()), stuffing.finish, message, work, replies
+        )
+
+    async def send_chunk(self, message: Message, work: Work, replies: int = 1) -> list[Reply]:
+        """As `send_content`, by one BDAT command, octet for octet (RFC 3030 section 2)."""
+        self._write(b"BDAT %d LAST\r\n" % message.size)
+        return await self._send(message.chunks(), lambda: b"", message, work, replies)
+
+    async def _send(
+        self,
+        chunks: Iterator[bytes],
+        finish: Callable[[], bytes],
+        message: Message,
+        work: Work,
+        replies: int,
+    ) -> list[Reply]:
         outlet = _Outlet(self)
         self._in_content = True
         self.transport.registerProducer(outlet, True)  # type: ignore[union-attr]
-        stuffing = DotStuffing()
-        chunks = map(stuffing.encode, message.chunks())
         in_memory = all(isinstance(part, bytes) for part in message.parts)
         try:
             while True:
@@ -146,14 +177,24 @@ class Dialogue(Protocol):
                 while self._full and self._reader.idle:
                     await self._wait(self.timeouts.block, "room to send the content")
                 if not self._reader.idle:
-                    return await self._early()
+                    return [await self._early()] * replies
             self.content_sent = True
-            self._write(stuffing.finish())
+            self._write(finish())
             self._in_content = False
         finally:
             if self._connected:
                 self.transport.unregisterProducer()  # type: ignore[union-attr]
-        return await self._reply(self.timeouts.end, "reply to the content")
+        return await self._verdicts(replies)
+
+    async def _verdicts(self, number: int) -> list[Reply]:
+        """The replies to the content; fewer than asked for where the connection breaks after the first."""
+        replies = [await self._reply(self.timeouts.end, "reply to the content")]
+        try:
+            while len(replies) < number:
+                replies.append(await self._reply(self.timeouts.end, "reply to the content"))
+        except Broken:
+            pass  # what LMTP has said of some recipients holds
+        return replies
 
     async def _early(self) -> Reply:
         reply = await self._reply(self.timeouts.command, "reply to the content")
@@ -177,10 +218,12 @@ class Dialogue(Protocol):
         """Begin."""
         transport: Any = self.transport
         self._connected = True
-        transport.setTcpNoDelay(True)
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
         if self._open_transcript is not None:
             there, here = transport.getPeer(), transport.getHost()
-            self._transcript = self._open_transcript(Peer(there.host, there.port, here.port, False))
+            host, port = getattr(there, "host", "127.0.0.1"), getattr(there, "port", 0)
+            self._transcript = self._open_transcript(Peer(host, port, getattr(here, "port", 0), False))
 
     def dataReceived(self, data: bytes) -> None:
         """Read replies."""

@@ -1,11 +1,11 @@
-"""A port: gives each connection a `Conversation`, and keeps one stranger from taking them all."""
+"""A port: gives each connection that the door lets in a `Conversation`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -19,36 +19,13 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from mailstack.net.conversation import Conversation, Session, Welcomes
-from mailstack.net.peer import Peer, origin, plain_address
+from mailstack.net.door import Door
+from mailstack.net.peer import Network, Peer, plain_address
 from mailstack.net.prompt import PromptServer
+from mailstack.net.proxied import ProxiedFactory
 from mailstack.net.transcript import Transcript
 
 _log = Logger(namespace="mailstack.net")
-
-
-class Door:
-    """Counts the connections of all listeners together, and says who may come in."""
-
-    def __init__(self, connections: int, per_origin: int) -> None:
-        self._most = connections
-        self._most_per_origin = per_origin
-        self._open = 0
-        self._by_origin: Counter[str] = Counter()
-
-    def enter(self, origin_of_peer: str) -> bool:
-        """Take a place; False where there is none left, in all or for this origin."""
-        if self._open >= self._most or self._by_origin[origin_of_peer] >= self._most_per_origin:
-            return False
-        self._open += 1
-        self._by_origin[origin_of_peer] += 1
-        return True
-
-    def leave(self, origin_of_peer: str) -> None:
-        """Give the place back."""
-        self._open -= 1
-        self._by_origin[origin_of_peer] -= 1
-        if not self._by_origin[origin_of_peer]:
-            del self._by_origin[origin_of_peer]
 
 
 class PortUnavailable(Exception):
@@ -76,12 +53,18 @@ class Listener(Service):
         door: Door,
         port: int,
         interface: str = "",
+        path: Path | None = None,
+        mode: int = 0o660,
         tls: Any | None = None,
         implicit_tls: bool = False,
         backlog: int = 511,
         transcript: Callable[[Peer], Transcript] | None = None,
+        proxies: Sequence[Network] = (),
+        proxy_seconds: float = 10.0,
     ) -> None:
-        self.setName(f"{speaks.name}-{interface}-{port}")
+        self.setName(f"{speaks.name}-{path or interface}-{port}")
+        self._path = path  # a socket in the file system, in place of a port
+        self._mode = mode  # its permissions
         self._reactor = reactor
         self._number = port
         self._interface = interface
@@ -91,6 +74,10 @@ class Listener(Service):
         self._listens: Any = self._factory
         if implicit_tls:
             self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
+        self._proxied: ProxiedFactory | None = None
+        if proxies:  # the header stands before the TLS handshake
+            self._proxied = ProxiedFactory(speaks.name, self._listens, proxies, proxy_seconds, reactor)
+            self._listens = self._proxied
         self._port: IListeningPort | None = None
 
     @property
@@ -108,11 +95,18 @@ class Listener(Service):
         try:
             self._port = self._bind()
         except CannotListenError as error:
-            where = f"{self._interface or '*'} port {self._number}"
+            where = self._path or f"{self._interface or '*'} port {self._number}"
             raise PortUnavailable(f"{self._name}: cannot listen on {where}: {error.socketError}") from error
 
     def _bind(self) -> IListeningPort:
         """Bind the address; "" is every address, IPv6 and IPv4 by one socket where there is IPv6."""
+        if self._path is not None:
+            # wantPID keeps a lock beside it, so that the socket of a process that died is replaced.
+            path = str(self._path)
+            made: IListeningPort = self._reactor.listenUNIX(
+                path, self._listens, self._backlog, mode=self._mode, wantPID=True
+            )
+            return made
         interfaces = [self._interface] if self._interface else ["::", ""]
         for interface in interfaces[:-1]:
             try:
@@ -136,6 +130,8 @@ class Listener(Service):
         here = self.address
         if isinstance(here, IPv4Address | IPv6Address):
             _log.info("{name} listens on {host} port {port}", name=self._name, host=here.host, port=here.port)
+        else:
+            _log.info("{name} listens on {path}", name=self._name, path=str(self._path))
 
     async def close(self) -> None:
         """Take no more connections, let the answers that are being made go out, close."""
@@ -144,6 +140,8 @@ class Listener(Service):
             self._port = None
             if stopped is not None:
                 await stopped
+        if self._proxied is not None:
+            self._proxied.close()
         await self._factory.close()
 
     def stopService(self) -> Deferred[None]:
@@ -180,9 +178,11 @@ class _Conversations(Factory):
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """A conversation, or a short refusal where there are too many."""
         host = plain_address(getattr(addr, "host", ""))
-        came_from = origin(host)
-        if not self._door.enter(came_from):
-            _log.warn("{name}: too many connections, {host} is sent away", name=self._speaks.name, host=host)
+        against = self._door.enter(host)
+        if against:
+            if self._door.first_refusal(host):
+                name = self._speaks.name
+                _log.warn("{name}: {host} is sent away: {against}", name=name, host=host, against=against)
             return _Busy(self._speaks.busy)
         conversation = Conversation(
             self._speaks.session(),
@@ -191,7 +191,8 @@ class _Conversations(Factory):
             tls=self._tls,
             secure=self._secure,
             transcript=self._transcript,
-            gone=lambda gone: self._closed(gone, came_from),
+            gone=lambda gone: self._closed(gone, host),
+            origin=(host, getattr(addr, "port", 0)),
         )
         self._open.add(conversation)
         return conversation
@@ -205,9 +206,9 @@ class _Conversations(Factory):
             self._empty.append(empty)
             await empty.addTimeout(5, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
 
-    def _closed(self, conversation: Conversation, came_from: str) -> None:
+    def _closed(self, conversation: Conversation, host: str) -> None:
         self._open.discard(conversation)
-        self._door.leave(came_from)
+        self._door.leave(host)
         if not self._open:
             waiting, self._empty = self._empty, []
             for empty in waiting:

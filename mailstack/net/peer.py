@@ -20,6 +20,7 @@ class Peer:
     secure: bool
     cipher: Callable[[], str | None] = field(default=lambda: None, repr=False)
     bound_to: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
+    early: bool = False  # it talked before we greeted it (RFC 5321 section 4.3.1)
 
     @property
     def tls(self) -> str | None:
@@ -33,10 +34,18 @@ class Peer:
 
     def within(self, networks: Sequence[Network]) -> bool:
         """Whether the address lies in one of `networks`."""
-        if not networks:
-            return False
-        address = ipaddress.ip_address(self.address.partition("%")[0])
-        return any(address in network for network in networks)
+        return within(self.address, networks)
+
+
+def within(host: str, networks: Sequence[Network]) -> bool:
+    """Whether the IP address `host` lies in one of `networks`."""
+    if not networks:
+        return False
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
 
 
 @lru_cache(maxsize=1024)

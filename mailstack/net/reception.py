@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,19 +19,21 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import Accepts, Envelope, Recipient
+from mailstack.mail.envelope import Accepts, DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
-from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
-from mailstack.net import trace
+from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
+from mailstack.net import checks, trace
 from mailstack.net.peer import Peer
 from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
 from mailstack.wire.smtp import events
+from mailstack.wire.smtp.replies import BARE_LINE_END
 
 TOO_BIG = Reply(552, "5.3.4", "Message is too big")
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
 NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
+TOO_SOON = Reply(501, "5.5.4", "BY asks for less time than we need")
 LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
 NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -42,6 +44,8 @@ READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
 CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot verify; send the message and see")
 NO_LISTS = Reply(502, "5.5.1", "Lists are not shown")
 HELP = Reply(214, "2.0.0", "See https://www.rfc-editor.org/rfc/rfc5321")
+
+Answers = dict[Address, Reply]
 
 _MOST_LOGGED = 20  # recipients shown in one line of the log
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -65,15 +69,25 @@ class Limits(Protocol):
     @property
     def idle_seconds(self) -> float: ...
 
+    @property
+    def min_deliver_by_seconds(self) -> int: ...
+
 
 class Reception:
     """What all transactions of this server share: the spool, the clock, and names for messages."""
 
     def __init__(
-        self, work: FileThreads, folder: Path, clock: IReactorTime, random: trace.RandomSource
+        self,
+        work: FileThreads,
+        folder: Path,
+        clock: IReactorTime,
+        random: trace.RandomSource,
+        policy: checks.Policy | None = None,
     ) -> None:
+        self.work = work
         self.spool = Spool(work, folder)
         self.clock = clock
+        self.policy = policy  # the checks that the operator lists; None: there are none
         self.names = trace.Names(clock, random)
 
     def prepare(self) -> None:
@@ -89,10 +103,25 @@ class Transaction:
     id: str
     content: Content
     recipients: dict[str | Address, Recipient]  # one named twice gets one copy
+    began: float  # seconds of the epoch
+    room: Callable[[str], Content]  # for bodies that checks put in the place of its own
+    spares: list[Content] = field(default_factory=list)
+
+    def spare(self) -> Content:
+        """Room for one more body."""
+        self.spares.append(self.room(f"{self.id}-{len(self.spares)}"))
+        return self.spares[-1]
+
+    def discard(self) -> None:
+        """Release its content."""
+        for content in (self.content, *self.spares):
+            content.discard()
 
     def envelope(self, login: str | None) -> Envelope:
         """Its envelope, once all recipients are known."""
         mail = self.mail
+        by = mail.by
+        hold = mail.hold_until if mail.hold_for is None else self.began + mail.hold_for
         return Envelope(
             self.id,
             mail.reverse_path,
@@ -102,13 +131,19 @@ class Transaction:
             mail.ret,
             mail.envid,
             login,
+            requiretls=mail.requiretls,
+            priority=mail.priority or 0,
+            hold_until=hold,
+            deliver_by=DeliverBy(self.began + by.seconds, by.returned, by.trace) if by else None,
         )
 
 
 class SmtpRole:
     """Answers one SMTP client. Subclasses override the questions."""
 
+    protocol = "ESMTP"  # in the greeting and in Received
     log = Logger(namespace="mailstack.smtp")
+    service = "smtp"  # what the checks of the policy are told
 
     def __init__(
         self, limits: Limits, hostname: str, accepts: Accepts, reception: Reception, peer: Peer
@@ -118,11 +153,14 @@ class SmtpRole:
         self.peer = peer
         self.reception = reception
         self.login: str | None = None  # whom the client has proved to be
+        self.mechanism: str | None = None  # by which SASL mechanism
         self._limits = limits
         self._accepts = accepts
         self._helo: events.Helo | None = None
         self._transaction: Transaction | None = None
         self._errors = 0
+        self._connection = checks.Connection(peer, self.service, hostname)
+        self._inspection = reception.policy.inspection(self._connection) if reception.policy else None
 
     # The questions.
 
@@ -130,12 +168,16 @@ class SmtpRole:
         """The extensions offered now: lines of the reply to EHLO."""
         return (
             "PIPELINING",  # RFC 2920
-            f"SIZE {self._limits.max_message_octets}",  # RFC 1870
+            f"SIZE {self.max_message_octets}",  # RFC 1870
             "8BITMIME",  # RFC 6152
+            "BINARYMIME",  # RFC 3030
             "SMTPUTF8",  # RFC 6531
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
+            f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
+            *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
 
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
@@ -157,6 +199,29 @@ class SmtpRole:
         """What two spellings of one recipient have in common. Elsewhere case may tell local-parts apart."""
         return address
 
+    def full_house(self, transaction: Transaction) -> bool:
+        """Whether the envelope has all the recipients that it may have."""
+        return len(transaction.recipients) >= self._limits.max_recipients
+
+    def accepted(self, transaction: Transaction, recipient: Recipient) -> None:
+        """Put a recipient into the envelope."""
+        transaction.recipients.setdefault(self.identity(recipient.address), recipient)
+
+    async def taken(self, envelope: Envelope, content: Content) -> None:
+        """The message is ours now; the client hears it next. `content` is as it came."""
+
+    def conclude(self, transaction: Transaction, envelope: Envelope, answers: Answers) -> Reply | Replies:
+        """What to say to the message, from what each recipient got; raise Refused to refuse it."""
+        reply = conclusion(envelope, answers)
+        if not reply.accepted:
+            raise Refused(reply)
+        return reply
+
+    @property
+    def max_message_octets(self) -> int:
+        """Of one message of this client."""
+        return self._limits.max_message_octets
+
     def log_out(self) -> None:
         """Forget who the client has proved to be: TLS begins."""
         self.login = None
@@ -165,9 +230,15 @@ class SmtpRole:
 
     async def greet(self) -> Reply:
         """Our first words (RFC 5321 section 4.3.1)."""
-        return Reply(220, "", f"{self.hostname} ESMTP")
+        if self._inspection:
+            try:
+                await self._inspection.connected(self._now())
+            except Refused as refused:
+                self._log_refused("connection", refused.reply)
+                return refused.reply
+        return Reply(220, "", f"{self.hostname} {self.protocol}")
 
-    async def answer(self, event: events.Event) -> Reply | None:
+    async def answer(self, event: events.Event) -> Reply | Replies | None:
         """The reply to `event`; None to content that is not complete."""
         return await _ANSWERS[type(event)](self, event)
 
@@ -178,11 +249,19 @@ class SmtpRole:
     def lost(self) -> None:
         """The client is gone."""
         self._forget()
+        if self._inspection:
+            self._inspection.closed()
 
     # One event each.
 
     async def _on_helo(self, event: events.Helo) -> Reply:
         self._forget()
+        if self._inspection:
+            try:
+                await self._inspection.hello(self._now(helo=event))
+            except Refused as refused:
+                self._log_refused("hello", refused.reply, helo=event.domain)
+                raise
         self._helo = event
         lines = [self.hostname, *self.hello()] if event.extended else [self.hostname]
         return Reply(250, "", "\n".join(lines))
@@ -192,23 +271,32 @@ class SmtpRole:
 
     async def _on_mail(self, event: events.Mail) -> Reply:
         try:
-            if event.size is not None and event.size > self._limits.max_message_octets:
+            if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(TOO_BIG)
+            if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
+                raise Refused(TOO_SOON)  # RFC 2852 section 4.1.2
             await self.mail(event)
+            self._forget()
+            name, spool = self.reception.names.new(), self.reception.spool
+            now = self.reception.clock.seconds()
+            self._transaction = Transaction(event, name, spool.content(name), {}, now, spool.body)
+            if self._inspection:
+                await self._inspection.mail(self._now())
         except Refused as refused:
             self._log_refused("sender", refused.reply, sender=_path(event.reverse_path))
+            self._forget()
             raise
-        self._forget()
-        name = self.reception.names.new()
-        self._transaction = Transaction(event, name, self.reception.spool.content(name), {})
         return SENDER_OK
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
         transaction = self._in_transaction()
         try:
-            if len(transaction.recipients) >= self._limits.max_recipients:
+            if self.full_house(transaction):
                 raise Refused(TOO_MANY_RECIPIENTS)
             recipient = await self.rcpt(event.recipient)
+            if self._inspection:
+                await self._inspection.recipient(self._now(recipient=recipient))
+            self.accepted(transaction, recipient)
         except Refused as refused:
             self._log_refused(
                 "recipient",
@@ -218,7 +306,6 @@ class SmtpRole:
                 recipient=str(event.recipient.address),
             )
             raise
-        transaction.recipients.setdefault(self.identity(recipient.address), recipient)
         return RECIPIENT_OK
 
     async def _on_data(self, event: events.Data) -> Reply:
@@ -246,7 +333,7 @@ class SmtpRole:
             return event.refused
         return Reply(250, "2.0.0", f"{event.size} octets received")
 
-    async def _on_end_of_data(self, event: events.EndOfData) -> Reply:
+    async def _on_end_of_data(self, event: events.EndOfData) -> Reply | Replies:
         transaction, self._transaction = self._in_transaction(), None
         try:
             if event.refused:
@@ -256,7 +343,9 @@ class SmtpRole:
             self._log_refused("message", refused.reply, **self._described(transaction))
             raise
         finally:
-            transaction.content.discard()
+            transaction.discard()
+            if self._inspection:
+                self._inspection.reset()
 
     async def _on_start_tls(self, event: events.StartTls) -> Reply:
         self._forget()  # RFC 3207 section 4.2: what was said in clear is worth nothing
@@ -293,43 +382,87 @@ class SmtpRole:
 
     # The message.
 
-    async def _hand_over(self, transaction: Transaction) -> Reply:
+    async def _hand_over(self, transaction: Transaction) -> Reply | Replies:
         try:
             await transaction.content.finish()
         except OSError as error:
             raise Refused(self._disk_error(error)) from error
-        envelope = transaction.envelope(self.login)
-        message = await self._traced(envelope, transaction.content)
-        replies = await self._accepts.accept(envelope, message)
-        reply = conclusion(envelope, replies)
-        if not reply.accepted:
-            raise Refused(reply)
+        envelope, message = await self._complete(transaction)
+        if message is None:
+            self.log.info(
+                "{id}: message from {peer} discarded: {sender} to {recipients}, {size} octets",
+                **self._client(),
+                **self._described(transaction),
+            )
+            return _queued(envelope)
+        answers = await self._accepts.accept(envelope, message)
+        reply = self.conclude(transaction, envelope, answers)
+        await self.taken(envelope, transaction.content)
         self.log.info(
             "{id}: message accepted from {peer}: {sender} to {recipients}, {size} octets",
-            reply=str(reply),
+            reply=str(reply if isinstance(reply, Reply) else conclusion(envelope, answers)),
             **self._client(),
             **self._described(transaction),
         )
         self._errors = 0
         return reply
 
-    async def _traced(self, envelope: Envelope, content: Content) -> Message:
+    async def _complete(self, transaction: Transaction) -> tuple[Envelope, Message | None]:
+        """Envelope and message with all that is to be added and changed; None where it is to be dropped."""
+        envelope, content = transaction.envelope(self.login), transaction.content
         header = content.header()
+        if not envelope.requiretls and trace.tls_optional(header):
+            envelope = replace(envelope, tls_optional=True)
         if trace.hops(header) > self._limits.max_received:
             raise Refused(LOOP)
+        if envelope.body == "BINARYMIME" and trace.bare_line_end(header):
+            # RFC 3030 section 3: lines of the header section end with CRLF still.
+            raise Refused(BARE_LINE_END)
         blank = b""
         if header and not trace.begins_with_field(header):
             header, blank = b"", b"\r\n"  # no header section: ours must not swallow the first lines
         added, kept = await self.message(envelope, header)
+        rest = content.message(0 if kept is header else len(header))
+        front = added + blank + (b"" if kept is header else kept)
+        if self._inspection:
+            body = content.message(0 if blank else min(len(header) + 2, content.size))
+            incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
+            outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
+            envelope = outcome.envelope
+            if outcome.discard or not envelope.recipients:
+                return envelope, None
+            if outcome.body is not None:
+                rest, front = outcome.body.message(), outcome.header + b"\r\n"
+            elif outcome.header != incoming.header:
+                rest, front = content.message(len(header)), outcome.header + blank
+        return envelope, rest.prefixed(self._trace_field(envelope) + front)
+
+    def _trace_field(self, envelope: Envelope) -> bytes:
         helo = self._helo or events.Helo("unknown", False)
         now = self.reception.clock.seconds()
-        field = trace.received(envelope, self.peer, helo.domain, helo.extended, self.hostname, now)
-        rest = content.message(0 if kept is header else len(header))
-        return rest.prefixed(field + added + blank + (b"" if kept is header else kept))
+        protocol = self.protocol if helo.extended else "SMTP"
+        return trace.received(envelope, self.peer, helo.domain, protocol, self.hostname, now)
+
+    def _now(
+        self,
+        transaction: Transaction | None = None,
+        *,
+        helo: events.Helo | None = None,
+        recipient: Recipient | None = None,
+    ) -> checks.Transaction:
+        """What the checks of the policy may know."""
+        now = checks.Transaction.begun(
+            self._connection, helo or self._helo, self.login, self.mechanism if self.login else None
+        )
+        transaction = transaction or self._transaction
+        if transaction is None:
+            return now
+        known = tuple(transaction.recipients.values())
+        return now.joined(transaction.id, transaction.mail, (*known, recipient) if recipient else known)
 
     def _ask_room(self, octets: int) -> None:
         content = self._in_transaction().content
-        if content.size + octets > self._limits.max_message_octets:
+        if content.size + octets > self.max_message_octets:
             content.discard()
             raise Refused(TOO_BIG)
 
@@ -343,8 +476,10 @@ class SmtpRole:
 
     def _forget(self) -> None:
         if self._transaction:
-            self._transaction.content.discard()
+            self._transaction.discard()
             self._transaction = None
+            if self._inspection:
+                self._inspection.reset()
 
     # The log.
 
@@ -354,7 +489,9 @@ class SmtpRole:
         addresses = [str(one.address) for one in transaction.recipients.values()]
         shown = ", ".join(addresses[:_MOST_LOGGED])
         more = len(addresses) - _MOST_LOGGED
+        priority = transaction.mail.priority
         return {
+            **({"priority": priority} if priority else {}),  # RFC 6710 section 4.1
             "id": transaction.id,
             "sender": _path(transaction.mail.reverse_path),
             "recipients": f"{shown} and {more} more" if more > 0 else shown,
@@ -374,18 +511,22 @@ class SmtpRole:
 def conclusion(envelope: Envelope, replies: dict[Any, Reply]) -> Reply:
     """The one reply that SMTP has for all recipients: taken if any was, else later if any may be, else no."""
     if any(reply.accepted for reply in replies.values()):
-        return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
+        return _queued(envelope)
     for reply in replies.values():
         if reply.transient:
             return reply
     return next(iter(replies.values()), LOCAL_ERROR)
 
 
+def _queued(envelope: Envelope) -> Reply:
+    return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
+
+
 def _path(address: object) -> str:
     return f"<{address or ''}>"
 
 
-_ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | None]]] = {
+_ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | Replies | None]]] = {
     events.Helo: SmtpRole._on_helo,
     events.Auth: SmtpRole._on_auth,
     events.AuthLine: SmtpRole._on_auth,

@@ -18,18 +18,23 @@ Algorithm = Literal["RS256", "ES256", "EdDSA"]
 # bind, and give up: who wants it turns it on.
 _MECHANISMS = tuple(name for name in sasl.MECHANISMS if name != "CRAM-MD5" and not name.endswith(sasl.PLUS))
 
-SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+
+SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+BY_REQUEST = ("lmtp",)  # off unless the operator names a port
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
     """One service's place: made by `ListenersConfig.services`."""
 
-    service: str  # a name of SERVICES
+    service: str  # a name of SERVICES or BY_REQUEST
     port: int  # 0: any free port, named in the log
     addresses: tuple[str, ...]  # to bind; "" is every address, IPv4 and IPv6
     tls: bool  # from the first byte (RFC 8314); otherwise by STARTTLS or STLS
+    socket: Path | None = None  # in the file system, in place of address and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +49,44 @@ class ListenersConfig:
     imaps: Port = 993
     pop3: Port = 110
     pop3s: Port = 995
+    lmtp: Port = False  # mail for our users from a program on this host, such as another MTA (RFC 2033)
+    lmtp_socket: Path | None = None  # the same by a socket in the file system
+    lmtp_socket_mode: int = 0o660  # who may connect to it, as chmod has it
     backlog: int = 511  # connections that wait to be accepted, for each listener
     connections: int = 20_000  # open at once in all services together
     connections_per_address: int = 200  # open at once from one client address (IPv6: one /64)
+    connections_per_network: int = 1000  # open at once from one IPv4 /24 or IPv6 /48
+    new_connections_per_address: int = 600  # a minute, from one client address; 0: any number
+    new_connections_per_network: int = 3000  # a minute, from one IPv4 /24 or IPv6 /48; 0: any number
+    unlimited_networks: tuple[Network, ...] = LOOPBACK  # only the limit of all connections counts for them
+    proxy_networks: tuple[Network, ...] = ()  # who must begin with a PROXY header, version 1 or 2
+    proxy_services: tuple[Service, ...] = SERVICES  # where they must
+    proxy_seconds: float = 10.0  # to wait for the header
 
     def __post_init__(self) -> None:
-        for service in SERVICES:
+        for service in SERVICES + BY_REQUEST:
             port = getattr(self, service)
             if port is not False and not 0 <= port <= 65535:
                 raise ValueError(f"{service} is not a port: 0 to 65535, or false for none")
-        for name in ("backlog", "connections", "connections_per_address"):
+        for name in ("backlog", "connections", "connections_per_address", "connections_per_network"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        for name in ("new_connections_per_address", "new_connections_per_network"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be below 0")
+        if self.proxy_seconds <= 0:
+            raise ValueError("proxy_seconds must be above 0")
 
     def services(self) -> tuple[ListenerConfig, ...]:
-        """The services that are on, in the order of SERVICES."""
-        return tuple(
+        """The services that are on, in the order of SERVICES and BY_REQUEST."""
+        ports = tuple(
             ListenerConfig(service, port, self.addresses, service in IMPLICIT_TLS)
-            for service in SERVICES
+            for service in SERVICES + BY_REQUEST
             if (port := getattr(self, service)) is not False
         )
+        if self.lmtp_socket is None:
+            return ports
+        return (*ports, ListenerConfig("lmtp", 0, ("",), False, self.lmtp_socket))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,13 +55,17 @@ class Spool:
         """Room for one message; `name` is unique and safe in a path."""
         return Content(self._work, self._folder / name, self._memory)
 
+    def body(self, name: str) -> Content:
+        """Room for a body alone: no header section is looked for."""
+        return Content(self._work, self._folder / name, self._memory, header=b"")
+
 
 class Content:
     """Header section and body of one message as they arrive."""
 
     _log = Logger(namespace="mailstack.smtp")
 
-    def __init__(self, work: FileThreads, path: Path, memory: int) -> None:
+    def __init__(self, work: FileThreads, path: Path, memory: int, header: bytes | None = None) -> None:
         self._work = work
         self._path = path
         self._memory = memory
@@ -70,7 +74,7 @@ class Content:
         self._filed = 0  # octets in the file
         self._made = False  # the file may be there
         self._head = b""  # of content that is in a file: its beginning, until the header section is whole
-        self._header: bytes | None = None  # found in it
+        self._header = header  # found in it
 
     @property
     def size(self) -> int:

@@ -202,6 +202,14 @@ class Mailbox:
         spans = self._spans(uids)
         return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
 
+    async def vanished_since(self, modseq: int) -> list[int] | None:
+        """The UIDs of messages expunged after `modseq`, ascending.
+
+        None where that is not known of all: after a rebuild the index has forgotten what was expunged before.
+        """
+        gone, known = await self._around.work.read(reading.graves_since, self.id, modseq)
+        return gone if known + self.messages == self.uidnext - 1 else None
+
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
         for _ in range(3):  # it may be renamed between our look at the index and at the disk

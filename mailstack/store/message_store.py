@@ -12,7 +12,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.store import adoption, delivery, mailboxes, reading
+from mailstack.db import undo
+from mailstack.mail.message import Message
+from mailstack.store import adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import move_all
 from mailstack.store.delivery import When
 from mailstack.store.mailbox import Mailbox, Surroundings
@@ -47,8 +49,16 @@ class MessageStore(Service):
 
     _log = Logger()
 
-    def __init__(self, config: StoreConfig, work: Work, clock: Any, is_sqlite: bool | None = None) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        work: Work,
+        clock: Any,
+        is_sqlite: bool | None = None,
+        recognise_sent: bool = False,
+    ) -> None:
         self._config = config
+        self._recognise_sent = recognise_sent  # `save_sent` is used: a program's own copy takes its place
         self._root = Path(config.path)
         self._work = work
         self._clock = clock
@@ -201,12 +211,36 @@ class MessageStore(Service):
             return delivery.write_new(home, new, when)
 
         def index(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
+            if self._recognise_sent and len(new) == 1:
+                box = box_by_name(db, user_id, name)
+                if sent.is_sent(box):
+                    undo(db, lambda: delivery.remove_written(written))
+                    return sent.append_sent_txn(db, self._root, written, box, new[0], quota, when)
             return delivery.append_txn(db, self._root, written, target, new, quota, when)
 
         appended, change = await self._prepared(prepare, index)
         if change is not None:
             self.news.publish(change)
         return appended
+
+    async def save_sent(self, user_id: int, message: Message, quota: Quota = NO_QUOTA) -> None:
+        """Put what the user has submitted into their mailbox for sent mail, once (see `sent`).
+
+        Nothing happens where they have no such mailbox. Raise OverQuota, OSError.
+        """
+        home = await self._home(user_id)
+        when = self._when()
+
+        def prepare() -> list[Written]:
+            return delivery.write_new(home, [New(message)], when)
+
+        def index(db: Any, written: list[Written]) -> Change | None:
+            undo(db, lambda: delivery.remove_written(written))
+            return sent.save_sent_txn(db, self._root, written, user_id, quota, when)
+
+        change = await self._work.prepared(prepare, index)
+        if change is not None:
+            self.news.publish(change)
 
     # Open mailboxes
 

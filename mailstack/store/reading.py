@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from mailstack.store.flags import Keywords
 from mailstack.store.news import Change, Row
@@ -77,6 +77,13 @@ def changes_since(db: Connection, mailbox_id: int, known: int) -> Change:
     graves = tuple(sorted(id & UID_MASK for id in db.execute(_EXPUNGED, parameters).scalars()))
     keywords = tuple(keywords_of(db, mailbox_id).names.items())
     return Change(mailbox_id, known, box.modseq, rows, graves, keywords)
+
+
+def graves_since(db: Connection, mailbox_id: int, known: int) -> tuple[list[int], int]:
+    """The UIDs expunged after modseq `known`, ascending; and how many are known of at all."""
+    uids = db.execute(_EXPUNGED, {"mailbox": mailbox_id, "known": known}).scalars()
+    query = select(func.count()).select_from(expunged).where(expunged.c.mailbox_id == mailbox_id)
+    return sorted(id & UID_MASK for id in uids), db.execute(query).scalar_one()
 
 
 def read_facts(

@@ -160,6 +160,7 @@ class Update:
     exists: int | None = None
     recent: int | None = None
     changed: list[int] = field(default_factory=list)  # UIDs whose flags others changed
+    vanished: list[int] = field(default_factory=list)  # UIDs of `expunged`, ascending
 
     def __bool__(self) -> bool:
         return bool(self.expunged or self.changed) or self.exists is not None or self.recent is not None

@@ -156,14 +156,14 @@ class View:
         changed = self._changed()
         if self._epoch.following is not None and not expunges:
             return Update(changed=changed)
-        expunged = self._leave() if self._epoch.following is not None else []
+        expunged, vanished = self._leave() if self._epoch.following is not None else ([], [])
         exists = recent = None
         if len(self._epoch.uids) > self._count:
             exists = self._count = len(self._epoch.uids)
             self._claim()
         if exists is not None or (expunged and self.recent):
             recent = len(self.recent)
-        return Update(expunged, exists, recent, changed)
+        return Update(expunged, exists, recent, changed, vanished)
 
     def close(self) -> None:
         """The session leaves the mailbox. A view that is merely forgotten is as good as closed."""
@@ -181,18 +181,22 @@ class View:
         self._epoch = epoch
         epoch.views.add(self)
 
-    def _leave(self) -> list[int]:
-        """Go to the last epoch; the sequence numbers that went, the highest first: so each stays true."""
+    def _leave(self) -> tuple[list[int], list[int]]:
+        """Go to the last epoch; the sequence numbers that went, the highest first: so each stays true.
+
+        And their UIDs, ascending.
+        """
         removed: set[int] = set()
         epoch = self._epoch
         while epoch.following is not None:
             removed |= epoch.removed
             epoch = epoch.following
-        numbers = [number for number in map(self.sequence, removed) if number is not None]
+        gone = sorted(uid for uid in removed if self.sequence(uid) is not None)
+        numbers = [number for number in map(self.sequence, gone) if number is not None]
         self._epoch.views.discard(self)
         self._count -= len(numbers)
         self._enter(epoch)
-        return sorted(numbers, reverse=True)
+        return numbers[::-1], gone
 
     def _changed(self) -> list[int]:
         if self._modseq == self._mailbox.highest_modseq:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,8 +110,10 @@ def details(db: Connection) -> dict[str, Any]:
         rows = [row for row in db.execute(text(query)) if row.tbl_name != "alembic_version"]
         found: dict[str, Any] = {}
         for row in rows:
-            # A table's columns and constraints in any order; an index word for word.
-            statement = sorted(line.strip(" ,\t\n") for line in (row.sql or "").splitlines())
+            # A table's columns and constraints in any order, also those that ALTER TABLE wrote on one line; an
+            # index word for word.
+            parts = re.split(r"\n|, (?=[a-z_]+ [A-Z])", row.sql or "")
+            statement = sorted(filter(None, (part.strip(" ,\t()") for part in parts)))
             found.setdefault(row.tbl_name, {})[row.name] = statement
         return found
     inspector = inspect(db)

@@ -15,7 +15,7 @@ from mailstack.directory.directory import Directory
 from mailstack.directory.lookups import credentials
 from mailstack.directory.passwords import Passwords
 from mailstack.directory.settings import DirectoryConfig
-from mailstack.directory.tables import aliases, domains, secrets, user_keys, users
+from mailstack.directory.tables import aliases, domains, grants, secrets, user_keys, users
 from mailstack.directory.verbs import add_domain, add_user
 from mailstack.mail.address import Address
 from mailstack.work import Work
@@ -29,7 +29,7 @@ class TestWithWork(TestCase):
     def setUp(self) -> None:
         self.database = Database(DatabaseConfig(f"sqlite:///{Path(self.mktemp()).absolute()}"))
         with self.database.engine.begin() as db:
-            for table in (domains, users, user_keys, secrets, aliases):
+            for table in (domains, users, user_keys, secrets, aliases, grants):
                 table.create(db)
         self.database.write(add_domain, "example.org")
         weak = Passwords(DirectoryConfig(argon2_memory_kib=16, argon2_time_cost=1)).hash("wonderland")

@@ -83,11 +83,17 @@ class DeliveryCase(TestCase):
         self.store = Store()
 
     async def send(
-        self, *names: str, message: Message | None = None, sender: Address | None = ALICE, **options: Any
+        self,
+        *names: str,
+        message: Message | None = None,
+        sender: Address | None = ALICE,
+        junk: bool = False,
+        **options: Any,
     ) -> dict[str, str]:
         delivery = Delivery(Directory(), self.store, self.work, MdaConfig(**options))
         recipients = tuple(Recipient(Address(name, "a.test")) for name in names)
-        replies = await delivery.accept(Envelope("q1", sender, recipients), message or Message.of(TEXT))
+        envelope = Envelope("q1", sender, recipients, junk=junk)
+        replies = await delivery.accept(envelope, message or Message.of(TEXT))
         return {address.local_part: f"{reply.code} {reply.enhanced}" for address, reply in replies.items()}
 
     def parcels(self) -> list[Parcel]:
@@ -123,6 +129,14 @@ class TestParcels(DeliveryCase):
         self.assertEqual(await self.send("bob+tag", detail_mailbox=True), {"bob+tag": "250 2.1.5"})
         self.assertEqual([call[0].mailbox for call in self.store.calls], ["tag", "INBOX"])
         self.assertEqual(self.store.provisioned, [])
+
+    async def test_junk_goes_to_its_mailbox_or_else_to_the_inbox(self) -> None:
+        await self.send("bob+tag", detail_mailbox=True, junk=True)
+        [parcel] = self.parcels()
+        self.assertEqual((parcel.mailbox, parcel.delivery), ("Junk", "q1:bob@a.test+Junk"))
+        self.store.says = {"2 Junk": NoSuchMailbox()}
+        self.assertEqual(await self.send("bob", junk=True), {"bob": "250 2.1.5"})
+        self.assertEqual(self.store.calls[-1][0].mailbox, "INBOX")
 
     async def test_an_inbox_that_is_not_there_yet_is_made(self) -> None:
         self.store.says = {"2 INBOX": NoSuchMailbox()}

@@ -278,12 +278,12 @@ class TestDraft:
 
     def test_the_header_is_the_same_object(self) -> None:
         header = b"From: a@b.example\r\n"
-        assert Draft(header).without_bcc() is header
+        assert Draft(header).remaining() is header
 
     def test_a_last_line_without_end(self) -> None:
         draft = Draft(b"From: a@b.example\r\nBcc: c@d.example")
         assert draft.authors() == [Address("a", "b.example")]
-        assert draft.without_bcc() == b"From: a@b.example\r\n"
+        assert draft.remaining() == b"From: a@b.example\r\n"
 
     def test_broken_from(self) -> None:
         with pytest.raises(Refused):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused
 from mailstack.mta.exchangers import MOST_ADDRESSES, Exchangers
-from mailstack.mta.settings import MtaConfig, parse_route
+from mailstack.mta.settings import MtaConfig, Route, parse_route
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import Resolver
@@ -154,8 +154,8 @@ class TestSettings:
             MtaConfig(routes={"b.test": text})
 
     def test_good_routes(self) -> None:
-        assert parse_route("smtp://h.test:2525") == ("h.test", 2525)
-        assert parse_route("smtp://h.test") == ("h.test", 25)
+        assert parse_route("smtp://h.test:2525") == Route("h.test", 2525)
+        assert parse_route("smtp://h.test") == Route("h.test", 25)
 
     @pytest.mark.parametrize(
         "options",

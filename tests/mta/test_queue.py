@@ -56,6 +56,15 @@ class QueueContract:
         await self.until(lambda: not self.entries() and not self.files())
         self.assertEqual(self.mda.got[-1], ("local", "q1", ("carol@a.test",), TEXT))
 
+    async def test_what_is_junk_stays_junk_in_the_queue(self) -> None:
+        self.mda.says = {"carol@a.test": LATER}
+        self.start()
+        await self.send("bob@a.test", "carol@a.test", junk=True)
+        self.mda.says = {}
+        await self.pass_time(FIRST_PAUSE)
+        await self.until(lambda: not self.entries() and not self.files())
+        self.assertEqual([envelope.junk for envelope in self.mda.envelopes], [True, True])
+
     async def test_if_some_are_taken_the_refused_bounce(self) -> None:
         self.mda.says = {"carol@a.test": NEVER}
         self.start()

@@ -115,8 +115,10 @@ class TestOffers:
     def test_extensions(self, gate: Gate) -> None:
         said = Connection(gate.service, gate.clock).say("EHLO x")
         assert said == (
-            "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
-            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 DSN\r\n"
+            "250-mx.Example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n"
+            "250-BINARYMIME\r\n250-SMTPUTF8\r\n"
+            "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250-LIMITS RCPTMAX=1000\r\n"
+            "250 DELIVERBY\r\n"
         )
 
 
@@ -124,3 +126,32 @@ class TestOffers:
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         RelayConfig(**wrong)
+
+
+class TestHarvesting:
+    """Who asks for addresses that are not here is slowed down, then cut."""
+
+    def test_slower_each_time_then_cut(self, gate: Gate) -> None:
+        connection = gate.ready()
+        for number in range(5):
+            assert connection.say(f"RCPT TO:<nobody{number}@example.org>").startswith("550 5.1.1")
+        for number in range(15):
+            assert connection.say("RCPT TO:<nobody@example.org>") == ""
+            delay = min(8.0, 0.25 * 2**number)
+            gate.clock.advance(delay - 0.01)
+            assert connection.heard() == ""
+            gate.clock.advance(0.02)
+            assert connection.heard().startswith("550 5.1.1")
+        assert connection.say("RCPT TO:<bob@example.org>") == "250 2.1.5 Ok\r\n"
+        said = connection.say("RCPT TO:<x@elsewhere.example>", "NOOP")
+        assert said == "421 4.7.0 Too many refused recipients; closing\r\n"
+        assert connection.transport.disconnecting
+
+    def test_what_may_be_asked_again_does_not_count(self, tmp_path: Path) -> None:
+        async def full(user: User) -> bool:
+            return True
+
+        gate = Gate(tmp_path, full=full)
+        connection = gate.ready()
+        for _ in range(50):
+            assert connection.say("RCPT TO:<bob@example.org>").startswith("452 4.2.2")

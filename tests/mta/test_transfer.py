@@ -226,7 +226,20 @@ class TestLimits(TransferCase):
         self.assertEqual(await self.code(self.hop(), message=MESSAGE, body="8BITMIME"), "250 2.0.0")
 
     async def test_binary_content(self) -> None:
-        self.assertEqual(await self.code(self.hop(offers=("8BITMIME",)), body="BINARYMIME"), "554 5.6.3")
+        for content in (b"S: x\r\n\r\na\nb\r\n", b"S: x\r\n\r\na\rb\r\n", b"S: x\r\n\r\n\0\r\n", b"x" * 999):
+            for offers in (("8BITMIME",), ("8BITMIME", "CHUNKING"), ("8BITMIME", "BINARYMIME")):
+                code = await self.code(
+                    self.hop(offers=offers), message=Message.of(content), body="BINARYMIME"
+                )
+                self.assertEqual(code, "554 5.6.3")
+
+    async def test_binary_content_that_is_text_goes_anywhere(self) -> None:
+        hop = self.hop(offers=("8BITMIME",))
+        self.assertEqual(await self.code(hop, message=EIGHT_BIT, body="BINARYMIME"), "250 2.0.0")
+        self.assertIn("BODY=8BITMIME", hop.lines[1])
+        hop = self.hop()
+        self.assertEqual(await self.code(hop, message=MESSAGE, body="BINARYMIME"), "250 2.0.0")
+        self.assertNotIn("BODY", hop.lines[1])
 
     async def test_smtputf8(self) -> None:
         header = Message.of("Subject: é\r\n\r\n".encode())

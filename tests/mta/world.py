@@ -17,6 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
+import mailstack.directory.tables
+import mailstack.store.tables  # noqa: F401
 from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.directory import Local, Resolution, User
 from mailstack.mail.address import Address

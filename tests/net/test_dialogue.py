@@ -71,7 +71,7 @@ class TestCommands(DialogueCase):
         replies = await dialogue.pipeline([b"MAIL FROM:<>\r\n", b"RCPT TO:<b@b.test>\r\n"])
         self.assertEqual([reply.code for reply in replies], [250, 250])
         self.assertEqual((await dialogue.command(b"DATA\r\n")).code, 354)
-        reply = await dialogue.send_content(Message.of(b"a\r\n.b\r\n"), self.work)
+        [reply] = await dialogue.send_content(Message.of(b"a\r\n.b\r\n"), self.work)
         self.assertEqual(reply, Reply(250, "2.0.0", "Ok: taken"))
         self.assertTrue(dialogue.content_sent)
         dialogue.quit()
@@ -179,7 +179,7 @@ class TestContent(DialogueCase):
             file.flush()
             message = Message((b"Received: x\r\n", Stored(Path(file.name), 0, len(content))))
             dialogue = await self.ready(hop)
-            self.assertEqual((await dialogue.send_content(message, self.work)).code, 250)
+            self.assertEqual((await dialogue.send_content(message, self.work))[0].code, 250)
         self.assertEqual(hop.messages, [b"Received: x\r\n" + content])
 
     async def test_a_server_that_does_not_read_is_given_up(self) -> None:
@@ -207,7 +207,7 @@ class TestContent(DialogueCase):
                 return parts()
 
         big = Endless((Stored(Path("none"), 0, 50_000_000),))
-        self.assertEqual((await dialogue.send_content(big, self.work)).code, 552)
+        self.assertEqual((await dialogue.send_content(big, self.work))[0].code, 552)
         self.assertLess(len(sent), 5000)
         await self.breaks(dialogue.command(b"RSET\r\n"))
 

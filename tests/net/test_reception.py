@@ -360,7 +360,7 @@ class TestOtherCommands:
         )
         codes = [line[:9] for line in said.split("\r\n") if not line.startswith("250-")]
         assert codes == [
-            "252 2.0.0", "502 5.5.1", "214 2.0.0", "250 2.0.0", "250 2.0.0", "250 DSN", "502 5.5.1", "221 2.0.0", "",
+            "252 2.0.0", "502 5.5.1", "214 2.0.0", "250 2.0.0", "250 2.0.0", "250 DELIV", "502 5.5.1", "221 2.0.0", "",
         ]  # fmt: skip
 
     def test_starttls_forgets(self, place: Place) -> None:
@@ -429,15 +429,18 @@ class TestTrace:
     @pytest.mark.parametrize(
         ("how", "kind"),
         [
-            ((False, True, False, False), "SMTP"),
-            ((True, False, False, False), "ESMTP"),
-            ((True, True, True, False), "ESMTPSA"),
-            ((True, False, True, False), "ESMTPA"),
-            ((True, True, False, True), "UTF8SMTPS"),
-            ((True, True, True, True), "UTF8SMTPSA"),
+            (("SMTP", True, False, False), "SMTP"),
+            (("ESMTP", False, False, False), "ESMTP"),
+            (("ESMTP", True, True, False), "ESMTPSA"),
+            (("ESMTP", False, True, False), "ESMTPA"),
+            (("ESMTP", True, False, True), "UTF8SMTPS"),
+            (("LMTP", False, False, False), "LMTP"),
+            (("LMTP", True, False, False), "LMTPS"),
+            (("LMTP", False, False, True), "UTF8LMTP"),
+            (("ESMTP", True, True, True), "UTF8SMTPSA"),
         ],
     )
-    def test_protocol_types(self, how: tuple[bool, bool, bool, bool], kind: str) -> None:
+    def test_protocol_types(self, how: tuple[str, bool, bool, bool], kind: str) -> None:
         assert transmission(*how) == kind
 
 

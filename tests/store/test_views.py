@@ -35,12 +35,14 @@ class TestViews:
         now(box.expunge([2, 4]))
         assert (len(one), list(one.uids), one.sequence(5), one.uid(5)) == (5, [1, 2, 3, 4, 5], 5, 5)
         assert one.catch_up(expunges=False) == Update()
-        assert one.catch_up(expunges=True) == Update(expunged=[4, 2], recent=3)
+        assert one.catch_up(expunges=True) == Update(expunged=[4, 2], recent=3, vanished=[2, 4])
         assert (len(one), list(one.uids), one.sequence(5), one.sequence(4)) == (3, [1, 3, 5], 3, None)
         assert len(two) == 5
         harness.append([7])
         now(box.expunge([1]))
-        assert two.catch_up(expunges=True) == Update(expunged=[4, 2, 1], exists=3, recent=1)
+        assert two.catch_up(expunges=True) == Update(
+            expunged=[4, 2, 1], exists=3, recent=1, vanished=[1, 2, 4]
+        )
         assert list(two.uids) == [3, 5, 6]
         with pytest.raises(IndexError):
             two.uid(4)
@@ -86,7 +88,7 @@ class TestViews:
         assert mine.catch_up(expunges=False).changed == [1]
         now(box.store_flags([2], "add", frozenset({"B"})))
         now(box.expunge([2]))
-        assert mine.catch_up(expunges=True) == Update(expunged=[2], recent=2)
+        assert mine.catch_up(expunges=True) == Update(expunged=[2], recent=2, vanished=[2])
 
     def test_changes_longer_ago_than_the_log(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mailstack.store.mailbox._LOG_LENGTH", 2)

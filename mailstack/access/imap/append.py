@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailstack.access.imap.context import Context, completed, refuse
+from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.mail.message import Message, Stored
 from mailstack.store import New, OverQuota
 from mailstack.wire.imap import commands as c
@@ -59,6 +59,8 @@ class Appending:
         return Continuation()
 
     async def _refusal(self, command: c.Append) -> AnyResponse | None:
+        if command.catenated or command.replaces is not None or command.utf8:
+            raise Unsupported("CATENATE, REPLACE and UTF8")
         most = self._context.services.config.max_message_octets
         if command.size > most:
             return refuse(command, f"A message has at most {most} octets", "TOOBIG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,6 +57,11 @@ class Selected:
     read_only: bool
     keywords: tuple[str, ...] = ()  # those the client has been told of
     modseqs: bool = False  # the client is told modseqs with flags (RFC 7162 section 3.1)
+    vanishes: bool = (
+        False  # it is told VANISHED in place of EXPUNGE, and UIDs with flags (RFC 7162 section 3.2)
+    )
+    saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
 
     def close(self) -> None:
         """Leave it."""
@@ -74,6 +80,7 @@ class Context:
     user: User | None = None
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
+    qresync: bool = False  # it has enabled QRESYNC
 
     @property
     def store(self) -> MessageStore:
@@ -107,11 +114,28 @@ class Context:
         if self.current is not None:
             self.current.modseqs = True
 
+    def enable_qresync(self) -> None:
+        """From here on the client is told of what vanished, by UID (RFC 7162 section 3.2.3)."""
+        self.qresync = True
+        if self.current is not None:
+            self.current.vanishes = True
+        self.enable_condstore()
+
+    def forget(self) -> None:
+        """The user is gone, and what they chose (RFC 8437)."""
+        self.leave()
+        self.user = None
+        self.condstore = self.qresync = False
+
     def leave(self) -> None:
         """Nothing is selected any more."""
         selected, self.current = self.current, None
         if selected is not None:
             selected.close()
+
+
+class Unsupported(Exception):
+    """What is asked for is in the grammar, but not offered here: BAD."""
 
 
 class Deleted(Exception):

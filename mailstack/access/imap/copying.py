@@ -6,6 +6,7 @@ from mailstack.access.imap.context import Context, refuse
 from mailstack.access.imap.numbers import named
 from mailstack.store import Expunged
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import AnyResponse, Tagged, Untagged, copy_uid
 
 
@@ -34,4 +35,5 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if code is None:
         raise Expunged
     await context.say(Untagged("OK", "Moved", code))
-    return Tagged(command.tag, "OK", "MOVE completed")
+    told = highest_modseq(selected.mailbox.highest_modseq) if selected.modseqs else None  # RFC 7162
+    return Tagged(command.tag, "OK", "MOVE completed", told)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from mailstack.access.imap import texts
+from mailstack.access.imap import resync, texts
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
 from mailstack.access.imap.numbers import named
@@ -34,13 +34,17 @@ Found: TypeAlias = list[tuple[Entry, Facts]]
 async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
     """Say what is asked of each message; those expunged meanwhile are passed over (RFC 2180 section 4.1)."""
     selected = context.selected
-    if command.vanished:
-        return Tagged(command.tag, "BAD", "QRESYNC is not offered")
+    if command.vanished and not context.qresync:  # RFC 7162 section 3.2.6
+        return Tagged(command.tag, "BAD", "VANISHED needs ENABLE QRESYNC")
     uids = named(selected.view, command.set, command.uid)
     items = command.items
     if command.changed_since is not None:
         uids = _changed(selected, uids, command.changed_since)
         items = (*items, *_missing(items, c.Attribute.MODSEQ))  # RFC 7162 section 3.1.4.1
+    if command.vanished and command.changed_since is not None:
+        await context.say(await resync.vanished(selected, command.set, command.changed_since))
+    if command.partial is not None:  # RFC 9394 section 3.3: of what the other conditions leave
+        uids = uids[command.partial.slice(len(uids))]
     if c.Attribute.MODSEQ in items:
         context.enable_condstore()
     plan = compile_items(items, selected)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mailstack.access.imap import sections
-from mailstack.access.imap.context import Selected
+from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.updates import flag_list
 from mailstack.store import Entry, Facts
 from mailstack.wire.imap.commands import Attribute, Item, Section
@@ -71,6 +71,8 @@ def compile_items(items: Iterable[Item], selected: Selected) -> Plan:
     texts: list[tuple[bytes, Section]] = []
     columns: set[str] = set()
     for item in items:
+        if not isinstance(item, Attribute | Section):
+            raise Unsupported("that FETCH item")
         section = OLD_NAMES.get(item) if isinstance(item, Attribute) else item
         if section is None:
             assert isinstance(item, Attribute)
@@ -123,7 +125,7 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.BODYSTRUCTURE:
             value: Value = lambda entry, facts: facts.body_structure or _no_body(entry)  # noqa: E731
             return b"%b", value, ("body_structure",)
-    raise ValueError(f"{item} is a section")
+    raise Unsupported(item.value.decode())
 
 
 def _no_body(entry: Entry) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
 
-from mailstack.access.imap.context import Selected
+from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.numbers import uids_in, uids_numbered
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail.fields import decode_words, parse_date
@@ -114,6 +114,12 @@ def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
             return _one_of(frozenset(uids_in(selected.view, key.set)))
         case k.Arrived():
             return _arrived(key.relation, (key.date.toordinal() - _EPOCH) * DAY)
+        case k.Older():  # RFC 5032 section 3: the interval's end counts
+            last = selected.seconds() - key.seconds
+            return lambda m: m.entry.internal_date <= last
+        case k.Younger():
+            first = selected.seconds() - key.seconds
+            return lambda m: m.entry.internal_date >= first
         case k.Larger():
             octets = key.octets
             return lambda m: m.entry.size > octets
@@ -123,7 +129,7 @@ def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
         case k.ModSeq():
             value = key.value
             return lambda m: m.entry.modseq >= value
-    raise ValueError(f"unknown key {key!r}")
+    raise Unsupported("that search key")
 
 
 def _arrived(relation: k.Relation, start: int) -> Callable[[Candidate], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mailstack.access.imap.context import Context, completed, refuse
+from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.access.imap.mailboxes import status_items
 from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
 from mailstack.store import MailboxInfo
@@ -56,6 +56,8 @@ async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:
     """LIST."""
     if not command.extended and command.patterns == ("",):  # the hierarchy delimiter is asked for
         return ListResponse("", (NO_SELECT,)), completed(command, "LIST")
+    if "MYRIGHTS" in command.returns or command.metadata:
+        raise Unsupported("MYRIGHTS and METADATA")
     tree = await tree_of(context)
     said: list[Response] = []
     if len(command.patterns) > MOST_PATTERNS:

@@ -9,6 +9,7 @@ from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.net.sign_in import Outcome, Refusal, Welcome, Why
 from mailstack.wire import sasl
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.responses import (
     AnyResponse,
     Bye,
@@ -25,7 +26,9 @@ _log = Logger(namespace="mailstack.access.imap")
 BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
     "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "NAMESPACE", "IDLE", "UIDPLUS", "MOVE", "CHILDREN",
-    "UNSELECT", "CONDSTORE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
+    "UNSELECT", "CONDSTORE", "QRESYNC", "SEARCHRES", "WITHIN", "PARTIAL", "ESORT", "SORT", "SORT=DISPLAY",
+    "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "COMPRESS=DEFLATE", "UNAUTHENTICATE",
+    "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
     "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
@@ -33,7 +36,7 @@ AFTER_LOGIN = (
 def capabilities(context: Context) -> tuple[str, ...]:
     """What we offer now (RFC 3501 section 6.1.1)."""
     if context.user is not None:
-        return AFTER_LOGIN
+        return (*AFTER_LOGIN, f"APPENDLIMIT={context.services.config.max_message_octets}")
     offers_tls = context.services.offers_tls and not context.peer.secure
     starttls = ("STARTTLS",) if offers_tls else ()
     if context.door.is_private:
@@ -56,10 +59,23 @@ async def identify(context: Context, command: c.Id) -> AnyResponse:
 
 async def enable(context: Context, command: c.Enable) -> AnyResponse:
     """ENABLE (RFC 5161)."""
-    known = tuple(name for name in command.capabilities if name == "CONDSTORE")
-    if known:
+    known = tuple(dict.fromkeys(name for name in command.capabilities if name in ("CONDSTORE", "QRESYNC")))
+    if "QRESYNC" in known:
+        context.enable_qresync()
+    elif known:
         context.enable_condstore()
-    return Enabled(known[:1]), completed(command, "ENABLE")
+    return Enabled(known), completed(command, "ENABLE")
+
+
+async def unauthenticate(context: Context, command: x.Unauthenticate) -> AnyResponse:
+    """UNAUTHENTICATE (RFC 8437): another user may log in; TLS and compression stay."""
+    context.forget()
+    return completed(command, "UNAUTHENTICATE")
+
+
+async def compress(context: Context, command: x.Compress) -> AnyResponse:
+    """COMPRESS=DEFLATE (RFC 4978): the session does it, from the end of this reply on."""
+    return Tagged(command.tag, "OK", "DEFLATE active")
 
 
 async def start_tls(context: Context, command: c.StartTls) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mailstack.access.imap.context import Context, completed, refuse
+from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.store import DELETED, MailboxInfo
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged
@@ -87,6 +87,10 @@ async def status_items(context: Context, box: MailboxInfo, items: Iterable[str])
             values[item] = deleted[0]
         elif item == "DELETED-STORAGE":
             values[item] = deleted[1]
+        elif item == "APPENDLIMIT":  # RFC 7889 section 3.1
+            values[item] = context.services.config.max_message_octets
+        else:
+            raise Unsupported(item)
     return values
 
 

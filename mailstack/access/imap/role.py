@@ -14,7 +14,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.access.imap import copying, fetch, flags, listing, login, mailboxes, quota, search, selected
+from mailstack.access.imap import (
+    copying,
+    fetch,
+    flags,
+    listing,
+    login,
+    mailboxes,
+    quota,
+    search,
+    selected,
+    sorting,
+)
 from mailstack.access.imap.append import Appending
 from mailstack.access.imap.context import (
     Clock,
@@ -22,11 +33,13 @@ from mailstack.access.imap.context import (
     Deleted,
     Say,
     Services,
+    Unsupported,
     completed,
     refuse,
 )
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -35,6 +48,7 @@ from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Patience, SignIn
 from mailstack.store import MessageStore, StoreError
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.work import Overloaded, Work
 
@@ -83,6 +97,9 @@ ANSWERS: dict[type[c.Command], Answer] = {
     c.GetQuota: quota.get_quota,
     c.GetQuotaRoot: quota.get_quota_root,
     c.SetQuota: quota.set_quota,
+    x.Compress: login.compress,
+    x.Sort: sorting.sort,
+    x.Thread: sorting.thread,
 }
 
 
@@ -139,6 +156,8 @@ class ImapRole:
             reply = r.Tagged(event.tag, "BAD", "No such message number")
         except Overloaded:
             reply = refuse(event, "Too busy; try again later", "UNAVAILABLE")
+        except Unsupported as error:
+            reply = r.Tagged(event.tag, "BAD", f"Not offered: {error}")
         except Deleted:
             return Deleted.farewell
         except Cut:
@@ -147,6 +166,7 @@ class ImapRole:
         return self._with_updates(event, reply)
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
+        event = resolved(event, self._context.current)
         answer = ANSWERS.get(type(event))
         if answer is not None:
             return await answer(self._context, event)
@@ -167,7 +187,11 @@ class ImapRole:
             case c.IdleDone():
                 self._stop_idling()
                 return completed(event, "IDLE")
-        raise ValueError(f"no answer to {type(event).__name__}")
+            case x.Unauthenticate():
+                self._context.door.abandon()
+                self.idle_limit = self._context.services.config.login_seconds
+                return await login.unauthenticate(self._context, event)
+        raise Unsupported(type(event).__name__.upper())
 
     async def _append(self, event: c.Append | c.AppendChunk | c.AppendEnd) -> r.AnyResponse | None:
         self._appending = appending = self._appending or Appending(self._context)
@@ -196,7 +220,7 @@ class ImapRole:
             return reply
         by_uid = bool(getattr(event, "uid", False))
         # RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands
-        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search)
+        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)
         said = pending(current, expunges=expunges, with_uid=by_uid)
         if not said:
             return reply

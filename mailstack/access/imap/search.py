@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailstack.access.imap.context import Context, Selected
+from mailstack.access.imap.context import Context, Selected, Unsupported
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
+from mailstack.access.imap.saved import keep
 from mailstack.access.imap.texts import together
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
@@ -23,14 +25,32 @@ TEXT_OCTETS = 4 * 1024 * 1024  # of such a slice, at most (but always one messag
 async def search(context: Context, command: c.Search) -> AnyResponse:
     """Find; answer with UIDs or sequence numbers, ascending."""
     selected = context.selected
-    if _asks_modseq(command.key):
+    if asks_modseq(command.key):
         context.enable_condstore()
-    found = await _find(context, selected, command.key)
-    words = "UID SEARCH completed" if command.uid else "SEARCH completed"
-    return _answer(selected, command, found), Tagged(command.tag, "OK", words)
+    returns = command.returns or frozenset()
+    check_returns(returns)
+    if "SAVE" in returns:
+        selected.saved = ()  # RFC 5182 section 2.1: should the search fail
+    found = await find(context, selected, command.key)
+    if "SAVE" in returns:
+        keep(selected, [entry.uid for entry in found], returns, command.partial)
+    tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
+    if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
+        return tagged
+    return _answer(selected, command, found), tagged
 
 
-async def _find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
+_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL"})
+
+
+def check_returns(returns: frozenset[str]) -> None:
+    """Raise Unsupported for RETURN options that are not offered."""
+    if returns - _RETURNS:
+        raise Unsupported(" ".join(sorted(returns - _RETURNS)))
+
+
+async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
+    """The messages that the key matches, by ascending UID."""
     tests = conjunction(key, selected)
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
     keys = _count(key)
@@ -85,7 +105,7 @@ async def _by_fields(
         known = []
         for candidate, fact in zip(some, facts, strict=True):
             if fact is not None:
-                candidate.fields = fact.fields or await _header(
+                candidate.fields = fact.fields or await header(
                     selected, candidate.entry.uid, fact.header_size
                 )
                 known.append(candidate)
@@ -93,7 +113,7 @@ async def _by_fields(
     return found
 
 
-async def _header(selected: Selected, uid: int, size: int) -> bytes:
+async def header(selected: Selected, uid: int, size: int) -> bytes:
     """The whole header section, where the index has no common fields (none there, or too long)."""
     try:
         return await selected.mailbox.body(uid, 0, min(size, TEXT_OCTETS))
@@ -193,10 +213,16 @@ def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Respon
     numbers = [entry.uid for entry in found]
     if not command.uid:
         numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
-    modseq = max((entry.modseq for entry in found), default=None) if _asks_modseq(command.key) else None
+    modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
     if command.returns is None:
         return SearchResponse(numbers, modseq)
+    return extended(command, numbers, modseq)
+
+
+def extended(command: c.Search | x.Sort, numbers: list[int], modseq: int | None) -> ESearch:
+    """ESEARCH for what was found, in its order (RFC 4731 section 3.1, RFC 5267 section 3, RFC 9394)."""
     wanted = command.returns or frozenset({"ALL"})  # RFC 4731 section 3.1: RETURN () is RETURN (ALL)
+    partial = command.partial
     return ESearch(
         command.tag,
         command.uid,
@@ -205,17 +231,19 @@ def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Respon
         count=len(numbers) if "COUNT" in wanted else None,
         all=SequenceSet.of(numbers) if numbers and "ALL" in wanted else None,
         modseq=modseq,
+        partial=None if partial is None else (partial, SequenceSet.of(numbers[partial.slice(len(numbers))])),
     )
 
 
-def _asks_modseq(key: k.Key) -> bool:
+def asks_modseq(key: k.Key) -> bool:
+    """Whether MODSEQ is among the keys: the answer has the highest then (RFC 7162 section 3.1.5)."""
     match key:
         case k.ModSeq():
             return True
         case k.And():
-            return any(map(_asks_modseq, key.keys))
+            return any(map(asks_modseq, key.keys))
         case k.Or():
-            return _asks_modseq(key.left) or _asks_modseq(key.right)
+            return asks_modseq(key.left) or asks_modseq(key.right)
         case k.Not():
-            return _asks_modseq(key.key)
+            return asks_modseq(key.key)
     return False

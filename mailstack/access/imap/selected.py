@@ -6,20 +6,23 @@ from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
+from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.codes import CLOSED, highest_modseq
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
-from mailstack.wire.imap.states import State
 
 SLICE = 5000  # messages looked at before others are served
 
 
 async def select(context: Context, command: c.Select) -> AnyResponse:
     """SELECT and EXAMINE; one that fails leaves nothing selected (RFC 3501 section 6.3.1)."""
-    context.leave()
-    if command.qresync is not None:
-        return Tagged(command.tag, "BAD", "QRESYNC is not offered", becomes=State.AUTHENTICATED)
+    if command.qresync is not None and not context.qresync:  # RFC 7162 section 3.2.5
+        return Tagged(command.tag, "BAD", "QRESYNC needs ENABLE QRESYNC")
+    if context.current is not None:
+        context.leave()
+        await context.say(Untagged("OK", "The mailbox selected before is closed", CLOSED))  # RFC 7162
     if command.condstore:
         context.enable_condstore()
     mailbox = await context.store.open(context.user_id, command.mailbox)
@@ -28,10 +31,19 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     except BaseException:
         mailbox.close()
         raise
-    selected = Selected(mailbox, view, command.read_only, modseqs=context.condstore)
+    selected = Selected(
+        mailbox,
+        view,
+        command.read_only,
+        modseqs=context.condstore,
+        vanishes=context.qresync,
+        seconds=context.services.clock.seconds,
+    )
     context.current = selected
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
     await context.say(_description(selected, await _first_unseen(context, selected)))
+    if command.qresync is not None:
+        await resynchronize(context, selected, command.qresync)
     if command.read_only:
         return Tagged(command.tag, "OK", "EXAMINE completed", "READ-ONLY")
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
@@ -91,8 +103,10 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     uids = selected.view.uids if command.uids is None else uids_in(selected.view, command.uids)
-    await selected.mailbox.expunge(_deleted(selected, uids))
-    return completed(command, "EXPUNGE")
+    gone = await selected.mailbox.expunge(_deleted(selected, uids))
+    # RFC 7162 section 3.2.7: what the client may take for its new state
+    told = gone and selected.modseqs
+    return completed(command, "EXPUNGE", highest_modseq(selected.mailbox.highest_modseq) if told else None)
 
 
 def _deleted(selected: Selected, uids: Iterable[int]) -> list[int]:

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from mailstack.access.imap.context import Selected
 from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
-from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, encode
+from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
+from mailstack.wire.imap.sequence import SequenceSet
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
 RECENT = r"\Recent"
@@ -41,7 +42,7 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
         entry, number = entry_of(uid), view.sequence(uid)
         if entry is None or number is None:
             continue
-        head = b"UID %d " % uid if with_uid else b""
+        head = b"UID %d " % uid if with_uid or selected.vanishes else b""
         if selected.modseqs:
             head += b"MODSEQ (%d) " % entry.modseq
         flags = flag_list(entry.flags, uid in recent)
@@ -55,7 +56,7 @@ def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) ->
     for uid in uids:
         entry, number = selected.mailbox.entry(uid), selected.view.sequence(uid)
         if entry is not None and number is not None:
-            head = b"UID %d " % uid if with_uid else b""
+            head = b"UID %d " % uid if with_uid or selected.vanishes else b""
             lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, head, entry.modseq))
     return b"".join(lines)
 
@@ -69,7 +70,10 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> by
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     if not update:
         return said
-    said += encode(tuple(Expunged(number) for number in update.expunged))
+    if selected.vanishes and update.vanished:
+        said += Vanished(SequenceSet.of(update.vanished)).encode()
+    else:
+        said += encode(tuple(Expunged(number) for number in update.expunged))
     if update.exists is not None:
         said += Exists(update.exists).encode()
     if update.recent is not None:

@@ -18,9 +18,14 @@ The events that are not whole commands, and what the role owes them:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TypeAlias
 
+from mailstack.wire.imap.items import Attribute as Attribute
+from mailstack.wire.imap.items import Binary as Binary
+from mailstack.wire.imap.items import BinarySize as BinarySize
+from mailstack.wire.imap.items import Item as Item
+from mailstack.wire.imap.items import Preview as Preview
+from mailstack.wire.imap.items import Section as Section
 from mailstack.wire.imap.keys import Key
 from mailstack.wire.imap.sequence import SequenceSet
 
@@ -121,6 +126,26 @@ class Resync:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial:
+    """A part of a result (RFC 9394): from the first to the last, 1 being the first of all.
+
+    Both are negative where they count from the end, -1 being the last of all: (-1, -100) is the last hundred.
+    """
+
+    first: int
+    last: int
+
+    def slice(self, count: int) -> slice:
+        """The part of `count` things in ascending order."""
+        if self.first < 0:
+            return slice(max(0, count + self.last), max(0, count + self.first + 1))
+        return slice(self.first - 1, self.last)
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
 class Select(Command):
     """SELECT, or EXAMINE where `read_only`. `condstore` and `qresync`: its parameters (RFC 4466, 7162).
 
@@ -174,8 +199,9 @@ class Unsubscribe(Command):
 class List(Command):
     """LIST, plain or extended (RFC 5258, 5819, 6154). Patterns are Unicode with the wildcards * and %.
 
-    `selection` of SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE; `returns` of SUBSCRIBED CHILDREN SPECIAL-USE;
-    `status`: items of RETURN (STATUS (...)), empty if not asked for. `extended`: any of the extended syntax
+    `selection` of SUBSCRIBED REMOTE RECURSIVEMATCH SPECIAL-USE; `returns` of SUBSCRIBED CHILDREN SPECIAL-USE
+    MYRIGHTS (RFC 8440); `status`: items of RETURN (STATUS (...)), empty if not asked for; `metadata`: entries
+    of RETURN (METADATA (...)) (RFC 9590), as GETMETADATA has them. `extended`: any of the extended syntax
     was used; if not, one pattern, and an empty one asks for the hierarchy delimiter.
     """
 
@@ -185,6 +211,7 @@ class List(Command):
     returns: frozenset[str] = frozenset()
     status: tuple[str, ...] = ()
     extended: bool = False
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +224,10 @@ class Lsub(Command):
 
 @dataclass(frozen=True, slots=True)
 class Status(Command):
-    """STATUS; `items` of MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN SIZE HIGHESTMODSEQ DELETED, each once."""
+    """STATUS; `items` of MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN SIZE HIGHESTMODSEQ DELETED, each once.
+
+    Also DELETED-STORAGE (RFC 9208), MAILBOXID (RFC 8474) and APPENDLIMIT (RFC 7889).
+    """
 
     mailbox: str
     items: tuple[str, ...]
@@ -212,11 +242,22 @@ class DateTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """The message that REPLACE replaces: by UID or by sequence number, 0 for "*"."""
+
+    uid: bool
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Append(Command):
     """APPEND, up to its message literal of `size` octets, maybe 0. The module's text tells what follows.
 
     `synchronizing`: the client waits for the continuation before it sends the message.
     `following`: a further message of the same command (MULTIAPPEND, RFC 3502).
+    `binary`: a literal8, so there may be NULs (RFC 3516 section 4.4); `utf8`: UTF8 (...) was said, the
+    header may be in UTF-8 (RFC 6855 section 4). `catenated`: there is no literal here, its parts follow (see
+    `extensions`). `replaces`: it is REPLACE (RFC 8508), and the message to go once this one is stored.
     """
 
     mailbox: str
@@ -225,6 +266,10 @@ class Append(Command):
     date: DateTime | None = None
     synchronizing: bool = True
     following: bool = False
+    binary: bool = False
+    utf8: bool = False
+    catenated: bool = False
+    replaces: Replaced | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,57 +362,16 @@ class Expunge(Command):
 
 @dataclass(frozen=True, slots=True)
 class Search(Command):
-    """SEARCH or UID SEARCH. `returns` (RFC 4731) of MIN MAX ALL COUNT; None: plain SEARCH response."""
+    """SEARCH or UID SEARCH. `returns` (RFC 4731) of MIN MAX ALL COUNT; None: plain SEARCH response.
+
+    Also in `returns`: SAVE (RFC 5182), RELEVANCY (RFC 6203), CONTEXT and UPDATE (RFC 5267), and PARTIAL,
+    whose range is `partial` (RFC 5267, RFC 9394).
+    """
 
     uid: bool
     key: Key
     returns: frozenset[str] | None = None
-
-
-class Attribute(Enum):
-    """A FETCH item without arguments; the value is its name in the response."""
-
-    FLAGS = b"FLAGS"
-    UID = b"UID"
-    INTERNALDATE = b"INTERNALDATE"
-    SIZE = b"RFC822.SIZE"
-    ENVELOPE = b"ENVELOPE"
-    BODY = b"BODY"  # BODYSTRUCTURE without extension data
-    BODYSTRUCTURE = b"BODYSTRUCTURE"
-    MODSEQ = b"MODSEQ"
-    RFC822 = b"RFC822"  # as BODY[], sets \Seen
-    RFC822_HEADER = b"RFC822.HEADER"  # as BODY.PEEK[HEADER]
-    RFC822_TEXT = b"RFC822.TEXT"  # as BODY[TEXT], sets \Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """BODY[...] or BODY.PEEK[...] (RFC 3501 section 6.4.5).
-
-    `text` is "", HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or MIME; MIME has a part number.
-    `fields`: names as the client wrote them. `partial`: offset and most octets, of what the rest names.
-    """
-
-    part: tuple[int, ...] = ()
-    text: str = ""
-    fields: tuple[str, ...] = ()
-    peek: bool = False
-    partial: tuple[int, int] | None = None
-
-    @property
-    def label(self) -> bytes:
-        """The item's name in the response: `BODY[1.HEADER.FIELDS (TO)]<0>`."""
-        name = ".".join([*map(str, self.part), *([self.text] if self.text else ())])
-        fields = " (" + " ".join(map(_field_name, self.fields)) + ")" if self.fields else ""
-        origin = "" if self.partial is None else f"<{self.partial[0]}>"
-        return f"BODY[{name}{fields}]{origin}".encode("ascii", "replace")
-
-
-def _field_name(name: str) -> str:
-    return f'"{name}"' if not name or set(name) & set('(){ %*]"\\') else name
-
-
-Item: TypeAlias = Attribute | Section
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +379,7 @@ class Fetch(Command):
     """FETCH or UID FETCH. Macros are expanded, double items removed, and UID FETCH always has Attribute.UID.
 
     `changed_since`: only messages with a greater modseq (RFC 7162 section 3.1.4.1, `vanished` 3.2.6).
+    `partial`: only so many of the set's messages (RFC 9394 section 3.3).
     """
 
     uid: bool
@@ -382,6 +387,7 @@ class Fetch(Command):
     items: tuple[Item, ...]
     changed_since: int | None = None
     vanished: bool = False
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,63 @@ class ModSeq:
     value: int
 
 
+@dataclass(frozen=True, slots=True)
+class Older:
+    """The internal date is this many seconds ago or longer (RFC 5032); at least 1."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Younger:
+    """The internal date is this many seconds ago or less (RFC 5032)."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """SAVEDBEFORE, SAVEDON, SAVEDSINCE: by the date of arrival in this mailbox (RFC 8514 section 4.3)."""
+
+    relation: Relation
+    date: date
+
+
+@dataclass(frozen=True, slots=True)
+class SaveDateSupported:
+    """The mailbox keeps save dates: every message matches, or none (RFC 8514 section 4.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmailId:
+    """The message's content has this identifier (RFC 8474 section 6)."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadId:
+    """The message belongs to this thread (RFC 8474 section 6)."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """The key matches, or nearly (RFC 6203 section 3)."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A search that the user or server has stored under this name (RFC 5466 section 3.1)."""
+
+    name: str
+
+
 Key: TypeAlias = (
     All | And | Or | Not | HasFlag | Recent | Numbers | Uids | Header | Body | Text | Arrived | Sent
-    | Larger | Smaller | ModSeq
+    | Larger | Smaller | ModSeq | Older | Younger | Saved | SaveDateSupported | EmailId | ThreadId | Fuzzy |
+    Filter
 )  # fmt: skip

@@ -14,6 +14,7 @@ NIL = b"NIL"
 _ASTRING = re.compile(rb"""[!#$&'+,./0-9:;<=>?@A-Z\[\]^_`a-z|}~-]+""")
 _QUOTED = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")
 _SPECIALS = re.compile(rb'(["\\])')
+_UNQUOTABLE = re.compile(rb"[\0\r\n]")
 _LONGEST_QUOTED = 1000  # octets; a longer string goes as a literal, as clients' line buffers are small
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = datetime.date(1970, 1, 1)
@@ -58,6 +59,21 @@ def astring(value: str | bytes) -> bytes:
 def mailbox(name: str) -> bytes:
     """A mailbox name in modified UTF-7, as an astring."""
     return astring(mutf7.encode(name))
+
+
+def mailbox_utf8(name: str) -> bytes:
+    """A mailbox name in UTF-8, as an astring or a quoted string (RFC 6855 section 3, RFC 9051 section 9)."""
+    if name.isascii():
+        return astring(name)
+    value = name.encode("utf-8", "replace")
+    if len(value) > _LONGEST_QUOTED or _UNQUOTABLE.search(value):
+        return literal(value)
+    return b'"' + _SPECIALS.sub(rb"\\\1", value) + b'"'
+
+
+def quoted(value: bytes) -> bytes:
+    """What `mailbox` or `astring` gave, never an atom: for clients that know only a string there."""
+    return value if value[:1] in (b'"', b"{") else b'"' + value + b'"'
 
 
 def parenthesized(items: Iterable[bytes]) -> bytes:

@@ -10,12 +10,12 @@ Raw bytes must be whole lines with CRLF and never a tagged reply: only a `Tagged
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from mailstack.wire.imap import quoting
-from mailstack.wire.imap.commands import Malformed
+from mailstack.wire.imap.commands import Malformed, Partial
 from mailstack.wire.imap.quoting import (
     NIL,
     astring,
@@ -23,9 +23,11 @@ from mailstack.wire.imap.quoting import (
     flags,
     literal,
     mailbox,
+    mailbox_utf8,
     nstring,
     parenthesized,
     quote,
+    quoted,
     string,
 )
 from mailstack.wire.imap.sequence import SequenceSet
@@ -48,6 +50,7 @@ __all__ = [
     "ListResponse",
     "LsubResponse",
     "Namespaces",
+    "Naming",
     "Quota",
     "QuotaRoot",
     "Recent",
@@ -63,9 +66,11 @@ __all__ = [
     "date_time",
     "encode",
     "fetch",
+    "fetch_uid",
     "flags",
     "literal",
     "mailbox",
+    "mailbox_utf8",
     "nstring",
     "parenthesized",
     "quote",
@@ -83,17 +88,37 @@ class Response:
         """The octets, CRLF included."""
         raise NotImplementedError
 
+    def encode_utf8(self) -> bytes:
+        """The octets for a client that has enabled UTF-8 (RFC 6855, RFC 9051): names are not in UTF-7."""
+        return self.encode()
+
 
 AnyResponse: TypeAlias = "Response | bytes | tuple[Response | bytes, ...]"
 
 
-def encode(response: AnyResponse) -> bytes:
-    """The octets of a response in any of its three forms."""
+def encode(response: AnyResponse, *, utf8: bool = False) -> bytes:
+    """The octets of a response in any of its three forms; `utf8`: see `Response.encode_utf8`."""
     if isinstance(response, bytes):
         return response
     if isinstance(response, tuple):
-        return b"".join(map(encode, response))
-    return response.encode()
+        return b"".join([encode(part, utf8=utf8) for part in response])
+    return response.encode_utf8() if utf8 else response.encode()
+
+
+class Naming(Response):
+    """A response with mailbox names in it, which are written by `write`."""
+
+    __slots__ = ()
+
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        """The octets, with each mailbox name as `write` has it."""
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        return self.line(mailbox)
+
+    def encode_utf8(self) -> bytes:
+        return self.line(mailbox_utf8)
 
 
 def _status(status: str, words: str, code: str | None) -> bytes:
@@ -223,51 +248,56 @@ class Enabled(Response):
 
 
 @dataclass(frozen=True, slots=True)
-class ListResponse(Response):
+class ListResponse(Naming):
     r"""`* LIST (\HasNoChildren \Sent) "/" Sent`. `delimiter` None is NIL.
 
     `child_info`: selection options that some child matches: CHILDINFO of RFC 5258 section 3.5.
+    `old_name`: OLDNAME (RFC 9051 section 6.3.9.7), where a name was changed.
     """
 
     name: str
     attributes: tuple[str, ...] = ()
     delimiter: str | None = "/"
     child_info: tuple[str, ...] = ()
+    old_name: str | None = None
 
-    def encode(self) -> bytes:
-        extended = b""
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        extended = []
         if self.child_info:
-            extended = b' ("CHILDINFO" ' + parenthesized(map(quote, self.child_info)) + b")"
-        return b"* LIST " + _listed(self.attributes, self.delimiter, self.name) + extended + b"\r\n"
+            extended.append(b'"CHILDINFO" ' + parenthesized(map(quote, self.child_info)))
+        if self.old_name is not None:
+            extended.append(b'"OLDNAME" ' + parenthesized([write(self.old_name)]))
+        suffix = b" " + parenthesized(extended) if extended else b""
+        return b"* LIST " + _listed(self.attributes, self.delimiter, write(self.name)) + suffix + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class LsubResponse(Response):
+class LsubResponse(Naming):
     """`* LSUB () "/" Sent`."""
 
     name: str
     attributes: tuple[str, ...] = ()
     delimiter: str | None = "/"
 
-    def encode(self) -> bytes:
-        return b"* LSUB " + _listed(self.attributes, self.delimiter, self.name) + b"\r\n"
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        return b"* LSUB " + _listed(self.attributes, self.delimiter, write(self.name)) + b"\r\n"
 
 
-def _listed(attributes: tuple[str, ...], delimiter: str | None, name: str) -> bytes:
+def _listed(attributes: tuple[str, ...], delimiter: str | None, name: bytes) -> bytes:
     # Some clients do not read an atom here: always quote the empty name, which is not an atom anyway.
-    return b"%b %b %b" % (flags(attributes), nstring(delimiter), mailbox(name))
+    return b"%b %b %b" % (flags(attributes), nstring(delimiter), name)
 
 
 @dataclass(frozen=True, slots=True)
-class StatusResponse(Response):
-    """`* STATUS name (MESSAGES 3 ...)`, items in the order given."""
+class StatusResponse(Naming):
+    """`* STATUS name (MESSAGES 3 ...)`, items in the order given; text goes as it is (`(F1)`, `NIL`)."""
 
     name: str
-    items: Mapping[str, int]
+    items: Mapping[str, int | str]
 
-    def encode(self) -> bytes:
+    def line(self, write: Callable[[str], bytes]) -> bytes:
         items = " ".join(f"{item} {value}" for item, value in self.items.items())
-        return b"* STATUS " + mailbox(self.name) + b" (" + items.encode("ascii") + b")\r\n"
+        return b"* STATUS " + write(self.name) + b" (" + items.encode("ascii") + b")\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +313,12 @@ class SearchResponse(Response):
 
 
 @dataclass(frozen=True, slots=True)
-class ESearch(Response):
-    """`* ESEARCH (TAG "a1") UID COUNT 2 ALL 4,7` (RFC 4731 section 3.1). What is None is left out."""
+class ESearch(Naming):
+    """`* ESEARCH (TAG "a1") UID COUNT 2 ALL 4,7` (RFC 4731 section 3.1). What is None is left out.
+
+    `partial`: the range asked for and what lies in it, maybe nothing (RFC 9394). `relevancy`: a score from
+    1 to 100 for each message of ALL or PARTIAL (RFC 6203). `source`: mailbox and UIDVALIDITY (RFC 7377).
+    """
 
     tag: str
     uid: bool
@@ -293,13 +327,28 @@ class ESearch(Response):
     count: int | None = None
     all: SequenceSet | None = None
     modseq: int | None = None
+    partial: tuple[Partial, SequenceSet] | None = None
+    relevancy: tuple[int, ...] | None = None
+    source: tuple[str, int] | None = None
 
-    def encode(self) -> bytes:
-        words = [f'* ESEARCH (TAG "{self.tag}")', *(["UID"] if self.uid else [])]
-        values = {"MIN": self.minimum, "MAX": self.maximum, "COUNT": self.count, "ALL": self.all or None}
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        correlator = f'* ESEARCH (TAG "{self.tag}"'.encode("ascii")
+        if self.source is not None:
+            correlator += b" MAILBOX %b UIDVALIDITY %d" % (write(self.source[0]), self.source[1])
+        words = ["UID"] if self.uid else []
+        values: dict[str, object] = {
+            "MIN": self.minimum,
+            "MAX": self.maximum,
+            "COUNT": self.count,
+            "ALL": self.all or None,
+        }
+        if self.partial is not None:
+            values["PARTIAL"] = f"({self.partial[0]} {self.partial[1] or 'NIL'})"
+        if self.relevancy is not None:
+            values["RELEVANCY"] = "(" + " ".join(map(str, self.relevancy)) + ")"
         values["MODSEQ"] = self.modseq
         words += [f"{name} {value}" for name, value in values.items() if value is not None]
-        return " ".join(words).encode("ascii") + b"\r\n"
+        return b" ".join((correlator + b")", *(word.encode("ascii") for word in words))) + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,18 +407,32 @@ def fetch(number: int, items: Iterable[bytes]) -> bytes:
     return b"* %d FETCH (%b)\r\n" % (number, b" ".join(items))
 
 
+def fetch_uid(uid: int, items: Iterable[bytes]) -> bytes:
+    """`* n UIDFETCH (...)`, which takes the place of FETCH after ENABLE UIDONLY (RFC 9586 section 3.3)."""
+    return b"* %d UIDFETCH (%b)\r\n" % (uid, b" ".join(items))
+
+
 # Extensions
 
 
 @dataclass(frozen=True, slots=True)
-class Namespaces(Response):
-    """`* NAMESPACE (("" "/")) NIL NIL`: one personal namespace (RFC 2342)."""
+class Namespaces(Naming):
+    """`* NAMESPACE (("" "/")) NIL NIL` (RFC 2342): our own, and prefixes of other users' and shared ones."""
 
     prefix: str = ""
     delimiter: str = "/"
+    others: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
-    def encode(self) -> bytes:
-        return b"* NAMESPACE ((%b %b)) NIL NIL\r\n" % (quote(self.prefix), quote(self.delimiter))
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        spaces = ((self.prefix,), self.others, self.shared)
+        return b"* NAMESPACE %b %b %b\r\n" % tuple(self._space(names, write) for names in spaces)
+
+    def _space(self, names: tuple[str, ...], write: Callable[[str], bytes]) -> bytes:
+        if not names:
+            return NIL
+        pairs = (parenthesized([quoted(write(name)), quote(self.delimiter)]) for name in names)
+        return b"(" + b"".join(pairs) + b")"
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,11 +459,11 @@ class Quota(Response):
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaRoot(Response):
+class QuotaRoot(Naming):
     """`* QUOTAROOT INBOX ""`: the quota roots of a mailbox, maybe none."""
 
     name: str
     roots: tuple[str, ...]
 
-    def encode(self) -> bytes:
-        return b" ".join((b"* QUOTAROOT", mailbox(self.name), *map(quote, self.roots))) + b"\r\n"
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        return b" ".join((b"* QUOTAROOT", write(self.name), *map(quote, self.roots))) + b"\r\n"

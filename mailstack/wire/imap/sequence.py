@@ -12,13 +12,20 @@ MOST_RANGES = 10_000  # ranges in one set
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """Message numbers or UIDs as the client wrote them: ranges of (first, last), either end may be STAR."""
+    """Message numbers or UIDs as the client wrote them: ranges of (first, last), either end may be STAR.
+
+    `saved`: the set is `$`, the result of the last SEARCH RETURN (SAVE) (RFC 5182); it has no ranges then,
+    and the session puts its own in their place.
+    """
 
     ranges: tuple[tuple[int, int], ...]
+    saved: bool = False
 
     @classmethod
     def parse(cls, text: str) -> SequenceSet:
-        """Read `1,3:5,7:*`. Raises ValueError for anything else, for 0, over 32 bits, over MOST_RANGES."""
+        """Read `1,3:5,7:*` or `$`. Raises ValueError for anything else, 0, over 32 bits, over MOST_RANGES."""
+        if text == "$":
+            return cls((), saved=True)
         parts = text.split(",", MOST_RANGES)
         if len(parts) > MOST_RANGES:
             raise ValueError("too many ranges in a sequence set")
@@ -41,17 +48,24 @@ class SequenceSet:
         return cls(tuple(ranges))
 
     def __str__(self) -> str:
+        if self.saved:
+            return "$"
         return ",".join(
             _text(first) if first == last else f"{_text(first)}:{_text(last)}" for first, last in self.ranges
         )
 
     def __bool__(self) -> bool:
-        return bool(self.ranges)
+        return self.saved or bool(self.ranges)
 
     @property
     def highest(self) -> int:
         """The largest number named outright, 0 if only "*": to refuse sequence numbers beyond EXISTS."""
         return max((max(pair) for pair in self.ranges), default=0)
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether "*" or "$" stands in it: where only plain numbers may (RFC 7162 section 7, known-uids)."""
+        return self.saved or any(STAR in pair for pair in self.ranges)
 
     def resolve(self, maximum: int) -> list[range]:
         """Ascending, disjoint ranges within 1..maximum; "*" is `maximum`: last sequence number, highest UID.

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
+from mailstack.wire.imap.appending import Appending
+from mailstack.wire.imap.compression import Deflate
 from mailstack.wire.imap.framer import Broken, Framer, Limits, Line
 from mailstack.wire.imap.grammar import messages, sessions, table
 from mailstack.wire.imap.grammar.cursor import LITERAL, BadSyntax, Cursor
@@ -34,15 +37,17 @@ class _Mode(Enum):
     COMMAND = auto()  # a command's first line
     LITERAL = auto()  # an argument
     TEXT = auto()  # the text after an argument's literal
-    MESSAGE = auto()  # APPEND's message
-    AFTER_MESSAGE = auto()  # the text after APPEND's message
+    APPENDING = auto()  # of APPEND's messages
     RESPONSE = auto()  # the client's part of a SASL exchange
     IDLING = auto()  # DONE
     WAITING = auto()  # that depends on our answer, which is still due
     ENDED = auto()  # of no interest any more
 
 
-_DECISIVE = frozenset({command for command, _ in AFTER}) | {c.StartTls, c.Idle, c.Append, c.LiteralAnnounced}
+_DECISIVE = frozenset({command for command, _ in AFTER}) | {
+    c.StartTls, c.Idle, c.Append, c.LiteralAnnounced, c.Enable, x.CatenateText, x.Compress
+}  # fmt: skip
+_UTF8 = frozenset({"UTF8=ACCEPT", "IMAP4REV2"})  # ENABLE of these makes mailbox names UTF-8
 
 
 @dataclass(slots=True)
@@ -54,14 +59,19 @@ class _Gathered:
     size: int  # octets so far
     literals: list[bytes] = field(default_factory=list)
     left: int = 0  # octets of the literal that is arriving
+    binary: bool = False  # it is a literal8
 
 
 class Server:
-    """One session: `receive_data`, `next_event` until None, `send` each response. See `commands`."""
+    """One session: `receive_data`, `next_event` until None, `send` each response. See `commands`.
+
+    A tagged OK to COMPRESS turns compression on, and `Enabled` with UTF8=ACCEPT or IMAP4rev2 UTF-8: from
+    then on `receive_data` takes, and `send` gives, what stands on the wire.
+    """
 
     __slots__ = (
-        "_append", "_bad", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
-        "closed", "state", "upgrading",
+        "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
+        "closed", "state", "upgrading", "utf8",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = _DEFAULT, *, preauthenticated: bool = False) -> None:
@@ -77,17 +87,33 @@ class Server:
         self._bad = 0  # bad commands since the last good one
         self._current: c.Event | None = None  # the event in hand
         self._gathered: _Gathered | None = None
-        self._append: tuple[c.Append, int, int] | None = None  # with octets to come, and how many messages
+        self._append: Appending | None = None
         self._held: Line | None = None  # a command that came where DONE was due
+        self._codec: Deflate | None = None  # once COMPRESS is on
+        self.utf8 = False  # mailbox names are in UTF-8
 
     def receive_data(self, data: bytes) -> None:
         """Keep octets from the peer; after the end they are dropped."""
-        if not self.closed and self._mode is not _Mode.ENDED:
+        if self.closed or self._mode is _Mode.ENDED:
+            return
+        if self._codec is None:
             self._framer.feed(data)
+        else:
+            self._codec.feed(data)
 
     def next_event(self) -> c.Event | None:
         """The next thing the client says; None until more octets arrive or the last event is answered."""
         while not self.closed and not self.upgrading:
+            event = self._next_plain()
+            if event is not None or self._mode in (_Mode.WAITING, _Mode.ENDED):
+                return event
+            if not self._inflate():
+                return self._garbled()
+        return None
+
+    def _next_plain(self) -> c.Event | None:
+        """The next event of the octets that the framer has."""
+        while True:
             if self._framer.skipping:
                 done = self._framer.skip(self._limits.skipped)
                 if self._framer.skipped > self._limits.skipped:
@@ -100,23 +126,43 @@ class Server:
                 return self._emit(event)
             if mode is self._mode and not self._framer.skipping:
                 return None
-        return None
+
+    def _inflate(self) -> bool:
+        """Whether there were more compressed octets to read."""
+        if self._codec is None:
+            return False
+        data = self._codec.inflate()
+        self._framer.feed(data)
+        return bool(data)
+
+    def _garbled(self) -> c.Event | None:
+        """The end, where what should be compressed is not."""
+        if self._codec is None or not self._codec.broken or self._mode is _Mode.ENDED:
+            return None
+        return self._emit(c.Malformed(None, "bad compressed data", fatal=True))
 
     def send(self, response: r.AnyResponse) -> bytes:
         """The octets of a response. A Tagged ends the command in hand, as states.AFTER says."""
+        codec = self._codec  # the OK to COMPRESS itself is plain
+        data = self._said(response)
+        return data if codec is None else codec.deflate(data)
+
+    def _said(self, response: r.AnyResponse) -> bytes:
         if isinstance(response, bytes):
             return response
         if isinstance(response, tuple):
-            return b"".join([self.send(part) for part in response])
+            return b"".join([self._said(part) for part in response])
         if isinstance(response, r.Tagged):
             self._settle(response)
         elif isinstance(response, r.Bye):
             self.closed = True
+        elif isinstance(response, r.Enabled):
+            self.utf8 = self.utf8 or any(name.upper() in _UTF8 for name in response.names)
         elif isinstance(response, r.Challenge) and isinstance(self._current, c.Authenticate | c.AuthResponse):
             self._mode = _Mode.RESPONSE
         elif isinstance(response, r.Continuation) and not self._go_on():
             return b""
-        return response.encode()
+        return r.encode(response, utf8=self.utf8)
 
     def secured(self) -> None:
         """TLS is on: begin anew (RFC 3501 section 6.2.1)."""
@@ -135,29 +181,40 @@ class Server:
         if current is not None and current.tag == reply.tag:
             self._finish(current)
             self.state = AFTER.get((type(current), reply.status), self.state)
-            if isinstance(current, c.StartTls) and reply.status == "OK":
-                self.upgrading = True
-                self._framer.clear()  # RFC 3501 section 6.2.1: plaintext sent ahead is not trusted
+            if reply.status == "OK":
+                self._turn(current)
         self.state = reply.becomes or self.state
         self.closed = self.closed or self.state is State.LOGOUT
+
+    def _turn(self, current: c.Event) -> None:
+        """What a tagged OK does to the session besides its state."""
+        match current:
+            case c.StartTls():
+                self.upgrading = True
+                self._framer.clear()  # RFC 3501 section 6.2.1: plaintext sent ahead is not trusted
+            case x.Compress():
+                self._codec = Deflate()
+                self._codec.feed(self._framer.some(1 << 30))
+            case x.Unauthenticate():
+                self.utf8 = False
 
     def _finish(self, current: c.Event) -> None:
         """The command is over, maybe with octets of it still to come."""
         if isinstance(current, c.Malformed) or self._mode is _Mode.ENDED:
             return
         append, self._append = self._append, None
-        accepted = self._mode in (_Mode.MESSAGE, _Mode.AFTER_MESSAGE)
         self._gathered = None
         self._mode = _Mode.COMMAND
-        if append is not None and (accepted or not append[0].synchronizing):
-            self._framer.skip_literal(append[1])
+        to_skip = None if append is None else append.to_skip()
+        if to_skip is not None:
+            self._framer.skip_literal(to_skip)
 
     def _go_on(self) -> bool:
         """The client may go on; False where it needs no word from us."""
         current = self._current
-        if isinstance(current, c.Append):
-            self._mode = _Mode.MESSAGE
-            return current.synchronizing
+        if self._append is not None:
+            self._mode = _Mode.APPENDING
+            return self._append.go_on()
         if isinstance(current, c.LiteralAnnounced):
             self._mode = _Mode.LITERAL
         elif isinstance(current, c.Idle):
@@ -192,10 +249,10 @@ class Server:
 
     def _read_command(self) -> c.Event | None:
         """The first line of a command."""
-        if self.state is State.NOT_AUTHENTICATED and self._framer.startswith(_TLS_RECORD):
-            return c.Malformed(None, "TLS on a plain port", fatal=True)
-        line = self._first_line()
+        line: Line | Broken | None = _EMPTY
         while line == _EMPTY:  # some clients send one too many
+            if self.state is State.NOT_AUTHENTICATED and self._framer.startswith(_TLS_RECORD):
+                return c.Malformed(None, "TLS on a plain port", fatal=True)
             line = self._first_line()
         if line is None:
             return None
@@ -220,14 +277,23 @@ class Server:
             return self._refused(line, c.Malformed(None, "expected a tag"))
         try:
             head = table.head(tag, text)
-            if head.command not in ALLOWED[self.state]:
+            replaces = head.name.endswith("REPLACE") and self.state is not State.SELECTED
+            if head.command not in ALLOWED[self.state] or replaces:
                 raise BadSyntax(f"not allowed in the {self.state.value} state")
-            if line.literal is None:
-                return table.read(head, text, [])
+            if line.literal is None and head.command is not c.Append:
+                return self._whole(head, text, [])
         except BadSyntax as error:
             return self._refused(line, c.Malformed(tag, error.text, error.code, error.status))
         self._gathered = _Gathered(head, text, len(text))
-        return self._announced(line)
+        return (
+            self._announced(line) if line.literal is not None else self._append_begins(line, self._gathered)
+        )
+
+    def _whole(self, head: table.Head, text: str, literals: list[bytes]) -> c.Event:
+        command = table.read(head, text, literals, utf8=self.utf8)
+        if isinstance(command, x.Compress) and self._codec is not None:  # RFC 4978 section 3
+            raise BadSyntax("already compressed", "COMPRESSIONACTIVE", "NO")
+        return command
 
     def _announced(self, line: Line) -> c.Event | None:
         """A literal follows: an argument, or APPEND's message."""
@@ -235,16 +301,16 @@ class Server:
         assert gathered is not None
         assert literal is not None
         head, limits = gathered.head, self._limits
-        if head.command is c.Append and gathered.text[head.at :] != " ":
+        if head.command is c.Append and not messages.awaits_mailbox(gathered.text[head.at :]):
             return self._append_begins(line, gathered)
         size = gathered.size + literal.size
         if literal.size > self._room(limits.literal) or size > self._room(limits.command):
             return self._refused(line, c.Malformed(head.tag, "literal too large", code="TOOBIG"))
         if len(gathered.literals) >= limits.literals:
             return self._refused(line, c.Malformed(head.tag, "too many literals"))
-        if literal.binary:
+        if literal.binary and head.command is not x.SetMetadata:
             return self._refused(line, c.Malformed(head.tag, "literal8 is not allowed here"))
-        gathered.left, gathered.size = literal.size, size
+        gathered.left, gathered.size, gathered.binary = literal.size, size, literal.binary
         self._mode = _Mode.LITERAL
         return c.LiteralAnnounced(head.tag, literal.size) if literal.synchronizing else None
 
@@ -255,7 +321,7 @@ class Server:
         data = self._framer.take(gathered.left)
         if data is not None:
             gathered.literals.append(data)
-            gathered.text += LITERAL
+            gathered.text += "~" + LITERAL if gathered.binary else LITERAL
             self._mode = _Mode.TEXT
         return None
 
@@ -273,64 +339,36 @@ class Server:
         gathered.size += len(line.text)
         if line.literal is not None:
             return self._announced(line)
+        if head.command is c.Append:
+            return self._append_begins(line, gathered)
         self._gathered, self._mode = None, _Mode.COMMAND
         try:
-            return table.read(head, gathered.text, gathered.literals)
+            return self._whole(head, gathered.text, gathered.literals)
         except BadSyntax as error:
             return c.Malformed(head.tag, error.text, error.code, error.status)
 
     def _append_begins(self, line: Line, gathered: _Gathered) -> c.Event:
-        """APPEND's first message is announced."""
-        assert line.literal is not None
-        tag = gathered.head.tag
-        cursor = Cursor(gathered.text, gathered.literals, gathered.head.at)
-        try:
-            return self._appending(messages.append_head(tag, cursor, line.literal), count=1)
-        except BadSyntax as error:
-            return self._refused(line, c.Malformed(tag, error.text, error.code, error.status))
-
-    def _appending(self, append: c.Append, count: int) -> c.Append:
-        if append.size > self._limits.message:
-            raise BadSyntax("message too large", "TOOBIG", "NO")
-        if count > self._limits.literals:
-            raise BadSyntax("too many messages", "LIMIT", "NO")
-        self._append = (append, append.size, count)
+        """APPEND's or REPLACE's first message is announced."""
+        head = gathered.head
+        cursor = Cursor(gathered.text, gathered.literals, head.at, utf8=self.utf8)
         self._gathered = None
-        return append
-
-    def _read_message(self) -> c.Event | None:
-        """Some of APPEND's message."""
-        assert self._append is not None
-        append, left, count = self._append
-        if not left:
-            self._mode = _Mode.AFTER_MESSAGE
-            return None
-        data = self._framer.some(min(left, self._limits.chunk))
-        if not data:
-            return None
-        self._append = (append, left - len(data), count)
-        return c.AppendChunk(append.tag, data)
-
-    def _read_after_message(self) -> c.Event | None:
-        """The end of APPEND, or the announcement of its next message (RFC 3502)."""
-        assert self._append is not None
-        append, _, count = self._append
-        line = self._framer.line(self._limits.line)
-        if line is None:
-            return None
-        if isinstance(line, Broken):
-            return self._broken(line, append.tag)
-        text = line.text.decode("latin-1")
+        self._append = append = Appending(head.tag, self._limits, utf8=self.utf8)
         try:
-            cursor = Cursor(text, [])
-            if line.literal is None:
-                cursor.end()
-                self._append, self._mode = None, _Mode.COMMAND
-                return c.AppendEnd(append.tag)
-            following = messages.append_next(append.tag, append.mailbox, cursor, line.literal, following=True)
-            return self._appending(following, count + 1)
+            return append.begin(cursor, line, head.name)
         except BadSyntax as error:
-            return self._refused(line, c.Malformed(append.tag, error.text, error.code, error.status))
+            return self._refused(line, c.Malformed(head.tag, error.text, error.code, error.status))
+
+    def _read_append(self) -> c.Event | None:
+        """What follows in an APPEND."""
+        append = self._append
+        assert append is not None
+        try:
+            event = append.next_event(self._framer)
+        except BadSyntax as error:
+            return self._refused(append.line, c.Malformed(self._tag(), error.text, error.code, error.status))
+        if append.ended:
+            self._append, self._mode = None, _Mode.COMMAND
+        return event
 
     def _read_response(self) -> c.Event | None:
         """The client's next word in a SASL exchange (RFC 3501 section 6.2.2)."""
@@ -383,8 +421,7 @@ _READERS: dict[_Mode, Callable[[Server], c.Event | None]] = {
     _Mode.COMMAND: Server._read_command,
     _Mode.LITERAL: Server._read_literal,
     _Mode.TEXT: Server._read_text,
-    _Mode.MESSAGE: Server._read_message,
-    _Mode.AFTER_MESSAGE: Server._read_after_message,
+    _Mode.APPENDING: Server._read_append,
     _Mode.RESPONSE: Server._read_response,
     _Mode.IDLING: Server._read_done,
     _Mode.WAITING: Server._read_nothing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 
 
 class State(Enum):
@@ -16,17 +17,19 @@ class State(Enum):
     LOGOUT = "logout"
 
 
-_ANY: frozenset[type[c.Command]] = frozenset({c.Capability, c.Noop, c.Logout, c.Id})
+_ANY: frozenset[type[c.Command]] = frozenset({c.Capability, c.Noop, c.Logout, c.Id, x.Language})
 _AUTHENTICATED = _ANY | {
     c.Select, c.Create, c.Delete, c.Rename, c.Subscribe, c.Unsubscribe, c.List, c.Lsub, c.Status, c.Append,
     c.Namespace, c.Enable, c.Idle, c.GetQuota, c.GetQuotaRoot, c.SetQuota,
+    x.MultiSearch, x.CancelUpdate, x.Notify, x.SetAcl, x.DeleteAcl, x.GetAcl, x.ListRights, x.MyRights,
+    x.GetMetadata, x.SetMetadata, x.GenUrlAuth, x.UrlFetch, x.ResetKey, x.Unauthenticate, x.Compress,
 }  # fmt: skip
 
 ALLOWED: dict[State, frozenset[type[c.Command]]] = {
     State.NOT_AUTHENTICATED: _ANY | {c.StartTls, c.Authenticate, c.Login},
     State.AUTHENTICATED: _AUTHENTICATED,
     State.SELECTED: _AUTHENTICATED
-    | {c.Check, c.Close, c.Unselect, c.Expunge, c.Search, c.Fetch, c.Store, c.Copy, c.Move},
+    | {c.Check, c.Close, c.Unselect, c.Expunge, c.Search, c.Fetch, c.Store, c.Copy, c.Move, x.Sort, x.Thread},
     State.LOGOUT: frozenset(),
 }
 
@@ -39,5 +42,6 @@ AFTER: dict[tuple[type[c.Event], str], State] = {
     (c.Select, "NO"): State.AUTHENTICATED,
     (c.Close, "OK"): State.AUTHENTICATED,
     (c.Unselect, "OK"): State.AUTHENTICATED,
+    (x.Unauthenticate, "OK"): State.NOT_AUTHENTICATED,
     (c.Logout, "OK"): State.LOGOUT,
 }

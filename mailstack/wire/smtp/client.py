@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mailstack.mail.address import Address
@@ -137,25 +137,75 @@ class Offers:
     @property
     def size(self) -> int | None:
         """The largest message it takes, in octets; None where it does not say (RFC 1870 section 4)."""
-        text = self.keywords.get("SIZE", "")
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 and int(text) else None
+        return _number(self.keywords.get("SIZE", ""))
+
+    def limit(self, name: str) -> int | None:
+        """RCPTMAX, MAILMAX or RCPTDOMAINMAX; None where it does not say (RFC 9422 section 3)."""
+        for word in self.keywords.get("LIMITS", "").upper().split(" "):
+            key, _, value = word.partition("=")
+            if key == name:
+                return _number(value)
+        return None
+
+    @property
+    def shortest_by_time(self) -> int:
+        """The shortest time in seconds within which it may deliver (RFC 2852 section 3)."""
+        return _number(self.keywords.get("DELIVERBY", "").partition(" ")[0]) or 0
 
 
-def hello(name: str, extended: bool = True) -> bytes:
-    """EHLO, or HELO for a server that does not know it (RFC 5321 section 4.1.1.1)."""
-    return b"%s %s\r\n" % (b"EHLO" if extended else b"HELO", name.encode("ascii", "replace"))
+def _number(text: str) -> int | None:
+    """A number above 0 as a server writes it; None if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 and int(text) else None
 
 
-def mail(envelope: Envelope, size: int, offers: Offers, body: str = "7BIT", smtputf8: bool = False) -> bytes:
+def groups(recipients: Sequence[Recipient], offers: Offers) -> list[tuple[Recipient, ...]]:
+    """The recipients in as many transactions as the server's limits ask for (RFC 9422)."""
+    most = offers.limit("RCPTMAX") or len(recipients)
+    most_domains = offers.limit("RCPTDOMAINMAX") or len(recipients)
+    made: list[list[Recipient]] = [[]]
+    domains: set[str] = set()
+    for recipient in recipients:
+        more = domains | {recipient.address.domain}
+        if made[-1] and (len(made[-1]) >= most or len(more) > most_domains):
+            made.append([])
+            more = {recipient.address.domain}
+        made[-1].append(recipient)
+        domains = more
+    return [tuple(group) for group in made]
+
+
+def hello(name: str, verb: bytes = b"EHLO") -> bytes:
+    """EHLO, HELO for a server that does not know it (RFC 5321 section 4.1.1.1), LHLO in LMTP (RFC 2033)."""
+    return b"%s %s\r\n" % (verb, name.encode("ascii", "replace"))
+
+
+def mail(
+    envelope: Envelope,
+    size: int,
+    offers: Offers,
+    body: str = "7BIT",
+    smtputf8: bool = False,
+    *,
+    requiretls: bool = False,
+    by_time: int = 0,
+) -> bytes:
     """MAIL with the parameters that the server offered (RFC 5321 section 4.1.1.2).
 
-    `body` and `smtputf8` are what this message needs; the caller has seen to it that they are offered.
+    `body`, `smtputf8` and `requiretls` are what this message needs; the caller has seen to it that they are
+    offered. `by_time`: the seconds that its DELIVERBY has left.
     """
     words = [f"MAIL FROM:<{envelope.reverse_path or ''}>"]
     if "SIZE" in offers:
         words.append(f"SIZE={size}")  # RFC 1870 section 6
-    if "8BITMIME" in offers and body != "7BIT":
-        words.append(f"BODY={body}")  # RFC 6152
+    if body == "BINARYMIME" or ("8BITMIME" in offers and body != "7BIT"):
+        words.append(f"BODY={body}")  # RFC 6152, RFC 3030
+    if requiretls:
+        words.append("REQUIRETLS")  # RFC 8689 section 4.2.1
+    if "MT-PRIORITY" in offers and envelope.priority:
+        words.append(f"MT-PRIORITY={envelope.priority}")  # RFC 6710 section 4.2
+    if "DELIVERBY" in offers and envelope.deliver_by:  # RFC 2852 section 4
+        mode = "R" if envelope.deliver_by.returned else "N"
+        words.append(f"BY={by_time};{mode}{'T' if envelope.deliver_by.trace else ''}")
     if "SMTPUTF8" in offers and smtputf8:
         words.append("SMTPUTF8")  # RFC 6531 section 3.4
     if "DSN" in offers:  # RFC 3461 sections 4.3 and 4.4

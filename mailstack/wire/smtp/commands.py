@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from mailstack.mail.address import Address, BadAddress, parse_domain
@@ -19,6 +20,7 @@ from mailstack.wire.smtp import replies
 from mailstack.wire.smtp.events import (
     Auth,
     Bdat,
+    By,
     Data,
     Event,
     Expn,
@@ -53,6 +55,10 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 section 4
 _PRINTABLE = re.compile(r"[\x20-\x7e\u00a1-\U0010ffff]*")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 section 3.1
+_BY = re.compile(r"([+-]?[0-9]{1,9});([RN])(T?)", re.IGNORECASE)  # RFC 2852 section 4
+_DATE_TIME = re.compile(  # RFC 3339 section 5.6
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
 _BDAT = re.compile(r"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)  # RFC 3030 section 2
 
 
@@ -85,6 +91,10 @@ def mail(text: str, extensions: Extensions) -> Mail:
             raise Refused(replies.unsupported(name))
         given[field] = read(value)
     event = Mail(path, **given)
+    if event.body == "BINARYMIME" and "BINARYMIME" not in extensions:
+        raise Refused(replies.syntax("BODY takes 7BIT or 8BITMIME"))
+    if event.hold_for is not None and event.hold_until is not None:  # RFC 4865 section 4
+        raise Refused(replies.syntax("HOLDFOR and HOLDUNTIL exclude one another"))
     if path is not None and not path.is_ascii and not event.smtputf8:
         raise Refused(replies.NEEDS_SMTPUTF8)
     return event
@@ -184,15 +194,47 @@ def _size(value: str | None) -> int:
 
 def _body(value: str | None) -> str:
     body = (value or "").upper()
-    if body not in ("7BIT", "8BITMIME"):  # BINARYMIME is not offered (RFC 3030 section 3)
-        raise Refused(replies.syntax("BODY takes 7BIT or 8BITMIME"))
+    if body not in ("7BIT", "8BITMIME", "BINARYMIME"):
+        raise Refused(replies.syntax("BODY takes 7BIT, 8BITMIME or BINARYMIME"))
     return body
 
 
-def _smtputf8(value: str | None) -> bool:
+def _given(value: str | None) -> bool:
+    """SMTPUTF8 and REQUIRETLS: there, or not."""
     if value is not None:
-        raise Refused(replies.syntax("SMTPUTF8 takes no value"))
+        raise Refused(replies.syntax("This parameter takes no value"))
     return True
+
+
+def _priority(value: str | None) -> int:
+    if not value or not re.fullmatch(r"0|-?[1-9]", value):
+        raise Refused(Reply(501, "5.5.2", "MT-PRIORITY takes a number from -9 to 9"))  # RFC 6710 section 4.1
+    return int(value)
+
+
+def _hold_for(value: str | None) -> int:
+    if not value or not re.fullmatch(r"[1-9][0-9]{0,8}", value):  # RFC 4865 section 4
+        raise Refused(replies.syntax("HOLDFOR takes a number of seconds, of at most 9 digits"))
+    return int(value)
+
+
+def _hold_until(value: str | None) -> float:
+    try:
+        if not value or not _DATE_TIME.fullmatch(value):
+            raise ValueError
+        return datetime.fromisoformat(value.upper().replace("Z", "+00:00")).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise Refused(replies.syntax("HOLDUNTIL takes a time such as 2030-01-31T12:00:00Z")) from error
+
+
+def _by(value: str | None) -> By:
+    match = _BY.fullmatch(value or "")
+    if not match:
+        raise Refused(replies.syntax("BY takes seconds;R or seconds;N"))
+    by = By(int(match[1]), match[2].upper() == "R", bool(match[3]))
+    if by.returned and by.seconds <= 0:  # RFC 2852 section 4.1.2
+        raise Refused(replies.syntax("BY with mode R takes a time above 0"))
+    return by
 
 
 def _ret(value: str | None) -> str:
@@ -250,10 +292,15 @@ def _xtext(value: str | None) -> str:
 _MAIL_PARAMETERS: dict[str, tuple[str, str, Callable[[str | None], object]]] = {
     "SIZE": ("SIZE", "size", _size),
     "BODY": ("8BITMIME", "body", _body),
-    "SMTPUTF8": ("SMTPUTF8", "smtputf8", _smtputf8),
+    "SMTPUTF8": ("SMTPUTF8", "smtputf8", _given),
     "RET": ("DSN", "ret", _ret),
     "ENVID": ("DSN", "envid", _envid),
     "AUTH": ("AUTH", "auth", _mail_auth),
+    "REQUIRETLS": ("REQUIRETLS", "requiretls", _given),
+    "MT-PRIORITY": ("MT-PRIORITY", "priority", _priority),
+    "HOLDFOR": ("FUTURERELEASE", "hold_for", _hold_for),
+    "HOLDUNTIL": ("FUTURERELEASE", "hold_until", _hold_until),
+    "BY": ("DELIVERBY", "by", _by),
 }
 _UNKNOWN: tuple[str, str, Callable[[str | None], object]] = ("", "", _size)
 
@@ -284,4 +331,10 @@ VERBS: dict[str, Verb] = {
     "VRFY": Verb(Vrfy, lambda text, _: Vrfy(text)),
     "EXPN": Verb(Expn, lambda text, _: Expn(text)),
     "QUIT": Verb(Quit, _no_argument(Quit)),
+}
+
+# RFC 2033 section 4.1: LHLO in place of HELO and EHLO, which LMTP must not know.
+LMTP_VERBS: dict[str, Verb] = {
+    "LHLO": VERBS["EHLO"],
+    **{name: verb for name, verb in VERBS.items() if name not in ("HELO", "EHLO")},
 }

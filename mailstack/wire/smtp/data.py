@@ -5,7 +5,8 @@ section 4.1.1.4), also at its very start, for which a CRLF is imagined in front.
 arrived, at most four, wait for the next if they may begin that mark. So no dot that was stuffed and no CRLF
 is ever cut in two, and each run can be checked and un-stuffed by itself. A CR or LF that stands alone makes
 the content refused at its end: some server behind us may take it for a line end and see commands in what we
-saw as text ("SMTP smuggling").
+saw as text ("SMTP smuggling"). So does a null octet, which some server may drop, and with it what kept a dot
+from standing alone (RFC 2045 section 2.8: no text has one).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ _HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # what may begin the mark, longe
 class DotContent:
     """Reads the content that follows DATA."""
 
-    __slots__ = ("_held", "_lines", "_skip", "bare")
+    __slots__ = ("_held", "_lines", "_skip", "bare", "null")
 
     def __init__(self) -> None:
         self._lines = _LineEnds()
         self._held = b"\r\n"
         self._skip = 2  # octets still to drop: the imagined CRLF
         self.bare = False  # a bare CR or LF was seen
+        self.null = False  # a null octet was seen
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """(content, what comes after its end); the second is None until the end is there."""
@@ -46,6 +48,8 @@ class DotContent:
         if not data:
             return data
         self.bare = self._lines.bare_in(data, final=True)
+        if b"\0" in data:
+            self.null = True
         if b"\r\n." in data:
             data = data.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2: dot-stuffing
         if self._skip:
@@ -57,15 +61,18 @@ class DotContent:
 class ChunkContent:
     """Checks the content of a transaction's BDAT chunks (RFC 3030), which may cut a CRLF in two."""
 
-    __slots__ = ("_lines", "bare")
+    __slots__ = ("_lines", "bare", "null")
 
     def __init__(self) -> None:
         self._lines = _LineEnds()
         self.bare = False  # a bare CR or LF was seen
+        self.null = False  # a null octet was seen
 
     def feed(self, data: bytes) -> None:
         """Look at the next octets."""
         self.bare = self._lines.bare_in(data)
+        if b"\0" in data:
+            self.null = True
 
     def end(self) -> None:
         """The last chunk has come whole."""

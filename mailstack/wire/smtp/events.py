@@ -18,16 +18,30 @@ class Helo:
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """``BY=seconds;mode`` (RFC 2852 section 4): deliver within `seconds`, which may be negative in mode N."""
+
+    seconds: int
+    returned: bool  # mode R, else N
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """A transaction begins (RFC 5321 section 4.1.1.2). `reverse_path` None is the null path ``<>``."""
 
     reverse_path: Address | None
     size: int | None = None  # octets the client expects to send (RFC 1870)
-    body: str = "7BIT"  # or 8BITMIME (RFC 6152)
+    body: str = "7BIT"  # or 8BITMIME, BINARYMIME (RFC 6152, RFC 3030)
     smtputf8: bool = False  # RFC 6531
     ret: str | None = None  # FULL or HDRS (RFC 3461 section 4.3)
     envid: str | None = None  # decoded (RFC 3461 section 4.4)
     auth: str | None = None  # decoded; "" is the client's ``<>`` (RFC 4954 section 5)
+    requiretls: bool = False  # RFC 8689
+    priority: int | None = None  # -9 to 9; None: not said (RFC 6710)
+    hold_for: int | None = None  # seconds (RFC 4865)
+    hold_until: float | None = None  # seconds of the epoch (RFC 4865)
+    by: By | None = None  # RFC 2852
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +147,13 @@ class Quit:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What was said is no command, or not now; `reply` is the answer."""
+    """What was said is no command, or not now; `reply` is the answer.
+
+    `spoiled`: it is the last chunk of a message of which one before was refused.
+    """
 
     reply: Reply
+    spoiled: bool = False
 
 
 Event = (

@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
+from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
 from mailstack.wire.smtp import commands, replies
-from mailstack.wire.smtp.commands import VERBS, Extensions
+from mailstack.wire.smtp.commands import LMTP_VERBS, VERBS, Extensions
 from mailstack.wire.smtp.data import ChunkContent, DotContent
 from mailstack.wire.smtp.events import (
     Auth,
@@ -102,7 +102,9 @@ class Server:
     """One conversation, seen from the server."""
 
     __slots__ = (
+        "_accepted",
         "_authenticated",
+        "_binary",
         "_buffer",
         "_chunk",
         "_chunks",
@@ -110,19 +112,23 @@ class Server:
         "_extensions",
         "_left",
         "_limits",
+        "_lmtp",
         "_overflow",
         "_pending",
         "_refused",
         "_searched",
         "_smtputf8",
         "_start",
+        "_verbs",
         "closed",
         "state",
         "upgrading",
     )
 
-    def __init__(self, limits: Limits = _LIMITS) -> None:
+    def __init__(self, limits: Limits = _LIMITS, lmtp: bool = False) -> None:
         self._limits = limits
+        self._lmtp = lmtp
+        self._verbs = LMTP_VERBS if lmtp else VERBS
         self._begin()
 
     def _begin(self) -> None:
@@ -137,6 +143,8 @@ class Server:
         self._extensions: Extensions = frozenset()
         self._authenticated = False
         self._smtputf8 = False  # of this transaction
+        self._binary = False  # BODY=BINARYMIME was said in it
+        self._accepted = 0  # RCPT commands of this transaction that were accepted
         self._refused: Reply | None = None  # the reply that waits for the end of the content
         self._content: DotContent | None = None  # None in state DATA: the end was seen
         self._chunks: ChunkContent | None = None
@@ -170,9 +178,13 @@ class Server:
         self._pending = event
         return event
 
-    def send(self, reply: Reply) -> bytes:
-        """The bytes of `reply`, which answers the last event, or greets if there was none yet."""
+    def send(self, answer: Reply | Replies) -> bytes:
+        """The bytes of `answer` to the last event, or of the greeting if there was none yet.
+
+        In LMTP the end of the content takes `Replies`, or one that holds for every recipient (RFC 2033).
+        """
         event, self._pending = self._pending, None
+        reply = answer if isinstance(answer, Reply) else answer.each[0]
         if reply.code == 421:  # RFC 5321 section 3.8: we close, whatever was said
             self._close()
             return reply.encode()
@@ -183,8 +195,11 @@ class Server:
         if isinstance(event, (Chunk, Bdat)):
             self._refused = self._refused or reply
             return b""
+        times = self._accepted if self._lmtp and self._ends_message(event) else 1
         self._move(event, reply)
-        return reply.encode()
+        if isinstance(answer, Replies):
+            return b"".join(one.encode() for one in answer.each)
+        return reply.encode() * times
 
     def secured(self) -> None:
         """TLS is on: forget all that was said and received before (RFC 3207 section 4.2)."""
@@ -193,6 +208,10 @@ class Server:
     def failure(self, event: object) -> Reply:
         """What to answer to `event` when we failed: try again later."""
         return replies.AUTH_FAILURE if isinstance(event, (Auth, AuthLine)) else LOCAL_ERROR
+
+    def _ends_message(self, event: Event) -> bool:
+        """Whether the client waits for a reply for each recipient now."""
+        return isinstance(event, EndOfData) or (isinstance(event, Malformed) and event.spoiled)
 
     # Replies move the state.
 
@@ -210,6 +229,10 @@ class Server:
                 self._extensions = _offered(reply) if event.extended else frozenset()
             elif isinstance(event, Mail):
                 self._smtputf8 = event.smtputf8
+                self._binary = event.body == "BINARYMIME"
+                self._accepted = 0
+            elif kind is Rcpt:
+                self._accepted += 1
             elif kind is Auth or kind is AuthLine:
                 self._authenticated = True
             elif kind is Data:
@@ -259,19 +282,21 @@ class Server:
 
     def _command(self, text: str) -> Event | None:
         name, _, rest = text.partition(" ")
-        verb = VERBS.get(name.upper()) if len(name) <= 8 else None
+        verb = self._verbs.get(name.upper()) if len(name) <= 8 else None
         if verb is None:
             raise Refused(replies.UNKNOWN)
         if verb.event is Bdat:
             return self._bdat(rest)
         if verb.event not in TRANSITIONS[self.state]:
             no_recipients = verb.event is Data and self.state is State.MAIL
-            raise Refused(replies.NO_RECIPIENTS if no_recipients else replies.OUT_OF_SEQUENCE)
+            raise Refused(self._no_recipients() if no_recipients else replies.OUT_OF_SEQUENCE)
         if verb.extension and verb.extension not in self._extensions:
             raise Refused(replies.NOT_OFFERED)
         if verb.event is Auth and self._authenticated:  # RFC 4954 section 4
             raise Refused(replies.ALREADY_AUTHENTICATED)
         event = verb.parse(rest, self._extensions)
+        if self._binary and isinstance(event, Data):
+            raise Refused(replies.BINARY_NEEDS_BDAT)
         if isinstance(event, Rcpt) and not self._smtputf8 and not event.recipient.address.is_ascii:
             raise Refused(replies.NEEDS_SMTPUTF8)
         return event
@@ -310,8 +335,8 @@ class Server:
         if self._start == len(self._buffer):
             return None
         text, rest = content.feed(self._take())
-        if content.bare and not self._refused:
-            self._refused = replies.BARE_LINE_END
+        if not self._refused and (content.bare or content.null):
+            self._refused = replies.BARE_LINE_END if content.bare else replies.NULL_OCTET
         if rest is not None:
             self._buffer = rest
             self._content = None  # the next event is the end
@@ -333,13 +358,17 @@ class Server:
             self._refused = self._out_of_sequence()
             return self._next_octets()
         self.state = State.BDAT
-        self._chunks = self._chunks or ChunkContent()
+        if not self._binary:
+            self._chunks = self._chunks or ChunkContent()
         return event
 
     def _out_of_sequence(self) -> Reply:
         if "CHUNKING" not in self._extensions:
             return replies.NOT_OFFERED
-        return replies.NO_RECIPIENTS if self.state is State.MAIL else replies.OUT_OF_SEQUENCE
+        return self._no_recipients() if self.state is State.MAIL else replies.OUT_OF_SEQUENCE
+
+    def _no_recipients(self) -> Reply:
+        return replies.NO_RECIPIENTS_LMTP if self._lmtp else replies.NO_RECIPIENTS
 
     def _next_octets(self) -> Event | None:
         """What comes of a chunk: its octets, then its end."""
@@ -352,8 +381,8 @@ class Server:
             self._left -= len(data)
             if self._chunks and self.state is State.BDAT:
                 self._chunks.feed(data)
-                if self._chunks.bare and not self._refused:
-                    self._refused = replies.BARE_LINE_END
+                if not self._refused and (self._chunks.bare or self._chunks.null):
+                    self._refused = replies.BARE_LINE_END if self._chunks.bare else replies.NULL_OCTET
             if not self._refused:
                 return Chunk(data)
         self._chunk = None
@@ -363,10 +392,11 @@ class Server:
         refused = self._refused
         if self.state is not State.BDAT:  # the chunk was out of sequence
             self._refused = None
-            if self.state is State.SPOILED and chunk.last:
+            ends = self.state is State.SPOILED and chunk.last
+            if ends:
                 self.state = State.READY  # the transaction that it spoils further is over
             assert refused is not None
-            return Malformed(refused)
+            return Malformed(refused, spoiled=ends)
         if not chunk.last:
             return EndOfChunk(chunk.size, refused)
         if self._chunks:

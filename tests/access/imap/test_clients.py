@@ -173,6 +173,31 @@ class ClientTests(TestCase):
 
         return self.run_in_thread(talk)
 
+    def test_imapclient_sorts_and_threads(self) -> Deferred[None]:
+        def mail(subject: str, sender: str, name: str, refers: str = "") -> bytes:
+            references = f"References: {refers}\r\n" if refers else ""
+            head = f"From: {sender}@b.test\r\nSubject: {subject}\r\nMessage-ID: <{name}@b>\r\n{references}"
+            return f"{head}\r\nhello\r\n".encode()
+
+        def talk() -> None:
+            with self.imapclient() as client:
+                client.append("INBOX", mail("pears", "zoe", "1"))
+                client.append("INBOX", mail("Re: apples", "bob", "2", "<3@b>"))
+                client.append("INBOX", mail("apples", "amy", "3"))
+                client.enable("QRESYNC")
+                client.select_folder("INBOX")
+                self.assertEqual(client.sort("FROM"), [3, 2, 1])
+                self.assertEqual(client.sort(["REVERSE SUBJECT", "ARRIVAL"], ["ALL"], "UTF-8"), [1, 2, 3])
+                self.assertEqual(client.thread("REFERENCES"), ((1,), (3, 2)))
+                self.assertEqual(client.thread("ORDEREDSUBJECT", "SUBJECT apples"), ((2, 3),))
+                client.add_flags(2, [rb"\Deleted"])
+                tag = client._imap._command("EXPUNGE")
+                self.assertEqual(client._imap._command_complete("EXPUNGE", tag)[0], "OK")
+                self.assertEqual(client._imap.untagged_responses["VANISHED"], [b"2"])
+                self.assertEqual(client.thread("REFS"), ((1,), (3,)))
+
+        return self.run_in_thread(talk)
+
     def test_idle_is_told_of_a_delivery(self) -> Deferred[None]:
         def deliver() -> None:
             parcel = Parcel(1, "INBOX", Message.of(corpus.PLAIN), "delivery-1")

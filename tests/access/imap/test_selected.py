@@ -37,6 +37,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: a OK [READ-WRITE] SELECT completed
         C: b EXAMINE Sent
+        S: * OK [CLOSED] ...
         S: * FLAGS ({SYSTEM})
         S: * 0 EXISTS
         S: * 0 RECENT
@@ -70,6 +71,7 @@ def test_a_failed_select_leaves_nothing_selected(world: World, talk: Talk) -> No
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: a OK [READ-WRITE] SELECT completed
         C: b SELECT Nowhere
+        S: * OK [CLOSED] ...
         S: b NO [NONEXISTENT] ...
         C: c FETCH 1 FLAGS
         S: c BAD ...

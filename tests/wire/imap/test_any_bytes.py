@@ -22,6 +22,8 @@ FRAGMENTS = [
     b"AUTHENTICATE PLAIN\r\n", b"bW9yZQ==\r\n", b"*\r\n", b"STARTTLS\r\n", b"APPEND INBOX ", b"APPEND ", b"(\\Seen) ", b"UID FETCH 1:* ",
     b"BODY.PEEK[HEADER.FIELDS ", b"SEARCH ", b"OR ", b"NOT ", b"TEXT ", b"STORE 1 +FLAGS ", b"LIST ", b"CLOSE\r\n", b"x" * 70, b"\xff\xfe",
     b"&AOk-", b"CHARSET UTF-8 ", b"GET / HTTP/1.1\r\n", b"\x16\x03",
+    b"APPEND INBOX CATENATE (", b"URL ", b"URL u", b"TEXT {3+}\r\n", b"URL {2}\r\n", b"UTF8 (", b"REPLACE 1 ", b"~{3}\r\n", b"SETMETADATA x (/shared/y ",
+    b"ENABLE UTF8=ACCEPT\r\n", b"UNAUTHENTICATE\r\n", b"NOTIFY SET (", b"SORT (DATE) UTF-8 ", b"RETURN (PARTIAL 1:2) ", b"$",
 ]  # fmt: skip
 octets = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=8), max_size=30).map(b"".join)
 states = st.sampled_from([State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.wire.imap.framer import Limits
 from mailstack.wire.imap.server import Server
@@ -48,10 +49,14 @@ class Script:
         if type(event) in self._refuse:
             return r.Tagged(tag, *self._refuse[type(event)])
         match event:
-            case c.LiteralAnnounced() | c.Append():
+            case c.LiteralAnnounced() | c.Append() | x.CatenateText():
                 return r.Continuation("go ahead")
-            case c.AppendChunk():
+            case c.AppendChunk() | x.CatenateUrl():
                 return None
+            case c.Enable(capabilities=names):
+                return (r.Enabled(names), r.Tagged(tag, "OK", "Enable done"))
+            case c.List(reference="", patterns=(name,)) if not name.isascii():
+                return (r.ListResponse(name), r.Tagged(tag, "OK", "List done"))
             case c.Idle():
                 return r.Continuation("idling")
             case c.Authenticate(initial=None):

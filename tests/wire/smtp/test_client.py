@@ -158,7 +158,7 @@ class TestCommands:
 
     def test_hello(self) -> None:
         assert client.hello("mx.a.test") == b"EHLO mx.a.test\r\n"
-        assert client.hello("mx.a.test", extended=False) == b"HELO mx.a.test\r\n"
+        assert client.hello("mx.a.test", b"HELO") == b"HELO mx.a.test\r\n"
 
     def test_a_command_is_one_line_whatever_the_address(self) -> None:
         with pytest.raises(ValueError, match="two lines"):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mailstack.wire.imap import mutf7
-from mailstack.wire.imap.commands import DateTime
+from mailstack.wire.imap.commands import DateTime, Partial
 from mailstack.wire.imap.sequence import SequenceSet
 
 LITERAL = "\n"
@@ -36,7 +36,9 @@ _RAW_NAME = re.compile(r"""[!#$&'+,./0-9:;<=>?@A-Z\[\]^_`a-z|}~\x80-\xff-]+""")
 _QUOTED = re.compile(r'"([^"\\\r\n\0]*+(?:\\["\\][^"\\\r\n\0]*+)*+)"')
 _ESCAPED = re.compile(r'\\(["\\])')
 _NUMBER = re.compile(r"[0-9]{1,20}(?![0-9])")
-_SEQUENCE = re.compile(r"[0-9*:,]+")
+_SEQUENCE = re.compile(r"[0-9*:,]+|\$")
+_OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
+_PARTIAL = re.compile(r"(-?)([0-9]{1,10}):(-?)([0-9]{1,10})(?![0-9])")
 _FLAG = re.compile(r"""\\?[!#$&'+,./0-9:;<=>?@A-Z\[^_`a-z|}~-]+""")
 _DATE = re.compile(r'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME = re.compile(
@@ -53,12 +55,19 @@ _EPOCH = datetime.date(1970, 1, 1).toordinal()
 class Cursor:
     """Reads forward. Every method raises BadSyntax if what it names does not stand here."""
 
-    __slots__ = ("_literals", "at", "text")
+    __slots__ = ("_literals", "at", "text", "utf8")
 
-    def __init__(self, text: str, literals: list[bytes], at: int = 0) -> None:
+    def __init__(self, text: str, literals: list[bytes], at: int = 0, *, utf8: bool = False) -> None:
         self.text = text
         self.at = at
+        self.utf8 = (
+            utf8  # mailbox names are UTF-8, not modified UTF-7 (RFC 6855 section 3, RFC 9051 section 5.1)
+        )
         self._literals = iter(literals)
+
+    def left(self) -> list[bytes]:
+        """The literals that have not been read; the cursor has them no more."""
+        return list(self._literals)
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """The pattern if it stands here; goes past it."""
@@ -125,6 +134,12 @@ class Cursor:
         self.at = found.end()
         return found[0].encode("latin-1")
 
+    def binary(self) -> bytes | None:
+        """A literal8, in which NUL may be, or what `nstring` reads (RFC 3516, RFC 5464 section 5)."""
+        if self.skip("~" + LITERAL):
+            return next(self._literals)
+        return self.nstring()
+
     def nstring(self) -> bytes | None:
         """A string, or None for NIL."""
         if self.text[self.at : self.at + 3].upper() == "NIL":
@@ -153,13 +168,31 @@ class Cursor:
     def mailbox(self) -> str:
         """A mailbox name, in Unicode; INBOX in upper case. 8-bit octets in an atom are tolerated."""
         found = self.match(_RAW_NAME)
-        name = mutf7.decode(found[0].encode("latin-1") if found else self.string())
+        name = self._name(found)
         return "INBOX" if name.upper() == "INBOX" else name
 
     def pattern(self) -> str:
         """A list-mailbox: a mailbox name with wildcards, in Unicode."""
-        found = self.match(_PATTERN)
-        return mutf7.decode(found[0].encode("latin-1") if found else self.string())
+        return self._name(self.match(_PATTERN))
+
+    def _name(self, found: re.Match[str] | None) -> str:
+        wire = found[0].encode("latin-1") if found else self.string()
+        return mutf7.raw(wire) if self.utf8 else mutf7.decode(wire)
+
+    def object_id(self) -> str:
+        """An objectid (RFC 8474 section 7)."""
+        return self.word(_OBJECT_ID, "an object identifier")
+
+    def partial(self) -> Partial:
+        """A partial-range (RFC 9394 section 5): `1:100`, or `-1:-100` from the end."""
+        found = self.match(_PARTIAL)
+        if found is None:
+            raise BadSyntax("expected a range like 1:100")
+        first, last = int(found[2]), int(found[4])
+        if found[1] != found[3] or not 0 < first < 2**32 or not 0 < last < 2**32:
+            raise BadSyntax("no such range")
+        first, last = min(first, last), max(first, last)
+        return Partial(-first, -last) if found[1] else Partial(first, last)
 
     def flag(self) -> str:
         r"""A flag; system flags in the RFC's spelling. Raises for a `\Name` that is no system flag."""

@@ -6,7 +6,7 @@ import re
 
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import mutf7
-from mailstack.wire.imap.commands import Attribute, Item, Section
+from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Partial, Preview, Section
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 from mailstack.wire.imap.grammar.mailboxes import LARGEST
 
@@ -17,6 +17,8 @@ _SECTION = re.compile(
     r"(\.?)((?:HEADER\.FIELDS\.NOT|HEADER\.FIELDS|HEADER|TEXT|MIME)?)",
     re.IGNORECASE,
 )
+_PART = re.compile(r"[1-9][0-9]{0,8}(?:\.[1-9][0-9]{0,8}){0,49}")
+_BINARIES = ("BINARY", "BINARY.PEEK", "BINARY.SIZE")
 _ATTRIBUTES = {attribute.value.decode(): attribute for attribute in Attribute}
 _FAST: tuple[Item, ...] = (Attribute.FLAGS, Attribute.INTERNALDATE, Attribute.SIZE)
 _MACROS: dict[str, tuple[Item, ...]] = {
@@ -27,17 +29,23 @@ _MACROS: dict[str, tuple[Item, ...]] = {
 
 
 def fetch(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
-    """FETCH, with the modifiers of RFC 7162."""
+    """FETCH, with the modifiers of RFC 7162 and RFC 9394."""
     cursor.expect(" ")
     numbers = cursor.sequence_set()
     cursor.expect(" ")
     items = _items(cursor)
     if uid:
         items = (Attribute.UID, *items)
-    changed_since, vanished = _modifiers(cursor)
-    if vanished and not uid:
-        raise BadSyntax("VANISHED is for UID FETCH")
-    return c.Fetch(tag, uid, numbers, tuple(dict.fromkeys(items)), changed_since, vanished)
+    modifiers = _modifiers(cursor)
+    changed_since, vanished = modifiers.get("CHANGEDSINCE"), "VANISHED" in modifiers
+    partial = modifiers.get("PARTIAL")
+    if not uid and (vanished or partial is not None):
+        raise BadSyntax("VANISHED and PARTIAL are for UID FETCH")
+    if vanished and changed_since is None:  # RFC 7162 section 3.2.6
+        raise BadSyntax("VANISHED needs CHANGEDSINCE")
+    assert changed_since is None or isinstance(changed_since, int)
+    assert partial is None or isinstance(partial, Partial)
+    return c.Fetch(tag, uid, numbers, tuple(dict.fromkeys(items)), changed_since, vanished, partial)
 
 
 def uid_fetch(tag: str, cursor: Cursor) -> c.Command:
@@ -47,21 +55,26 @@ def uid_fetch(tag: str, cursor: Cursor) -> c.Command:
 
 def _items(cursor: Cursor) -> tuple[Item, ...]:
     if cursor.peek("("):
-        return tuple(cursor.listed(lambda: _item(cursor), most=MOST_FETCHED))
+        return tuple(cursor.listed(lambda: fetch_item(cursor), most=MOST_FETCHED))
     at = cursor.at
     macro = _MACROS.get(cursor.word(_ITEM, "a FETCH item").upper())
     if macro is not None:
         return macro
     cursor.at = at
-    return (_item(cursor),)
+    return (fetch_item(cursor),)
 
 
-def _item(cursor: Cursor) -> Item:
+def fetch_item(cursor: Cursor) -> Item:
+    """One FETCH item, not a macro."""
     name = cursor.word(_ITEM, "a FETCH item").upper()
     if cursor.skip("["):
+        if name in _BINARIES:
+            return _binary(cursor, name)
         if name not in ("BODY", "BODY.PEEK"):
-            raise BadSyntax("only BODY has sections")
+            raise BadSyntax("only BODY and BINARY have sections")
         return _section(cursor, peek=name == "BODY.PEEK")
+    if name == "PREVIEW":
+        return _preview(cursor)
     attribute = _ATTRIBUTES.get(name)
     if attribute is None:
         raise BadSyntax("unknown FETCH item")
@@ -95,17 +108,41 @@ def _partial(cursor: Cursor) -> tuple[int, int] | None:
     return offset, length
 
 
-def _modifiers(cursor: Cursor) -> tuple[int | None, bool]:
-    """CHANGEDSINCE and VANISHED (RFC 7162 sections 3.1.4.1 and 3.2.6)."""
+def _binary(cursor: Cursor, name: str) -> Item:
+    """BINARY[1.2]<0.100>, BINARY.PEEK and BINARY.SIZE (RFC 3516 section 4.1)."""
+    found = cursor.match(_PART)
+    cursor.expect("]")
+    part = tuple(map(int, found[0].split("."))) if found is not None else ()
+    if name == "BINARY.SIZE":
+        return BinarySize(part)
+    return Binary(part, name == "BINARY.PEEK", _partial(cursor))
+
+
+def _preview(cursor: Cursor) -> Item:
+    """PREVIEW, PREVIEW (LAZY) (RFC 8970 section 4)."""
+    if not cursor.text.startswith(" (", cursor.at):
+        return Preview()
+    cursor.skip(" ")
+    for modifier in cursor.listed(lambda: cursor.keyword("LAZY"), most=1):
+        if modifier != "LAZY":
+            raise BadSyntax("unknown PREVIEW modifier")
+    return Preview(lazy=True)
+
+
+def _modifiers(cursor: Cursor) -> dict[str, int | Partial | None]:
+    """CHANGEDSINCE, VANISHED (RFC 7162 sections 3.1.4.1 and 3.2.6), PARTIAL (RFC 9394 section 3.3)."""
+    found: dict[str, int | Partial | None] = {}
     if not cursor.skip(" ") or cursor.at == len(cursor.text):
-        return None, False
-    cursor.expect("(")
-    if cursor.keyword("CHANGEDSINCE") != "CHANGEDSINCE":
-        raise BadSyntax("unknown modifier")
-    cursor.expect(" ")
-    value = cursor.number(LARGEST)
-    vanished = cursor.skip(" ")
-    if vanished and cursor.keyword("VANISHED") != "VANISHED":
-        raise BadSyntax("unknown modifier")
-    cursor.expect(")")
-    return value, vanished
+        return found
+
+    def modifier() -> None:
+        name = cursor.keyword("a modifier")
+        if name in found or name not in ("CHANGEDSINCE", "VANISHED", "PARTIAL"):
+            raise BadSyntax("unknown modifier")
+        found[name] = None
+        if name != "VANISHED":
+            cursor.expect(" ")
+            found[name] = cursor.number(LARGEST) if name == "CHANGEDSINCE" else cursor.partial()
+
+    cursor.listed(modifier, most=3)
+    return found

@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
+from mailstack.wire.imap.grammar.metadata import MOST_ENTRIES, entry
 
 LARGEST = 2**63 - 1  # modseq, quota limits (RFC 7162 section 7, RFC 9208 section 7)
 _STATUS_ITEMS = frozenset(
     {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "HIGHESTMODSEQ"}
     | {"DELETED", "DELETED-STORAGE"}  # RFC 9208 section 4.1.4
+    | {"MAILBOXID", "APPENDLIMIT"}  # RFC 8474 section 4.3, RFC 7889 section 3.1
 )
 _SELECTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
-_RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
+_RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "MYRIGHTS"})  # the last: RFC 8440
 _SPECIAL_USE = re.compile(r"\\[A-Za-z]{1,40}")
 
 
@@ -73,6 +75,9 @@ def _select_parameter(cursor: Cursor) -> c.Resync | None:
         matches = (numbers, cursor.sequence_set())
         cursor.expect(")")
     cursor.expect(")")
+    for known in (uids, *(matches or ())):
+        if known is not None and known.open_ended:  # RFC 7162 section 7
+            raise BadSyntax("* among what is known")
     return c.Resync(uidvalidity, modseq, uids, matches)
 
 
@@ -123,29 +128,34 @@ def list_(tag: str, cursor: Cursor) -> c.Command:
         extended, patterns = True, cursor.listed(cursor.pattern)
     else:
         patterns = [cursor.pattern()]
-    returns, status = _returns(cursor)
+    returns, status, metadata = _returns(cursor)
     extended = extended or returns is not None
-    return c.List(tag, reference, tuple(patterns), selection, returns or frozenset(), status, extended)
+    returns = returns or frozenset()
+    return c.List(tag, reference, tuple(patterns), selection, returns, status, extended, metadata)
 
 
-def _returns(cursor: Cursor) -> tuple[frozenset[str] | None, tuple[str, ...]]:
-    """RETURN options, and the items of its STATUS (RFC 5819); None where there is no RETURN."""
+def _returns(cursor: Cursor) -> tuple[frozenset[str] | None, tuple[str, ...], tuple[str, ...]]:
+    """RETURN options (None: no RETURN), items of STATUS (RFC 5819), entries of METADATA (RFC 9590)."""
     if not cursor.skip(" ") or cursor.at == len(cursor.text):
-        return None, ()
+        return None, (), ()
     if cursor.keyword("RETURN") != "RETURN":
         raise BadSyntax("expected RETURN")
     cursor.expect(" ")
     status: list[str] = []
+    metadata: list[str] = []
 
     def option() -> str:
-        name = _option(cursor, _RETURNS | {"STATUS"})
+        name = _option(cursor, _RETURNS | {"STATUS", "METADATA"})
+        if name == "METADATA":
+            cursor.expect(" ")
+            metadata.extend(cursor.listed(lambda: entry(cursor), most=MOST_ENTRIES))
         if name == "STATUS":
             cursor.expect(" ")
             status.extend(_status_items(cursor))
         return name
 
     names = frozenset(cursor.listed(option, empty=True))
-    return names - {"STATUS"}, tuple(dict.fromkeys(status))
+    return names - {"STATUS", "METADATA"}, tuple(dict.fromkeys(status)), tuple(dict.fromkeys(metadata))
 
 
 def _option(cursor: Cursor, known: frozenset[str]) -> str:

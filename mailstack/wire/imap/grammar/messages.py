@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.framer import Literal
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 from mailstack.wire.imap.grammar.mailboxes import LARGEST
 from mailstack.wire.imap.sequence import SequenceSet
 
 _STORE = re.compile(r"([+-]?)FLAGS(\.SILENT)? ", re.IGNORECASE)
+_LARGEST_NUMBER = 2**32 - 1
+LONGEST_URL = 4096
 _MODES = {"+": "add", "-": "remove", "": "replace"}
 
 
@@ -20,15 +25,36 @@ def append(tag: str, cursor: Cursor) -> c.Command:
     raise BadSyntax("expected a message literal")
 
 
-def append_head(tag: str, cursor: Cursor, literal: Literal) -> c.Append:
-    """APPEND up to its message literal; the cursor stands after the word APPEND (RFC 3501 section 6.3.11)."""
+_REPLACED = re.compile(r"\*|[1-9][0-9]{0,9}(?![0-9])")
+_BEFORE_MAILBOX = re.compile(r" (?:[0-9*]{1,10} )?")
+_CATENATE = re.compile(r"CATENATE \(", re.IGNORECASE)
+_UTF8 = re.compile(r"UTF8 \(\Z", re.IGNORECASE)
+_TEXT = re.compile(r"TEXT \Z", re.IGNORECASE)
+_URL = re.compile(r"URL ", re.IGNORECASE)
+
+
+def append_head(tag: str, cursor: Cursor, literal: Literal | None, command: str) -> c.Append:
+    """APPEND or REPLACE up to its first message literal; the cursor stands after the word.
+
+    RFC 3501 section 6.3.11, RFC 8508 section 3.1.
+    """
     cursor.expect(" ")
-    mailbox = cursor.mailbox()
-    return append_next(tag, mailbox, cursor, literal, following=False)
+    replaces = None
+    if command.endswith("REPLACE"):
+        word = cursor.word(_REPLACED, "a message number")
+        number = 0 if word == "*" else int(word)
+        if number > _LARGEST_NUMBER:
+            raise BadSyntax("number too large")
+        replaces = c.Replaced(command.startswith("UID"), number)
+        cursor.expect(" ")
+    return replace(append_next(tag, cursor.mailbox(), cursor, literal), replaces=replaces)
 
 
-def append_next(tag: str, mailbox: str, cursor: Cursor, literal: Literal, *, following: bool) -> c.Append:
-    """` (flags) "date-time" ` before a message literal; \\Recent among the flags is passed over."""
+def append_next(tag: str, mailbox: str, cursor: Cursor, literal: Literal | None) -> c.Append:
+    """` (flags) "date-time" ` and what announces the message: a literal, UTF8 (literal, or CATENATE (.
+
+    \\Recent among the flags is passed over. After CATENATE the cursor stands before the first part.
+    """
     cursor.expect(" ")
     flags: frozenset[str] = frozenset()
     date = None
@@ -38,8 +64,47 @@ def append_next(tag: str, mailbox: str, cursor: Cursor, literal: Literal, *, fol
     if cursor.peek('"'):
         date = cursor.date_time()
         cursor.expect(" ")
+    if cursor.match(_CATENATE):
+        return c.Append(tag, mailbox, 0, flags, date, synchronizing=False, catenated=True)
+    if literal is None:
+        raise BadSyntax("expected a message literal")
+    utf8 = cursor.match(_UTF8) is not None
     cursor.end()
-    return c.Append(tag, mailbox, literal.size, flags, date, literal.synchronizing, following)
+    if utf8 and not literal.binary:  # RFC 6855 section 4: a literal8
+        raise BadSyntax("UTF8 needs a literal8")
+    return c.Append(
+        tag, mailbox, literal.size, flags, date, literal.synchronizing, binary=literal.binary, utf8=utf8
+    )
+
+
+def catenate_part(tag: str, cursor: Cursor, literal: Literal | None) -> Command:
+    """The next part of CATENATE (RFC 4469 section 5).
+
+    A text is announced by `literal`, which stands where the text of the line ends.
+    """
+    if cursor.match(_URL):
+        url = cursor.astring().decode("latin-1")
+        if len(url) > LONGEST_URL:
+            raise BadSyntax("URL too long")
+        return x.CatenateUrl(tag, url)
+    if literal is not None and cursor.match(_TEXT):
+        return x.CatenateText(tag, literal.size, literal.synchronizing)
+    raise BadSyntax("expected URL or TEXT")
+
+
+def awaits_url(text: str) -> bool:
+    """Whether a part of CATENATE is a URL in a literal that is still to come."""
+    return text.upper() == "URL "
+
+
+def catenates(cursor: Cursor) -> bool:
+    """Whether the rest of the text has a CATENATE."""
+    return _CATENATE.search(cursor.text, cursor.at) is not None
+
+
+def awaits_mailbox(text: str) -> bool:
+    """Whether what APPEND or REPLACE announces after this text is a literal with the mailbox's name."""
+    return _BEFORE_MAILBOX.fullmatch(text) is not None
 
 
 def store(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:

@@ -1,21 +1,28 @@
-"""SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN of RFC 4731."""
+"""SEARCH, SORT, THREAD and ESEARCH: one program of keys (RFC 3501 section 6.4.4), with RETURN (RFC 4731)."""
 
 from __future__ import annotations
 
 import codecs
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from encodings.aliases import aliases
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap import mutf7
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 from mailstack.wire.imap.grammar.mailboxes import LARGEST
+from mailstack.wire.imap.grammar.notify import mailbox_filters
 
 MOST_DEPTH = 50  # parentheses, NOT and OR inside each other
 MOST_KEYS = 1000  # in one SEARCH
-_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT"})
+# RFC 4731, RFC 5182, RFC 6203, RFC 5267, RFC 9394
+_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY", "CONTEXT", "UPDATE", "PARTIAL"})
+_LONGEST_INTERVAL = 2**32 - 1  # seconds (RFC 5032 section 4)
+_ALGORITHM = re.compile(r"[A-Za-z=]+")
+_FILTER = re.compile(r"""[!#$&'+,.0-9:;<=>?@A-Z\[^_`a-z|}~-]{1,100}""")
 _WORD = re.compile(r"[A-Za-z]+")
 # Looking up a name that does not exist costs memory for good in `encodings`: ask only for known ones.
 _CHARSETS = frozenset(aliases) | frozenset(aliases.values()) | {"koi8_u", "cp874", "cp720", "utf_8_sig"}
@@ -25,23 +32,92 @@ _NO_CHARSETS = frozenset(
 _BAD_CHARSET = "BADCHARSET (UTF-8 US-ASCII)"
 
 
+@dataclass(frozen=True, slots=True)
+class _Returns:
+    """What stood in RETURN (...)."""
+
+    options: frozenset[str] | None = None
+    partial: c.Partial | None = None
+
+
 def search(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
     """SEARCH. An unknown charset is NO [BADCHARSET]."""
     cursor.expect(" ")
-    returns = None
-    if _option(cursor, "RETURN "):
-        returns = frozenset(cursor.listed(lambda: _return(cursor), empty=True)) or frozenset({"ALL"})
-        cursor.expect(" ")
-    charset = None
-    if _option(cursor, "CHARSET "):
-        charset = _charset(cursor.astring())
-        cursor.expect(" ")
-    return c.Search(tag, uid, _Reader(cursor, charset).keys(), returns)
+    returns, key = _program(cursor)
+    return c.Search(tag, uid, key, returns.options, returns.partial)
 
 
 def uid_search(tag: str, cursor: Cursor) -> c.Command:
     """UID SEARCH (RFC 3501 section 6.4.8)."""
     return search(tag, cursor, uid=True)
+
+
+def multi_search(tag: str, cursor: Cursor) -> c.Command:
+    """ESEARCH (RFC 7377 section 2.1)."""
+    cursor.expect(" ")
+    sources: tuple[x.MailboxFilter, ...] | None = None
+    if _option(cursor, "IN "):
+        cursor.expect("(")
+        sources = mailbox_filters(cursor, "selected", "subtree-one")
+        cursor.expect(") ")
+    returns, key = _program(cursor)
+    return x.MultiSearch(tag, sources, key, returns.options or frozenset({"ALL"}), returns.partial)
+
+
+def sort(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
+    """SORT (RFC 5256 section 3, RFC 5267 section 3)."""
+    cursor.expect(" ")
+    returns = _returns(cursor)
+    criteria = tuple(cursor.listed(lambda: _criterion(cursor), most=30))
+    key = _after_charset(cursor)
+    return x.Sort(tag, uid, criteria, key, returns.options, returns.partial)
+
+
+def uid_sort(tag: str, cursor: Cursor) -> c.Command:
+    """UID SORT."""
+    return sort(tag, cursor, uid=True)
+
+
+def thread(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
+    """THREAD (RFC 5256 section 3)."""
+    cursor.expect(" ")
+    name = cursor.word(_ALGORITHM, "a threading algorithm").upper()
+    if name not in x.ALGORITHMS:
+        raise BadSyntax("unknown threading algorithm")
+    return x.Thread(tag, uid, name, _after_charset(cursor))
+
+
+def uid_thread(tag: str, cursor: Cursor) -> c.Command:
+    """UID THREAD."""
+    return thread(tag, cursor, uid=True)
+
+
+def _program(cursor: Cursor) -> tuple[_Returns, k.Key]:
+    """RETURN (...) CHARSET x keys, the first two if they are there."""
+    returns = _returns(cursor)
+    charset = None
+    if _option(cursor, "CHARSET "):
+        charset = _charset(cursor.astring())
+        cursor.expect(" ")
+    return returns, _Reader(cursor, charset).keys()
+
+
+def _after_charset(cursor: Cursor) -> k.Key:
+    """` charset keys`, as SORT and THREAD have them."""
+    cursor.expect(" ")
+    charset = _charset(cursor.astring())
+    cursor.expect(" ")
+    return _Reader(cursor, charset).keys()
+
+
+def _criterion(cursor: Cursor) -> x.Criterion:
+    name, reverse = cursor.keyword("a sort key"), False
+    if name == "REVERSE":
+        cursor.expect(" ")
+        name, reverse = cursor.keyword("a sort key"), True
+    if name not in x.SORT_KEYS:
+        raise BadSyntax("unknown sort key")
+    return x.Criterion(name, reverse)
 
 
 def _option(cursor: Cursor, word: str) -> bool:
@@ -51,11 +127,28 @@ def _option(cursor: Cursor, word: str) -> bool:
     return True
 
 
-def _return(cursor: Cursor) -> str:
-    name = cursor.keyword("a RETURN option")
-    if name not in _RETURNS:
-        raise BadSyntax("unknown RETURN option")
-    return name
+def _returns(cursor: Cursor) -> _Returns:
+    if not _option(cursor, "RETURN "):
+        return _Returns()
+    partial: c.Partial | None = None
+
+    def option() -> str:
+        nonlocal partial
+        name = cursor.keyword("a RETURN option")
+        if name not in _RETURNS:
+            raise BadSyntax("unknown RETURN option")
+        if name == "PARTIAL":
+            if partial is not None:
+                raise BadSyntax("PARTIAL twice")
+            cursor.expect(" ")
+            partial = cursor.partial()
+        return name
+
+    options = frozenset(cursor.listed(option, empty=True)) or frozenset({"ALL"})
+    if {"ALL", "PARTIAL"} <= options:  # RFC 9394 section 3.1
+        raise BadSyntax("ALL and PARTIAL together")
+    cursor.expect(" ")
+    return _Returns(options, partial)
 
 
 def _charset(name: bytes) -> str | None:
@@ -133,6 +226,13 @@ class _Reader:
         self.cursor.expect(" ")
         return k.Header(name, self.text())
 
+    def interval(self) -> int:
+        """Seconds, at least one (RFC 5032 section 4)."""
+        seconds = self.cursor.number(_LONGEST_INTERVAL)
+        if not seconds:
+            raise BadSyntax("an interval of nothing")
+        return seconds
+
     def modseq(self, depth: int) -> k.Key:
         """MODSEQ, whose entry name and type are of no effect (RFC 7162 section 3.1.5)."""
         if self.cursor.peek('"'):
@@ -150,7 +250,7 @@ def _field(name: str) -> _Read:
     return lambda reader, depth: k.Header(name, reader.text())
 
 
-def _dated(key: type[k.Arrived] | type[k.Sent], relation: k.Relation) -> _Read:
+def _dated(key: type[k.Arrived] | type[k.Sent] | type[k.Saved], relation: k.Relation) -> _Read:
     return lambda reader, depth: key(relation, reader.cursor.date())
 
 
@@ -161,6 +261,7 @@ _SIMPLE: dict[str, k.Key] = {
     "NEW": k.And((k.Recent(), k.Not(_SYSTEM["SEEN"]))),
     "OLD": k.Not(k.Recent()),
     "RECENT": k.Recent(),
+    "SAVEDATESUPPORTED": k.SaveDateSupported(),
     **_SYSTEM,
     **{f"UN{name}": k.Not(key) for name, key in _SYSTEM.items()},
 }
@@ -168,6 +269,13 @@ _WITH_ARGUMENT: dict[str, _Read] = {
     **{name.upper(): _field(name) for name in ("Bcc", "Cc", "From", "Subject", "To")},
     **{relation.value: _dated(k.Arrived, relation) for relation in k.Relation},
     **{f"SENT{relation.value}": _dated(k.Sent, relation) for relation in k.Relation},
+    **{f"SAVED{relation.value}": _dated(k.Saved, relation) for relation in k.Relation},
+    "OLDER": lambda reader, depth: k.Older(reader.interval()),
+    "YOUNGER": lambda reader, depth: k.Younger(reader.interval()),
+    "EMAILID": lambda reader, depth: k.EmailId(reader.cursor.object_id()),
+    "THREADID": lambda reader, depth: k.ThreadId(reader.cursor.object_id()),
+    "FUZZY": lambda reader, depth: k.Fuzzy(reader.key(depth + 1)),
+    "FILTER": lambda reader, depth: k.Filter(reader.cursor.word(_FILTER, "a filter's name")),
     "BODY": lambda reader, depth: k.Body(reader.text()),
     "TEXT": lambda reader, depth: k.Text(reader.text()),
     "HEADER": _Reader.header,

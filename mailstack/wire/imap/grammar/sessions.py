@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Callable
 
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import mutf7
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 
+_MOST_LANGUAGES = 50
+_LANGUAGE_RANGE = re.compile(r"\*|[a-z]{1,8}(?:-[a-z0-9]{1,8}){0,10}")  # RFC 4647 section 2.1, RFC 2277
 _MOST_ID_FIELDS = 30  # RFC 2971 section 3.3
 _LONGEST_MECHANISM = 20  # RFC 4422 section 3.1
 
@@ -76,3 +80,25 @@ def enable(tag: str, cursor: Cursor) -> c.Command:
     while cursor.skip(" ") and cursor.at < len(cursor.text):
         names.append(cursor.keyword("a capability"))
     return c.Enable(tag, tuple(names))
+
+
+def compress(tag: str, cursor: Cursor) -> c.Command:
+    """COMPRESS (RFC 4978 section 3)."""
+    cursor.expect(" ")
+    mechanism = cursor.keyword("a mechanism")
+    if mechanism != "DEFLATE":
+        raise BadSyntax("unknown compression mechanism")
+    return x.Compress(tag, mechanism)
+
+
+def language(tag: str, cursor: Cursor) -> c.Command:
+    """LANGUAGE (RFC 5255 section 3.2); the ranges in lower case."""
+    ranges: list[str] = []
+    while cursor.skip(" ") and cursor.at < len(cursor.text):
+        if len(ranges) >= _MOST_LANGUAGES:
+            raise BadSyntax("too many languages")
+        value = cursor.words().lower()
+        if not _LANGUAGE_RANGE.fullmatch(value):
+            raise BadSyntax("bad language range")
+        ranges.append(value)
+    return x.Language(tag, tuple(ranges))

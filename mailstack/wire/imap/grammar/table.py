@@ -7,7 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.grammar import fetch, mailboxes, messages, search, sessions
+from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap.grammar import (
+    fetch,
+    mailboxes,
+    messages,
+    metadata,
+    notify,
+    rights,
+    search,
+    sessions,
+    urls,
+)
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 
 Reader = Callable[[str, Cursor], c.Command]
@@ -55,17 +66,40 @@ COMMANDS: dict[str, tuple[type[c.Command], Reader]] = {
     "UID COPY": (c.Copy, messages.to_mailbox(c.Copy, uid=True)),
     "MOVE": (c.Move, messages.to_mailbox(c.Move, uid=False)),
     "UID MOVE": (c.Move, messages.to_mailbox(c.Move, uid=True)),
+    "REPLACE": (c.Append, messages.append),
+    "UID REPLACE": (c.Append, messages.append),
+    "SORT": (x.Sort, search.sort),
+    "UID SORT": (x.Sort, search.uid_sort),
+    "THREAD": (x.Thread, search.thread),
+    "UID THREAD": (x.Thread, search.uid_thread),
+    "ESEARCH": (x.MultiSearch, search.multi_search),
+    "CANCELUPDATE": (x.CancelUpdate, notify.cancel_update),
+    "NOTIFY": (x.Notify, notify.notify),
+    "SETACL": (x.SetAcl, rights.set_acl),
+    "DELETEACL": (x.DeleteAcl, rights.of_identifier(x.DeleteAcl)),
+    "GETACL": (x.GetAcl, mailboxes.named(x.GetAcl)),
+    "LISTRIGHTS": (x.ListRights, rights.of_identifier(x.ListRights)),
+    "MYRIGHTS": (x.MyRights, mailboxes.named(x.MyRights)),
+    "GETMETADATA": (x.GetMetadata, metadata.get_metadata),
+    "SETMETADATA": (x.SetMetadata, metadata.set_metadata),
+    "GENURLAUTH": (x.GenUrlAuth, urls.gen_url_auth),
+    "URLFETCH": (x.UrlFetch, urls.url_fetch),
+    "RESETKEY": (x.ResetKey, urls.reset_key),
+    "UNAUTHENTICATE": (x.Unauthenticate, sessions.bare(x.Unauthenticate)),
+    "COMPRESS": (x.Compress, sessions.compress),
+    "LANGUAGE": (x.Language, sessions.language),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The beginning of a command: its tag, its class, how to read its arguments and where they begin."""
+    """A command's beginning: its tag, class and name, how to read its arguments, where they begin."""
 
     tag: str
     command: type[c.Command]
     read: Reader
     at: int
+    name: str
 
 
 def tag_of(text: str, *, whole: bool = True) -> str | None:
@@ -84,12 +118,12 @@ def head(tag: str, text: str) -> Head:
     entry = COMMANDS.get(found[1].upper())
     if entry is None:
         raise BadSyntax("unknown command")
-    return Head(tag, entry[0], entry[1], found.end())
+    return Head(tag, entry[0], entry[1], found.end(), found[1].upper())
 
 
-def read(head: Head, text: str, literals: list[bytes]) -> c.Command:
+def read(head: Head, text: str, literals: list[bytes], *, utf8: bool = False) -> c.Command:
     """The whole command; each LITERAL character of the text stands for the next literal. Raises BadSyntax."""
-    cursor = Cursor(text, literals, head.at)
+    cursor = Cursor(text, literals, head.at, utf8=utf8)
     command = head.read(head.tag, cursor)
     cursor.end()
     return command

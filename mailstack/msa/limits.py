@@ -1,0 +1,86 @@
+"""How much a user may submit in an hour: the questions of `counts`, asked and answered in SMTP's words.
+
+Theory of operation. Limits are looked at early, at MAIL and RCPT, so that a client hears of them before it
+sends; a message is counted once it is whole, in one transaction that checks again, because another connection
+or another process may have been quicker. Whoever names unknown recipients is looking for known ones, or
+sends to a list that was bought: after so many in an hour, nobody is told any more who exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from mailstack.directory.model import User
+from mailstack.mail.reply import Refused, Reply
+from mailstack.msa import counts
+from mailstack.msa.counts import Count, Hour
+from mailstack.msa.settings import MsaConfig
+from mailstack.net.trace import Clock, date_time
+
+T = TypeVar("T")
+
+
+class Transactions(Protocol):
+    """What is asked of `mailstack.work.Work`."""
+
+    async def transaction(self, function: Callable[..., T], *args: object) -> T: ...
+
+    async def read(self, function: Callable[..., T], *args: object) -> T: ...
+
+
+class HourlyLimits:
+    """The limits of all users."""
+
+    def __init__(self, config: MsaConfig, work: Transactions, clock: Clock) -> None:
+        self._messages = config.messages_per_hour
+        self._recipients = config.recipients_per_hour
+        self._unknown = config.unknown_per_hour
+        self._work = work
+        self._clock = clock
+
+    async def hour(self, user: User) -> Hour:
+        """What a user has submitted; empty where nothing is limited."""
+        if not (self._messages or self._recipients or self._unknown):
+            return Hour()
+        return await self._work.read(counts.read, user.id, self._clock.seconds())
+
+    def check_message(self, hour: Hour) -> None:
+        """May one more message begin? Raise Refused: 450 4.7.1."""
+        self._check(hour, counts.messages, self._messages, 1, "messages")
+
+    def check_recipients(self, hour: Hour, number: int) -> None:
+        """May this message have so many recipients? Raise Refused: 450 4.7.1."""
+        self._check(hour, counts.recipients, self._recipients, number, "recipients")
+        self._check(hour, counts.unknown, self._unknown, 1, "unknown recipients")
+
+    async def count_unknown(self, user: User) -> None:
+        """A recipient was named that does not exist."""
+        if self._unknown:
+            now = self._clock.seconds()
+            await self._work.transaction(counts.add, user.id, now, Count(unknown=1))
+
+    async def count(self, user: User, recipients: int) -> None:
+        """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""
+        if not (self._messages or self._recipients):
+            return
+        hour = await self._work.transaction(
+            counts.take,
+            user.id,
+            self._clock.seconds(),
+            Count(messages=1, recipients=recipients),
+            self._messages,
+            self._recipients,
+        )
+        if hour is not None:
+            self._check(hour, counts.messages, self._messages, 1, "messages")
+            self._check(hour, counts.recipients, self._recipients, recipients, "recipients")
+
+    def _check(self, hour: Hour, of: Callable[[Count], int], most: int, more: int, what: str) -> None:
+        if not most:
+            return
+        when = hour.room_at(of, most, more)
+        if when is not None:
+            when = max(when, self._clock.seconds())
+            text = f"At most {most} {what} in an hour; come again after {date_time(when)}"
+            raise Refused(Reply(450, "4.7.1", text))

@@ -1,0 +1,103 @@
+"""LMTP (RFC 2033): another program, such as an MTA in front of us, hands mail for our users to us.
+
+It is the relay of port 25 with two differences. There is an answer for each recipient after the message,
+given when that recipient's copy is in the mailbox, or cannot be; and nothing that is ours is queued, because
+whoever speaks LMTP has a queue. An alias that leads elsewhere is the exception: what goes on from here is
+our queue's. There is no login and no check of the policy, so only the networks that the operator names may
+come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from mailstack.mail.address import Address
+from mailstack.mail.envelope import Envelope, Recipient
+from mailstack.mail.message import Message
+from mailstack.mail.reply import LOCAL_ERROR, Replies, Reply
+from mailstack.mta.queue import Queue
+from mailstack.mta.relay import Relay, RelayConfig, RelayRole
+from mailstack.net.peer import Network, Peer
+from mailstack.net.reception import Transaction
+
+NOT_FOR_YOU = Reply(554, "5.7.1", "LMTP is not for your network")
+
+_LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
+@dataclass(frozen=True, slots=True)
+class LmtpConfig(RelayConfig):
+    """[lmtp] of the configuration file: what a program that delivers to our users may ask of us."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = _LOOPBACK  # whose programs may come in by TCP
+
+
+class Lmtp(Relay):
+    """Welcomes those who deliver by LMTP."""
+
+    config: LmtpConfig
+
+    def welcome(self, peer: Peer, say: object) -> LmtpRole:
+        """The role for one connection."""
+        return LmtpRole(self, peer)
+
+
+class LmtpRole(RelayRole):
+    """Answers one of them."""
+
+    protocol = "LMTP"
+
+    def __init__(self, service: Lmtp, peer: Peer) -> None:
+        super().__init__(service, peer)
+        self._inspection = None  # who hands it to us has looked at it
+        self.greet_pause = 0.0
+        self._networks = service.config.networks
+        self._order: list[Any] = []  # what recipients are known by, for each RCPT that was accepted
+
+    async def greet(self) -> Reply:
+        """Nobody from outside."""
+        if not self.peer.within(self._networks):
+            self._log_refused("connection", NOT_FOR_YOU)
+            return NOT_FOR_YOU
+        return await super().greet()
+
+    def hello(self) -> Sequence[str]:
+        """What fits: a promise about time is none where nothing waits."""
+        return tuple(word for word in super().hello() if not word.startswith("DELIVERBY"))
+
+    def accepted(self, transaction: Transaction, recipient: Recipient) -> None:
+        """Remember the order: a recipient named twice is answered twice (RFC 2033 section 4.2)."""
+        if not transaction.recipients:
+            self._order = []
+        super().accepted(transaction, recipient)
+        self._order.append(self.identity(recipient.address))
+
+    def full_house(self, transaction: Transaction) -> bool:
+        """Every RCPT is remembered here, so every one counts."""
+        most = self._service.config.max_recipients
+        return bool(transaction.recipients) and len(self._order) >= most
+
+    async def rcpt(self, recipient: Recipient) -> Recipient:
+        """Only who is here, and has room. A queue that names many who are not is no harvester."""
+        return await self._resident(recipient)
+
+    def conclude(
+        self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]
+    ) -> Replies:
+        """A reply for each."""
+        known = {self.identity(address): reply for address, reply in answers.items()}
+        return Replies(tuple(known.get(one, LOCAL_ERROR) for one in self._order))
+
+
+class AtOnce:
+    """Accepts messages for LMTP: delivered now or answered with what stands in the way (`Accepts`)."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """See `Queue.deliver`."""
+        return await self._queue.deliver(envelope, message)

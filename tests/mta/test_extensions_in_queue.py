@@ -1,0 +1,112 @@
+"""What the queue does about release, deadline, priority and required TLS, on both databases."""
+
+from __future__ import annotations
+
+from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
+from mailstack.mail.message import Message
+from mailstack.mail.reply import Reply
+from mailstack.mta import entries
+from mailstack.mta.entries import Lease
+from tests.mta.world import World, addr, fields
+
+LATER = Reply(451, "4.3.0", "Later")
+
+
+class TestOnSqlite(World):
+    async def test_held_mail_waits_for_its_release(self) -> None:
+        self.start()
+        now = self.clock.seconds()
+        replies = await self.send("bob@a.test", "carol@b.test", hold_until=now + 3600)
+        self.assertEqual({reply.code for reply in replies.values()}, {250})
+        self.assertEqual([entry.next_attempt for entry in self.entries()], [now + 3600] * 2)
+        await self.pass_time(3500)
+        self.assertEqual((self.mda.got, self.transfer.got), ([], []))
+        await self.pass_time(101)
+        await self.until(lambda: self.mda.got and self.transfer.got)
+        await self.until(lambda: not self.entries())
+
+    async def test_held_mail_has_its_days_from_the_release_on(self) -> None:
+        now = self.clock.seconds()
+        await self.send("carol@b.test", hold_until=now + 3600)
+        self.assertEqual({entry.expires for entry in self.entries()}, {now + 3600 + 5 * 86400})
+
+    async def test_what_is_late_comes_back(self) -> None:
+        self.transfer.says["carol@b.test"] = LATER
+        self.start()
+        now = self.clock.seconds()
+        await self.send("carol@b.test", deliver_by=DeliverBy(now + 100, returned=True))
+        await self.until(lambda: self.entries() and self.entries()[0].attempts == 1)
+        self.assertEqual(self.entries()[0].next_attempt, now + 100)
+        await self.pass_time(100)
+        await self.until(lambda: not self.entries())
+        self.assertEqual(len([one for one in self.transfer.got if one[2] == ("carol@b.test",)]), 1)
+        _, report = self.bounce(self.mda)
+        self.assertEqual(fields(report)[1]["Status"], "5.4.7")
+
+    async def test_what_is_late_and_may_be_is_told_once_and_goes_on(self) -> None:
+        self.transfer.says["carol@b.test"] = LATER
+        self.start()
+        now = self.clock.seconds()
+        await self.send("carol@b.test", deliver_by=DeliverBy(now + 100, returned=False))
+        await self.until(lambda: self.entries() and self.entries()[0].attempts == 1)
+        await self.pass_time(100)
+        await self.until(lambda: self.bounces(self.mda) == 1)
+        _, report = self.bounce(self.mda)
+        self.assertEqual(fields(report)[1]["Action"], "delayed")
+        del self.transfer.says["carol@b.test"]
+        await self.pass_time(700)
+        await self.until(lambda: not self.entries())
+
+    async def test_a_trace_tells_of_each_relay(self) -> None:
+        self.transfer.dsn = True
+        self.start()
+        by = DeliverBy(self.clock.seconds() + 100, returned=False, trace=True)
+        quiet = Recipient(addr("quiet@b.test"), frozenset({"NEVER"}))
+        await self.send("carol@b.test", quiet, deliver_by=by)
+        await self.until(lambda: self.bounces(self.mda) == 1)
+        _, report = self.bounce(self.mda)
+        self.assertEqual([group["Action"] for group in fields(report)[1:]], ["relayed"])
+
+    async def test_the_urgent_are_claimed_first(self) -> None:
+        for number, priority in enumerate((0, -3, 9, 0, 4)):
+            await self.send("carol@b.test", id=f"q{number}", priority=priority)
+        now = self.clock.seconds()
+
+        def claim(db):  # type: ignore[no-untyped-def]
+            return entries.claim(db, Lease("me", now + 60), now, 10, 10, entries.Counter())
+
+        batches = self.database.write(claim)
+        self.assertEqual([batch.envelope.id for batch in batches], ["q2", "q4", "q0", "q3", "q1"])
+        self.assertEqual([batch.envelope.priority for batch in batches], [9, 4, 0, 0, -3])
+
+    async def test_parameters_come_out_as_they_went_in(self) -> None:
+        by = DeliverBy(self.clock.seconds() + 1000, returned=True, trace=True)
+        self.start()
+        await self.send("carol@b.test", requiretls=True, tls_optional=True, priority=2, deliver_by=by)
+        await self.until(lambda: self.transfer.envelopes)
+        [envelope] = self.transfer.envelopes
+        self.assertTrue(envelope.requiretls and envelope.tls_optional)
+        self.assertEqual((envelope.priority, envelope.deliver_by), (2, by))
+
+    async def test_a_report_about_required_tls_requires_it_and_returns_the_header_alone(self) -> None:
+        self.transfer.says["carol@b.test"] = Reply(550, "5.1.1", "No")
+        self.start()
+        await self.send("carol@b.test", requiretls=True, ret="FULL")
+        await self.until(lambda: self.bounces(self.mda))
+        envelope, report = self.bounce(self.mda)
+        self.assertTrue(envelope.requiretls)
+        parts = report.get_payload()
+        assert isinstance(parts, list)
+        self.assertEqual(parts[2].get_content_type(), "text/rfc822-headers")  # type: ignore[union-attr]
+
+    async def test_lmtp_gives_each_his_own_answer_and_queues_nothing_of_ours(self) -> None:
+        self.mda.says["carol@a.test"] = Reply(452, "4.2.2", "Full")
+        to = tuple(Recipient(addr(one)) for one in ("bob@a.test", "carol@a.test", "nobody@a.test"))
+        answers = await self.queue.deliver(Envelope("q1", addr("x@b.test"), to), Message.of(b"S: x\r\n\r\n"))
+        codes = {str(address): reply.code for address, reply in answers.items()}
+        self.assertEqual(codes, {"bob@a.test": 250, "carol@a.test": 452, "nobody@a.test": 550})
+        self.assertEqual((self.entries(), self.files()), ([], []))
+
+
+class TestOnPostgresql(TestOnSqlite):
+    kind = "postgresql"

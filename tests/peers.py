@@ -1,0 +1,207 @@
+"""Other people's servers, each private to a test run: Postfix (needs root) and Dovecot's LMTP."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.running import PATIENCE, free_ports
+
+_SERVICES = """
+    pickup    unix  n - n 60 1 pickup
+    cleanup   unix  n - n - 0 cleanup
+    qmgr      unix  n - n 300 1 qmgr
+    tlsmgr    unix  - - n 1000? 1 tlsmgr
+    rewrite   unix  - - n - - trivial-rewrite
+    bounce    unix  - - n - 0 bounce
+    defer     unix  - - n - 0 bounce
+    trace     unix  - - n - 0 bounce
+    verify    unix  - - n - 1 verify
+    proxymap  unix  - - n - - proxymap
+    smtp      unix  - - n - - smtp
+    relay     unix  - - n - - smtp
+    showq     unix  n - n - - showq
+    error     unix  - - n - - error
+    retry     unix  - - n - - error
+    lmtp      unix  - - n - - lmtp
+    anvil     unix  - - n - 1 anvil
+    scache    unix  - - n - 1 scache
+    postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+def needs_root(package: str, *programs: str) -> None:
+    """Skip the test, by name, where it cannot run."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed; get it with: apt-get install {package}")
+    if os.geteuid() != 0:
+        pytest.skip(f"{package} needs root to run")
+
+
+class Postfix:
+    """A Postfix on loopback for `domain`, whose transport map and aliases the test gives."""
+
+    def __init__(self, folder: Path, domain: str, settings: Mapping[str, str]) -> None:
+        needs_root("postfix", "postfix", "postqueue")
+        self.folder = folder
+        [self.port] = free_ports(1)
+        for name in ("etc", "spool", "data"):
+            (folder / name).mkdir(parents=True)
+        shutil.chown(folder / "data", "postfix")
+        main = {
+            "compatibility_level": "3.6",
+            "queue_directory": str(folder / "spool"),
+            "data_directory": str(folder / "data"),
+            "maillog_file": str(self.log_file),
+            "maillog_file_prefixes": str(folder),
+            "myhostname": f"mx.{domain}",
+            "mydestination": "",
+            "inet_interfaces": "127.0.0.1",
+            "inet_protocols": "ipv4",
+            "mynetworks": "127.0.0.0/8",
+            "alias_maps": "",
+            "local_recipient_maps": "",
+            "virtual_alias_domains": domain,
+            "smtputf8_enable": "yes",
+            "default_transport": "error:nothing leaves this machine",
+            "smtpd_recipient_restrictions": "permit_mynetworks, reject",
+            "minimal_backoff_time": "5s",
+            "maximal_backoff_time": "10s",
+            "queue_run_delay": "5s",
+            **settings,
+        }
+        (folder / "etc" / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
+        services = textwrap.dedent(_SERVICES).lstrip()
+        (folder / "etc" / "master.cf").write_text(f"{self.port}  inet  n - n - - smtpd\n{services}")
+
+    @property
+    def log_file(self) -> Path:
+        """Where it writes its log."""
+        return self.folder / "maillog"
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def run(self, verb: str) -> None:
+        """start or stop."""
+        command = ["postfix", "-c", str(self.folder / "etc"), verb]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stdout + done.stderr + self.log()
+
+
+@contextmanager
+def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
+    """A started Postfix that is stopped at the end."""
+    with _open_folder() as folder:
+        one = Postfix(folder, domain, settings)
+        one.run("start")
+        try:
+            _wait_for(one.port)
+            yield one
+        finally:
+            one.run("stop")
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, which pytest's own keep them from: these servers change users."""
+    with tempfile.TemporaryDirectory(prefix="mailstack-peer-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+class Dovecot:
+    """Dovecot's LMTP for anybody at any domain, by TCP and by a socket in the file system."""
+
+    def __init__(self, folder: Path) -> None:
+        needs_root("dovecot-lmtpd", "dovecot", "doveadm")
+        self.folder = folder
+        [self.port] = free_ports(1)
+        self.mail = folder / "mail"
+        self.socket = folder / "lmtp"
+        self.mail.mkdir(parents=True)
+        (folder / "run").mkdir()
+        mail = pwd.getpwnam("mail")
+        os.chown(self.mail, mail.pw_uid, mail.pw_gid)
+        self.conf = folder / "dovecot.conf"
+        self.conf.write_text(
+            textwrap.dedent(f"""
+            base_dir = {folder}/run
+            state_dir = {folder}/run
+            log_path = {folder}/log
+            protocols = lmtp
+            ssl = no
+            first_valid_uid = 1
+            mail_location = maildir:~/Maildir
+            userdb {{
+              driver = static
+              args = uid=mail gid=mail home={self.mail}/%u allow_all_users=yes
+            }}
+            passdb {{
+              driver = static
+              args = nopassword=y
+            }}
+            protocol lmtp {{
+              postmaster_address = postmaster@dove.test
+            }}
+            service lmtp {{
+              inet_listener lmtp {{
+                address = 127.0.0.1
+                port = {self.port}
+              }}
+              unix_listener {self.socket} {{
+                mode = 0666
+              }}
+            }}
+            service anvil {{
+              chroot =
+            }}
+            """)
+        )
+
+    def messages(self, address: str) -> list[str]:
+        """What lies in an address's new mail."""
+        found = sorted((self.mail / address / "Maildir" / "new").glob("*"))
+        return [path.read_text(errors="replace") for path in found]
+
+
+@contextmanager
+def dovecot() -> Iterator[Dovecot]:
+    """A started Dovecot that is stopped at the end."""
+    with _open_folder() as folder:
+        one = Dovecot(folder)
+        # It keeps its standard streams for good: a pipe would never end.
+        words = ["dovecot", "-c", str(one.conf)]
+        quiet = subprocess.DEVNULL
+        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
+        try:
+            _wait_for(one.port)
+            yield one
+        finally:
+            words = ["doveadm", "-c", str(one.conf), "stop"]
+            subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
+
+
+def _wait_for(port: int) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < give_up, f"port {port} does not answer"
+            time.sleep(0.05)
