@@ -17,6 +17,7 @@ class ImapConfig:
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
     spool: Path | None = None  # folder for messages that arrive; None: the system's temporary one
     max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
+    refuse_8bit_headers: bool = False  # in APPEND, before ENABLE UTF8=ACCEPT (RFC 6855 section 4)
 
     def __post_init__(self) -> None:
         _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
-from mailstack.access.imap.listing import Tree, in_order, tree_of
+from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.access.imap.tree import Tree, tree_of
 from mailstack.store import Entry, NoSuchMailbox
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k

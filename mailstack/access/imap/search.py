@@ -239,7 +239,7 @@ def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Respon
     if not command.uid:
         numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None:
+    if command.returns is None and not selected.revised:
         return SearchResponse(numbers, modseq)
     return extended(command, numbers, modseq)
 
