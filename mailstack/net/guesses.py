@@ -19,6 +19,7 @@ All is in memory and bounded; with several processes each counts for itself.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -102,7 +103,7 @@ class Guesses:
     def level(self, host: str) -> int:
         """How many failures of an address are not forgotten: what a refusal's wait grows with."""
         count = self._counts.get(f"address {origin(host)}")
-        return 0 if count is None else int(self._level(count, self._address))
+        return 0 if count is None else math.ceil(self._level(count, self._address))
 
     def failed(self, host: str, login: str, password: str | None = None) -> list[tuple[str, float]]:
         """Count a failure; what is closed by it now, in words, and for how many seconds."""
@@ -153,7 +154,7 @@ class Guesses:
             count.closings = 0
         count.level = self._level(count, kind) + 1
         count.at = now
-        if count.level < kind.limit:
+        if count.level <= kind.limit - 1:  # what was forgotten since is a part of one
             return 0.0
         seconds = min(DAY, self._seconds * 2.0 ** min(count.closings, 20)) if kind.grows else self._seconds
         count.level, count.closed_until = 0.0, now + seconds

@@ -112,9 +112,7 @@ class AuthConfig:
     guesses_per_address: int = 20  # failed logins from one IPv4 address or IPv6 /64, then 454; 0: any number
     guesses_per_network: int = 100  # from one IPv4 /24 or IPv6 /48; 0: any number
     guesses_per_account: int = 50  # at one account, from where it was not entered before; 0: any number
-    guess_seconds: float = (
-        900.0  # failures count so long, a refusal lasts so long (for an address, it doubles)
-    )
+    guess_seconds: float = 900.0  # a failure counts, a refusal lasts so long (an address's: doubling)
     unlimited_networks: tuple[Network, ...] = LOOPBACK  # whose addresses are not counted: a webmail's
 
     def __post_init__(self) -> None:
