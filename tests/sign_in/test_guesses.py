@@ -299,7 +299,7 @@ class TestLog:
         text = Path(__file__).parents[2].joinpath("deploy", "fail2ban", "filter.conf").read_text()
         pattern = re.search(r"^failregex = (.*)$", text, re.MULTILINE)
         assert pattern
-        found = re.compile(pattern[1].replace("<ADDR>", r"(?P<ip>[0-9a-f.:]+)").replace("^", "^[^ ]+ ", 1))
+        found = re.compile(pattern[1].replace("<ADDR>", r"(?P<ip>[0-9a-f.:]+)").replace("^", "^[^ ]+", 1))
         banned = [match["ip"] for line in lines if (match := found.search(line.rstrip("\n")))]
         assert banned == [STRANGER] * 6  # five wrong ones, one line about those after them
         [closed] = [line for line in lines if "refused for 900 s" in line]
