@@ -198,6 +198,7 @@ def _imap(ground: Ground) -> ImapAccess:
         work=ground.work,
         hostname=ground.config.hostname,
         offers_tls=ground.tls is not None,
+        inbox_only=not ground.config.mda.detail_mailbox,
     )
 
 

@@ -21,6 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from mailstack.net.conversation import Conversation, Session, Welcomes
 from mailstack.net.peer import Network, Peer, plain_address
 from mailstack.net.places import Places
+from mailstack.net.prompt import PromptServer
 from mailstack.net.proxied import ProxiedFactory
 from mailstack.net.transcript import Transcript
 
@@ -116,10 +117,11 @@ class Listener(Service):
         return self._listen(interfaces[-1])
 
     def _listen(self, interface: str) -> IListeningPort:
-        port: IListeningPort = self._reactor.listenTCP(
+        port: Any = self._reactor.listenTCP(
             self._number, self._listens, backlog=self._backlog, interface=interface
         )
-        return port
+        port.transport = PromptServer
+        return cast(IListeningPort, port)
 
     def startService(self) -> None:
         """Listen."""

@@ -145,11 +145,13 @@ class WithoutSockets(TestCase):
         self.assertEqual(self.hear(b"refuse\r\nbug\r\nnext\r\n"), ["550 5.0.0 no", "failure", "next"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_reading_stops_while_an_answer_is_made(self) -> None:
+    def test_reading_stops_when_more_comes_while_an_answer_is_made(self) -> None:
         self.assertEqual(self.hear(b"slow\r\nb\r\n"), [])
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.hear(b"c\r\n"), [])
         self.assertEqual(self.transport.producerState, "paused")
         self.service.waiting.callback("slowly")
-        self.assertEqual(self.transport.lines(), ["slowly", "b"])
+        self.assertEqual(self.transport.lines(), ["slowly", "b", "c"])
         self.assertEqual(self.transport.producerState, "producing")
 
     def test_nothing_is_answered_after_the_last_word(self) -> None:
