@@ -150,4 +150,5 @@ _REFUSALS = {
     Why.UNKNOWN_MECHANISM: ("No such mechanism", "CANNOT"),
     Why.WRONG: ("Wrong user name or password", "AUTHENTICATIONFAILED"),
     Why.UNAVAILABLE: ("Cannot check it now; try again later", "UNAVAILABLE"),
+    Why.TOO_MANY: ("Too many failed logins; try again later", "UNAVAILABLE"),
 }
