@@ -107,7 +107,7 @@ class TestTranscripts:
             C: c ESEARCH RETURN (RELEVANCY) SUBJECT "Helo"
             S: c BAD RELEVANCY needs FUZZY
             C: d SORT RETURN (UPDATE) (RELEVANCY) UTF-8 FUZZY SUBJECT "Helo"
-            S: * NO [NOUPDATE "d"] This search is not kept up to date
+            S: * NO [NOUPDATE "d"] An order by relevancy is not kept up to date
             S: * ESEARCH (TAG "d")
             S: d OK SORT completed
         """)  # fmt: skip
