@@ -35,7 +35,7 @@ from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.hops import known_hops
 from mailstack.mta.lmtp import AtOnce, Lmtp
 from mailstack.mta.postmaster import Postmaster
-from mailstack.mta.queue import Queue, unsigned
+from mailstack.mta.queue import Queue, Submissions, unsigned
 from mailstack.mta.relay import Relay
 from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
@@ -155,7 +155,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         config.msa,
         hostname=config.hostname,
         directory=directory,
-        accepts=signing.before(queue) if config.dkim.sign else queue,
+        accepts=Submissions(queue),
         reception=reception,
         sign_in=sign_in,
         tls=tls is not None,

@@ -33,6 +33,8 @@ class Reply:
     def encode(self) -> bytes:
         """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
+        if "\n" not in self.text:  # as nearly all are
+            return f"{self.code} {f'{prefix}{self.text}'.rstrip()}\r\n".encode("utf-8", "replace")
         lines = [f"{prefix}{line}".rstrip() for line in self.text.split("\n")]
         last = len(lines) - 1
         return b"".join(

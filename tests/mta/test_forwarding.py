@@ -276,6 +276,24 @@ class TestSigning(ForwardingWorld):
             self.assertTrue(dkim.DKIM(signed).verify(0, dnsfunc=self.names.ask))
             self.assertTrue(dkim.DKIM(signed).verify(1, dnsfunc=self.names.ask))
 
+    async def test_only_what_leaves_also_by_an_alias_and_then_for_all(self) -> None:
+        data = b"From: Alice <alice@a.test>\r\nSubject: x\r\n\r\nhello\r\n"
+        self.start()
+        for number, (to, signed) in enumerate(
+            [(("bob@a.test",), 0), (("x@b.test",), 2), (("team@a.test",), 2), (("both@a.test",), 2)]
+        ):
+            recipients = tuple(Recipient(addr(one)) for one in to)
+            envelope = Envelope(f"q{number}", addr("alice@a.test"), recipients)
+            await self.queue.submit(envelope, Message.of(data))
+            await self.until(lambda: not self.entries())
+            got = [one[3] for one in (*self.mda.got, *self.transfer.got) if one[1] == envelope.id]
+            self.assertEqual([text.count(b"DKIM-Signature:") for text in got], [signed] * len(got))
+            self.assertEqual(len(got), 2 if to == ("both@a.test",) else 1)
+
+    async def test_not_what_others_send(self) -> None:
+        _, text = await self.forwarded(b"From: Alice <alice@a.test>\r\nSubject: x\r\n\r\nhello\r\n")
+        self.assertNotIn(b"DKIM-Signature:", text)
+
     async def test_nobody_elses(self) -> None:
         for author in (b"From: x@c.test\r\n", b"", b"From: broken\r\n", b"From: x@nota.test\r\n"):
             message = Message.of(author + b"Subject: x\r\n\r\nhello\r\n")
