@@ -3,9 +3,9 @@
 Theory of operation. Five kinds of blocking work do not share threads: the database's writer (one thread,
 group commit: whatever waits when it is free goes into its next transaction), its readers, files, password
 hashes, and long computation on message text. Only a file thread whose file is to get its row writes that row
-itself where the writer is idle. Results come back in batches: one wake-up of the reactor for
-all that finished since the last, because a wake-up per result costs more than most of the work. Each queue
-is bounded; a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
+itself where the writer is idle. Results come back in batches: one wake-up of the reactor for all that
+finished since the last, because a wake-up per result costs more than most of the work. Each queue is bounded;
+a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
 """
 
 from __future__ import annotations

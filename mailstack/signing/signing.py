@@ -2,8 +2,8 @@
 
 Theory of operation. The queue has `Signing` sign what our users submit and the reports that we write, once it
 knows that some of it leaves us. By then a message is as it will be sent, but for trace fields, which are not
-signed; a recipient here gets it with the signatures that the others get. Hashing and signing run in the file threads, which read the message in chunks; a message that cannot
-be signed goes unsigned, and the log says why.
+signed; a recipient here gets it with the signatures that the others get. Hashing and signing run in the file
+threads, which read the message in chunks; a message that cannot be signed goes unsigned: the log says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mailstack.directory.names import domain_key
-from mailstack.mail.address import Address
 from mailstack.mail.dkim import Signer
 from mailstack.mail.dkim.signing import sign, split
 from mailstack.mail.envelope import Envelope

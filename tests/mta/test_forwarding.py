@@ -287,7 +287,8 @@ class TestSigning(ForwardingWorld):
             await self.queue.submit(envelope, Message.of(data))
             await self.until(lambda: not self.entries())
             got = [one[3] for one in (*self.mda.got, *self.transfer.got) if one[1] == envelope.id]
-            self.assertEqual([text.count(b"DKIM-Signature:") for text in got], [signed] * len(got))
+            fields = [(b"\r\n" + text).count(b"\r\nDKIM-Signature:") for text in got]
+            self.assertEqual(fields, [signed] * len(got))
             self.assertEqual(len(got), 2 if to == ("both@a.test",) else 1)
 
     async def test_not_what_others_send(self) -> None:
