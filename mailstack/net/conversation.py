@@ -211,6 +211,9 @@ class Conversation(TwistedProtocol):
             if self._transcript:
                 self._transcript.sent(data)
             self.transport.write(data)  # type: ignore[union-attr]
+        if self._session.closed and not self._answering:  # a farewell that nobody asked for
+            self._close()
+            return
         if self._room is not None:
             self._touch(WRITE_SECONDS)
             room: Deferred[None] = Deferred()

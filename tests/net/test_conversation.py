@@ -19,14 +19,14 @@ from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.conversation import Conversation, Vanished
-from mailstack.net.door import Door, DoorLimits
 from mailstack.net.listener import Listener, PortUnavailable, Speaks
+from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.tls import ServerTls
 from tests.certificates import issue
 
 
-def door(connections: int, per_address: int) -> Door:
-    return Door(DoorLimits(connections, per_address), Clock())
+def places(connections: int, per_address: int) -> Places:
+    return Places(PlaceLimits(connections, per_address), Clock())
 
 
 class Lines:
@@ -228,7 +228,7 @@ class OverSockets(TestCase):
             reactor,
             Speaks("test", Lines, b"busy\r\n"),
             self.service,
-            door=options.pop("door", door(100, 100)),
+            places=options.pop("places", places(100, 100)),
             port=0,
             interface="127.0.0.1",
             tls=ServerTls(self.files.certificate, self.files.key),
@@ -314,7 +314,7 @@ class OverSockets(TestCase):
         self.assertEqual(await self.client(self.listen(), talk), b"hello\r\na\r\nb\r\n")
 
     async def test_the_door_is_closed_to_one_origin_and_open_again(self) -> None:
-        port = self.listen(door=door(100, 1))
+        port = self.listen(places=places(100, 1))
 
         def one(connection: socket.socket) -> bytes:
             return connection.makefile("rb").readline()
@@ -334,7 +334,7 @@ class OverSockets(TestCase):
             reactor,
             Speaks("test", Lines, b""),
             self.service,
-            door=door(1, 1),
+            places=places(1, 1),
             port=port,
             interface="127.0.0.1",
         )
