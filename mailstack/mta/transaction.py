@@ -114,10 +114,9 @@ class Transaction:
         lines = [mail, *rcpts, *([DATA] if with_data else [])]
         replies = []
         for start in range(0, len(lines), PIPELINED):
-            some = await self.dialogue.pipeline(lines[start : start + PIPELINED])
-            for reply in some:
+            replies += await self.dialogue.pipeline(lines[start : start + PIPELINED])
+            for reply in replies[: len(rcpts) + 1]:
                 self._still_there(reply)
-            replies += some
             if not replies[0].accepted:
                 break
         if replies[0].accepted and len(replies) <= len(rcpts):
@@ -164,7 +163,7 @@ class Transaction:
     async def _data(self, message: Message, number: int, reply: Reply | None) -> list[Reply]:
         if reply is None:
             reply = await self.dialogue.command(DATA, self.dialogue.timeouts.data)
-            self._still_there(reply)
+        self._still_there(reply)
         if reply.code != 354:
             return [unexpected(reply) if reply.accepted else failure(reply)] * number
         return await self.dialogue.send_content(message, self.work, number)
