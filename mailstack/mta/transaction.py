@@ -51,7 +51,8 @@ class Transaction:
         mail = client.mail(
             envelope, size, self.offers, body, smtputf8, requiretls=requiretls, by_time=by_time
         )
-        rcpts = [client.rcpt(recipient, self.offers) for recipient in envelope.recipients]
+        by = envelope.deliver_by
+        rcpts = [client.rcpt(recipient, self.offers, by) for recipient in envelope.recipients]
         mail_reply, replies = await self._envelope(mail, rcpts)
         if not mail_reply.accepted:
             return same_for_all(envelope, self._result(failure(mail_reply)))
