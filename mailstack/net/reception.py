@@ -111,6 +111,7 @@ class Transaction:
     began: float  # seconds of the epoch
     room: Callable[[str], Content]  # for bodies that checks put in the place of its own
     spares: list[Content] = field(default_factory=list)
+    overflowed: bool = False  # there was a recipient too many: the log knows
 
     def spare(self) -> Content:
         """Room for one more body."""
@@ -302,6 +303,9 @@ class SmtpRole:
                 await self._inspection.recipient(self._now(recipient=recipient))
             self.accepted(transaction, recipient)
         except Refused as refused:
+            if refused.reply is TOO_MANY_RECIPIENTS and transaction.overflowed:
+                raise  # a million of them are one line in the log
+            transaction.overflowed |= refused.reply is TOO_MANY_RECIPIENTS
             self._log_refused(
                 "recipient",
                 refused.reply,
