@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
+    contexts,
     copying,
     fetch,
     flags,
@@ -47,7 +48,7 @@ from mailstack.access.imap.notify import changed_names
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
-from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -120,6 +121,7 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
     x.Notify: notify.notify,
+    x.CancelUpdate: contexts.cancel,
 }
 
 
@@ -200,7 +202,7 @@ class ImapRole:
         except Cut:
             _log.failure("a message could not be sent to its end")
             return r.Bye("Cannot read the message", "SERVERBUG")
-        if self._context.watch is None:
+        if not takes_more(self._context):
             return self._with_updates(event, reply)
         await self._tell(event, reply)
         return reply
@@ -225,7 +227,7 @@ class ImapRole:
                 self._idling = Idling(self._context)
                 return await self._idling.start(event)
             case c.IdleDone():
-                self._stop_idling()
+                await self._end_idling()
                 return completed(event, "IDLE")
             case x.Unauthenticate():
                 self._context.door.abandon()
@@ -270,20 +272,24 @@ class ImapRole:
         return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)
 
     async def _tell(self, event: c.Command, reply: r.AnyResponse | None) -> None:
-        """What NOTIFY asked for and is due, before the end of a command."""
+        """What is due before the end of a command, after NOTIFY or with searches that are kept up to date."""
         watch = self._context.watch
         last = reply[-1] if isinstance(reply, tuple) else reply
-        if watch is None or not isinstance(last, r.Tagged):
+        if not isinstance(last, r.Tagged):
             return
-        if last.status == "OK":
+        if watch is not None and last.status == "OK":
             watch.changes(*changed_names(event))
         try:
             if not isinstance(event, c.Select):
-                asked = isinstance(event, c.Expunge | c.Move)
-                await tell_selected(self._context, expunges=_may_expunge(event), asked=asked)
-            await watch.flush()
+                by_uid, asked = bool(getattr(event, "uid", False)), isinstance(event, c.Expunge | c.Move)
+                expunges = _may_expunge(event)
+                await tell_selected(self._context, expunges=expunges, with_uid=by_uid, asked=asked)
+            if watch is not None:
+                await watch.flush()
         except (StoreError, Overloaded):
-            watch.overflow()
+            _log.failure("updates could not be told")
+            if watch is not None:
+                watch.overflow()
 
     def timed_out(self) -> r.AnyResponse:
         """The farewell to a silent client (RFC 3501 section 5.4)."""
@@ -303,11 +309,16 @@ class ImapRole:
 
     async def _abandon(self) -> None:
         """What was in progress is over."""
-        self._stop_idling()
+        await self._end_idling()
         self._context.door.abandon()
         appending, self._appending = self._appending, None
         if appending is not None:
             await appending.drop()
+
+    async def _end_idling(self) -> None:
+        idling, self._idling = self._idling, None
+        if idling is not None:
+            await idling.end()
 
     def _stop_idling(self) -> None:
         idling, self._idling = self._idling, None
