@@ -36,7 +36,7 @@ HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
 NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
-TOO_SOON = Reply(501, "5.5.4", "BY asks for less time than we need")
+TOO_SOON = Reply(555, "5.5.4", "BY asks for less time than we need")  # RFC 2852 section 3
 LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
 NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -111,6 +111,7 @@ class Transaction:
     began: float  # seconds of the epoch
     room: Callable[[str], Content]  # for bodies that checks put in the place of its own
     spares: list[Content] = field(default_factory=list)
+    overflowed: bool = False  # there was a recipient too many: the log knows
 
     def spare(self) -> Content:
         """Room for one more body."""
@@ -179,7 +180,7 @@ class SmtpRole:
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
-            f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"LIMITS RCPTMAX={min(self._limits.max_recipients, 999_999)}",  # RFC 9422 section 4.2
             f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
             *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
@@ -278,7 +279,7 @@ class SmtpRole:
             if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(TOO_BIG)
             if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
-                raise Refused(TOO_SOON)  # RFC 2852 section 4.1.2
+                raise Refused(TOO_SOON)
             await self.mail(event)
             self._forget()
             name, spool = self.reception.names.new(), self.reception.spool
@@ -302,6 +303,9 @@ class SmtpRole:
                 await self._inspection.recipient(self._now(recipient=recipient))
             self.accepted(transaction, recipient)
         except Refused as refused:
+            if refused.reply is TOO_MANY_RECIPIENTS and transaction.overflowed:
+                raise  # a million of them are one line in the log
+            transaction.overflowed |= refused.reply is TOO_MANY_RECIPIENTS
             self._log_refused(
                 "recipient",
                 refused.reply,
