@@ -50,6 +50,7 @@ from mailstack.net.door import Door, DoorLimits
 from mailstack.net.https import Https
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.log import observer
+from mailstack.net.lookups import DnsLookups
 from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
@@ -58,6 +59,7 @@ from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transcript import Transcript
 from mailstack.policy import Surroundings
+from mailstack.policy.authentication import Authentication
 from mailstack.policy.loader import BadPolicy
 from mailstack.policy.loader import load as load_policy
 from mailstack.policy.panel import Panel
@@ -145,8 +147,9 @@ def assemble(config: Config, reactor: Any) -> Stack:
             reactor,
             hostname=config.hostname,
             keyring=keyring if config.dkim.seal else None,
-            resolver=resolver,
+            lookups=DnsLookups(resolver),
             trail=trail,
+            verified=policy is not None and policy.has(Authentication, "relay"),
         ),
         sign=signing.signed if config.dkim.sign else unsigned,
     )
