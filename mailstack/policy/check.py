@@ -29,7 +29,7 @@ class Check:
     """
 
     Settings: ClassVar[type[Any] | None] = None  # a dataclass: what [policy.NAME] may hold
-    services: ClassVar[tuple[str, ...]] = ("relay", "submission")  # unless [policy.NAME] says other
+    services: ClassVar[tuple[str, ...]] = ("relay", "submission", "lmtp")  # unless [policy.NAME] says other
 
     def __init__(self, settings: Any, surroundings: Surroundings) -> None:
         self.settings = settings

@@ -20,7 +20,7 @@ from mailstack.policy.check import Check, Surroundings
 from mailstack.policy.panel import Panel, Seat
 from mailstack.policy.settings import Listed, PolicyConfig
 
-Service = Literal["relay", "submission"]
+Service = Literal["relay", "submission", "lmtp"]
 
 
 class BadPolicy(Exception):
