@@ -70,8 +70,15 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    uid_only: bool = False  # no message numbers: UIDFETCH, VANISHED (RFC 9586)
     updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
+
+    def fetch(self, uid: int) -> bytes:
+        """The beginning of a response of FETCH: by number, or by UID where there are no numbers."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (" % uid
+        return b"* %d FETCH (" % (self.view.sequence(uid) or 0)
 
     def close(self) -> None:
         """Leave it."""
@@ -91,6 +98,7 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    uid_only: bool = False  # it has enabled UIDONLY
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
     watch: Watch | None = None  # what NOTIFY asked for; None: it was never said
@@ -145,6 +153,14 @@ class Context:
             self.current.vanishes = True
         self.enable_condstore()
 
+    def enable_uid_only(self) -> None:
+        """From here on there are no message numbers (RFC 9586 section 3); there is no way back."""
+        self.uid_only = True
+        if self.current is not None:
+            self.current.uid_only = True
+            for search in self.current.updated.values():
+                search.uid = True
+
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
@@ -152,7 +168,7 @@ class Context:
             self.watch.close()
             self.watch = None
         self.user = None
-        self.condstore = self.qresync = False
+        self.condstore = self.qresync = self.uid_only = False
 
     def leave(self) -> None:
         """Nothing is selected any more."""

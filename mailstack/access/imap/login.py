@@ -32,7 +32,7 @@ AFTER_LOGIN = (
     "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
     "REPLACE", "CATENATE", "BINARY", "SAVEDATE", "OBJECTID", "PREVIEW", "METADATA", "METADATA-SERVER",
     "LIST-METADATA", "ACL", "RIGHTS=kxte", "LIST-MYRIGHTS", "FILTERS", "LANGUAGE", "MULTISEARCH",
-    "INPROGRESS", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
+    "INPROGRESS", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT", "UIDONLY",
     "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
@@ -63,10 +63,13 @@ async def identify(context: Context, command: c.Id) -> AnyResponse:
 
 async def enable(context: Context, command: c.Enable) -> AnyResponse:
     """ENABLE (RFC 5161)."""
-    known = tuple(dict.fromkeys(name for name in command.capabilities if name in ("CONDSTORE", "QRESYNC")))
+    offered = ("CONDSTORE", "QRESYNC", "UIDONLY")
+    known = tuple(dict.fromkeys(name for name in command.capabilities if name in offered))
+    if "UIDONLY" in known:
+        context.enable_uid_only()
     if "QRESYNC" in known:
         context.enable_qresync()
-    elif known:
+    elif "CONDSTORE" in known:
         context.enable_condstore()
     return Enabled(known), completed(command, "ENABLE")
 

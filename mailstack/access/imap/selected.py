@@ -43,6 +43,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         name=command.mailbox,
         modseqs=context.condstore,
         vanishes=context.qresync,
+        uid_only=context.uid_only,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
@@ -62,7 +63,7 @@ def _description(selected: Selected, unseen: int | None) -> bytes:
     first = known_flags(selected)
     split = first.index(b"\r\n") + 2
     said = first[:split] + encode((Exists(len(view)), Recent(len(view.recent))))
-    if unseen:
+    if unseen and not selected.uid_only:  # RFC 9586 section 3: it is a message number
         said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
     said += first[split:]
     return said + encode(

@@ -39,25 +39,28 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
     view, entry_of, recent = selected.view, selected.mailbox.entry, selected.view.recent
     lines = []
     for uid in uids:
-        entry, number = entry_of(uid), view.sequence(uid)
-        if entry is None or number is None:
+        entry = entry_of(uid)
+        if entry is None or view.sequence(uid) is None:
             continue
-        head = b"UID %d " % uid if with_uid or selected.vanishes else b""
+        head = _head(selected, uid, with_uid)
         if selected.modseqs:
             head += b"MODSEQ (%d) " % entry.modseq
-        flags = flag_list(entry.flags, uid in recent)
-        lines.append(b"* %d FETCH (%bFLAGS %b)\r\n" % (number, head, flags))
+        lines.append(b"%bFLAGS %b)\r\n" % (head, flag_list(entry.flags, uid in recent)))
     return b"".join(lines)
+
+
+def _head(selected: Selected, uid: int, with_uid: bool) -> bytes:
+    named = (with_uid or selected.vanishes) and not selected.uid_only
+    return selected.fetch(uid) + (b"UID %d " % uid if named else b"")
 
 
 def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the modseq of each of `uids` that is still there."""
     lines = []
     for uid in uids:
-        entry, number = selected.mailbox.entry(uid), selected.view.sequence(uid)
-        if entry is not None and number is not None:
-            head = b"UID %d " % uid if with_uid or selected.vanishes else b""
-            lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, head, entry.modseq))
+        entry = selected.mailbox.entry(uid)
+        if entry is not None and selected.view.sequence(uid) is not None:
+            lines.append(b"%bMODSEQ (%d))\r\n" % (_head(selected, uid, with_uid), entry.modseq))
     return b"".join(lines)
 
 
@@ -70,7 +73,7 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     if not update:
         return said
-    if selected.vanishes and update.vanished:
+    if (selected.vanishes or selected.uid_only) and update.vanished:
         said += Vanished(SequenceSet.of(update.vanished)).encode()
     else:
         said += encode(tuple(Expunged(number) for number in update.expunged))
