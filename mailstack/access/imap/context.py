@@ -13,7 +13,7 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, View
+from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, NoPermission, View
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
@@ -70,6 +70,10 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    examined: bool = False  # it was opened to be read only, whatever the rights
+    doubted: bool = False  # the rights may have changed
+    wake: Callable[[], None] | None = None  # called then: somebody waits to be told
+    stops: list[Callable[[], None]] = field(default_factory=list)  # end what listens for that
     uid_only: bool = False  # no message numbers: UIDFETCH, VANISHED (RFC 9586)
     updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
@@ -82,6 +86,8 @@ class Selected:
 
     def close(self) -> None:
         """Leave it."""
+        for stop in self.stops:
+            stop()
         self.view.close()
         self.mailbox.close()
 
@@ -117,11 +123,16 @@ class Context:
 
     @property
     def selected(self) -> Selected:
-        """Only in selected state (`wire.imap.states` sees to it); raise Deleted where the mailbox is gone."""
+        """Only in selected state (`wire.imap.states` sees to it).
+
+        Raise Deleted where the mailbox is gone, NoPermission where it may not be read any more.
+        """
         if self.current is None:
             raise RuntimeError("nothing is selected")
         if self.current.mailbox.deleted:
             raise Deleted
+        if "r" not in self.current.rights:
+            raise NoPermission("you may not read this mailbox any more")
         return self.current
 
     @property

@@ -46,6 +46,7 @@ from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.notify import changed_names
 from mailstack.access.imap.numbers import NoSuchMessage, needs_numbers
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
 from mailstack.access.imap.telling import takes_more, tell_selected
@@ -184,6 +185,7 @@ class ImapRole:
     async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
+            await recheck(self._context)
             reply = await self._answer(event)
         except StoreError as error:
             reply = refusal(event, error)

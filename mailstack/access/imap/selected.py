@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
+from mailstack.access.imap.permission import CHANGING, listen
 from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.updates import known_flags
@@ -29,7 +30,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     info = await context.store.status(context.user_id, command.mailbox)
     mailbox = await context.store.open(context.user_id, command.mailbox)
     # RFC 4314 section 5.2: read-only for whoever may change nothing
-    read_only = command.read_only or not set("istew") & set(info.rights)
+    read_only = command.read_only or not CHANGING & set(info.rights)
     try:
         view = mailbox.view(read_only=read_only)
     except BaseException:
@@ -44,9 +45,11 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         modseqs=context.condstore,
         vanishes=context.qresync,
         uid_only=context.uid_only,
+        examined=command.read_only,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
+    listen(context, selected)
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
     described = _description(selected, await _first_unseen(context, selected))
     await context.say(described + encode(Untagged("OK", "Mailbox id", mailbox_id(info.object_id))))

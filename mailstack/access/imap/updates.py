@@ -8,6 +8,7 @@ from functools import lru_cache
 from mailstack.access.imap.context import Selected
 from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
+from mailstack.wire.imap.rights import needed_for_flags
 from mailstack.wire.imap.sequence import SequenceSet
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
@@ -29,9 +30,14 @@ def known_flags(selected: Selected) -> bytes:
     r"""FLAGS and PERMANENTFLAGS; ``\*``: the client may make new keywords (RFC 3501 section 7.1)."""
     selected.keywords = selected.mailbox.keywords
     names = (*SYSTEM_FLAGS, *selected.keywords)
-    lasting = "" if selected.read_only else " ".join((*names, r"\*"))
+    lasting = "" if selected.read_only else " ".join(_changeable(names, selected.rights))
     words = "Read-only" if selected.read_only else "Flags permitted"
     return encode((Flags(names), Untagged("OK", words, f"PERMANENTFLAGS ({lasting})")))
+
+
+def _changeable(names: tuple[str, ...], rights: str) -> list[str]:
+    r"""What may be changed, ``\*`` for new keywords: RFC 4314 section 5.1.1 wants it said exactly."""
+    return [name for name in (*names, r"\*") if needed_for_flags((name,)) <= set(rights)]
 
 
 def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
@@ -69,6 +75,8 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
 
     EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
     """
+    if "r" not in selected.rights or selected.doubted:
+        return b""
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     if not update:
