@@ -24,7 +24,7 @@ from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.hops import Hops, known_hops
-from mailstack.mta.lmtp import AtOnce, Lmtp
+from mailstack.mta.lmtp import Lmtp
 from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.queue import Queue, unsigned
 from mailstack.mta.relay import Relay
@@ -171,7 +171,7 @@ def _lmtp(ground: Ground, queue: Queue) -> Lmtp:
         config.lmtp,
         hostname=config.hostname,
         directory=ground.directory,
-        accepts=AtOnce(queue),
+        accepts=queue,
         reception=ground.reception,
         tls=ground.tls is not None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,6 +77,13 @@ class Selected:
     uid_only: bool = False  # no message numbers: UIDFETCH, VANISHED (RFC 9586)
     updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
+    revised: bool = False  # the client is told as RFC 9051 has it: UIDs with flags, nothing of Recent
+    utf8: bool = False  # it reads UTF-8 in quoted strings
+
+    @property
+    def recent(self) -> Collection[int]:
+        """The UIDs that are Recent to this client; those of IMAP4rev2 know no such flag."""
+        return () if self.revised else self.view.recent
 
     def fetch(self, uid: int) -> bytes:
         """The beginning of a response of FETCH: by number, or by UID where there are no numbers."""
@@ -105,6 +112,8 @@ class Context:
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
     uid_only: bool = False  # it has enabled UIDONLY
+    revised: bool = False  # it has enabled IMAP4rev2 (RFC 9051)
+    utf8: bool = False  # it has enabled UTF-8 in strings, by UTF8=ACCEPT (RFC 6855) or IMAP4rev2
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
     watch: Watch | None = None  # what NOTIFY asked for; None: it was never said
@@ -172,6 +181,19 @@ class Context:
             for search in self.current.updated.values():
                 search.uid = True
 
+    def enable_utf8(self) -> None:
+        """From here on strings for the client may hold UTF-8 (RFC 6855 section 3)."""
+        self.utf8 = True
+        if self.current is not None:
+            self.current.utf8 = True
+
+    def enable_revised(self) -> None:
+        """From here on the client is answered as RFC 9051 has it."""
+        self.revised = True
+        if self.current is not None:
+            self.current.revised = True
+        self.enable_utf8()
+
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
@@ -179,7 +201,7 @@ class Context:
             self.watch.close()
             self.watch = None
         self.user = None
-        self.condstore = self.qresync = self.uid_only = False
+        self.condstore = self.qresync = self.uid_only = self.revised = self.utf8 = False
 
     def leave(self) -> None:
         """Nothing is selected any more."""

@@ -61,8 +61,8 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
 
 async def push(context: Context, selected: Selected, uids: Sequence[int], items: Sequence[c.Item]) -> None:
     r"""Say these items of messages unasked (RFC 5465 section 5.2). Nothing is \Seen by that."""
-    if selected.vanishes and not selected.uid_only:
-        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4
+    if (selected.vanishes or selected.revised) and not selected.uid_only:
+        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4, RFC 9051
     if selected.modseqs and c.Attribute.FLAGS in items:
         items = (*items, *_missing(items, c.Attribute.MODSEQ))
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
 from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.groups import Group, readable
-from mailstack.access.imap.listing import in_order, tree_of
+from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.access.imap.tree import tree_of
 from mailstack.store import Entry, NoSuchMailbox
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.interest import Wanted
-from mailstack.access.imap.listing import superiors
 from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.tree import superiors
 from mailstack.access.imap.watching import Overflow, Watch
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x

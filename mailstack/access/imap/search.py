@@ -9,6 +9,7 @@ from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.filters import resolved
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.saved import keep
+from mailstack.mail.collation import casemap
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -232,10 +233,10 @@ class _Text:
         return self._octets[: self._facts.header_size]
 
     def folded(self, header: bool) -> str:
-        """All text, decoded and casefolded; with the header section, or without."""
+        """All text, decoded and casemapped; with the header section, or without."""
         known = self._folded.get(header)
         if known is None:
-            known = self._folded[header] = search_text(self._part(), self._octets, header).casefold()
+            known = self._folded[header] = casemap(search_text(self._part(), self._octets, header))
         return known
 
     def _part(self) -> Part:
@@ -248,7 +249,7 @@ def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Respon
     if not command.uid:
         numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None:
+    if command.returns is None and not selected.revised:
         return SearchResponse(numbers, modseq)
     return extended(command, numbers, modseq)
 

@@ -42,7 +42,7 @@ def _changeable(names: tuple[str, ...], rights: str) -> list[str]:
 
 def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the flags of each of `uids` that is still there."""
-    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.view.recent
+    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.recent
     lines = []
     for uid in uids:
         entry = entry_of(uid)
@@ -56,7 +56,9 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
 
 
 def _head(selected: Selected, uid: int, with_uid: bool) -> bytes:
-    named = (with_uid or selected.vanishes) and not selected.uid_only
+    named = with_uid or selected.vanishes or selected.revised  # RFC 9051 section 7.5.2
+    if selected.uid_only:  # it begins with the UID
+        named = False
     return selected.fetch(uid) + (b"UID %d " % uid if named else b"")
 
 
@@ -87,6 +89,6 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
         said += encode(tuple(Expunged(number) for number in update.expunged))
     if update.exists is not None:
         said += Exists(update.exists).encode()
-    if update.recent is not None:
+    if update.recent is not None and not selected.revised:
         said += Recent(update.recent).encode()
     return said + (flag_responses(selected, update.changed, with_uid) if flags else b"")

@@ -30,9 +30,9 @@ from mailstack.access.imap.interest import (
     picture,
     status_change,
 )
-from mailstack.access.imap.listing import Tree, tree_of
 from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.tree import Tree, tree_of
 from mailstack.net.conversation import Vanished
 from mailstack.store import Counts
 from mailstack.store.flags import SEEN_BIT

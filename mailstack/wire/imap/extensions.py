@@ -92,10 +92,11 @@ class CatenateUrl(Command):
 
 @dataclass(frozen=True, slots=True)
 class CatenateText(Command):
-    """The next part of the message is a literal of `size` octets. `synchronizing`: as in `Append`."""
+    """The next part of the message is a literal of `size` octets. `synchronizing`, `utf8`: as in `Append`."""
 
     size: int
     synchronizing: bool = True
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,11 @@ def _program(cursor: Cursor) -> tuple[_Returns, k.Key]:
     returns = _returns(cursor)
     charset = None
     if _option(cursor, "CHARSET "):
-        charset = _charset(cursor.astring())
+        if not cursor.labels:  # RFC 6855 section 3
+            raise BadSyntax("no charset after UTF8=ACCEPT")
+        charset = _charset(cursor.astring(loose=True))
         cursor.expect(" ")
-    return returns, _Reader(cursor, charset).keys()
+    return returns, _Reader(cursor, charset or ("utf-8" if cursor.utf8 else None)).keys()
 
 
 def read_key(program: bytes) -> k.Key:
@@ -111,7 +113,7 @@ def read_key(program: bytes) -> k.Key:
     cursor = Cursor(program.decode("latin-1"), [])
     charset = "utf-8"
     if _option(cursor, "CHARSET "):
-        charset = _charset(cursor.astring()) or charset
+        charset = _charset(cursor.astring(loose=True)) or charset
         cursor.expect(" ")
     key = _Reader(cursor, charset).keys()
     cursor.end()
@@ -121,7 +123,7 @@ def read_key(program: bytes) -> k.Key:
 def _after_charset(cursor: Cursor) -> k.Key:
     """` charset keys`, as SORT and THREAD have them."""
     cursor.expect(" ")
-    charset = _charset(cursor.astring())
+    charset = _charset(cursor.astring(loose=True))
     cursor.expect(" ")
     return _Reader(cursor, charset).keys()
 
@@ -226,7 +228,7 @@ class _Reader:
 
     def text(self) -> str:
         """A string in the charset of the command."""
-        value = self.cursor.astring()
+        value = self.cursor.astring(loose=self._charset is not None)
         if self._charset is None:
             return mutf7.raw(value)
         try:
