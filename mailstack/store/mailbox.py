@@ -22,11 +22,12 @@ from twisted.logger import Logger
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
+from mailstack.store.flags import kept_bits
 from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
+from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
@@ -158,13 +159,20 @@ class Mailbox:
     # Changing it
 
     async def store_flags(
-        self, uids: Sequence[int], mode: str, flags: frozenset[str], unchanged_since: int | None = None
+        self,
+        uids: Sequence[int],
+        mode: str,
+        flags: frozenset[str],
+        unchanged_since: int | None = None,
+        rights: str = ALL_RIGHTS,
     ) -> Stored:
         """Change flags; `mode` is "add", "remove" or "replace". UIDs that are gone are passed over.
 
+        "replace" leaves alone what `rights` do not let it change; the others take the flags as they are.
+
         Raise NoSuchMailbox if the mailbox was deleted, TooMany keywords.
         """
-        wanted = changes.FlagChange(mode, flags, unchanged_since)
+        wanted = changes.FlagChange(mode, flags, unchanged_since, kept_bits(rights))
         spans = self._spans(uids)
         stored, change = await self._around.work.transaction(
             changes.store_flags, self._around.root, self.id, spans, wanted
