@@ -56,9 +56,10 @@ class Replies:
 class Refused(Exception):
     """The peer gets this reply and the conversation goes on; only Conversation catches it."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, note: str = "") -> None:
         super().__init__(str(reply))
         self.reply = reply
+        self.note = note  # what the peer is not told, and the message's trail is
 
 
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error; try again later")

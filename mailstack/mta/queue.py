@@ -214,12 +214,13 @@ class Queue(Service):
         left = list({one.address: one for one in refused_now}.values())
         if not left or not (accepted or (keep and any(replies[one.address].transient for one in left))):
             return replies
+        new = self._later(left, replies)
         try:
-            await self._write(envelope, message, self._later(left, replies))
+            await self._write(envelope, message, new)
         except Exception:
             _log.failure("{id}: not queued", id=envelope.id)
             return replies
-        self._scheduler.wake()
+        self._scheduler.waits(new)
         return replies | {one.address: queued(envelope.id) for one in left}
 
     def _later(self, recipients: Iterable[Recipient], replies: dict[Address, Reply]) -> list[NewEntry]:
@@ -267,7 +268,7 @@ class Queue(Service):
             for hop, _ in promised:
                 self._scheduler.forget(hop)
             raise
-        in_memory = message if all(isinstance(part, bytes) for part in message.parts) else None
+        in_memory = message if message.in_memory else None
         for key in promised:
             if key in batches:
                 self._scheduler.begin(batches[key], in_memory)
@@ -278,8 +279,7 @@ class Queue(Service):
                 await self._attempts.make(batches[_HERE], message)
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
                 _log.failure("{id}: the first attempt failed by itself", id=envelope.id)
-        if any(not one.leased for one in new):
-            self._scheduler.wake()
+        self._scheduler.waits(new)
         await self._tell_of_expansion(envelope, message, steps)
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
@@ -317,7 +317,7 @@ class Queue(Service):
             NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
         ]
         await self._write(envelope, message, new)
-        self._scheduler.wake()
+        self._scheduler.waits(new)
 
     def _expires(self, envelope: Envelope, now: float) -> float:
         """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
@@ -418,6 +418,7 @@ class Queue(Service):
         if self._starting is not None:
             await self._starting
         await self._scheduler.stop()
+        await self._attempts.close()
 
     def _sweep_names(self) -> list[str]:
         return list(self._spool.older_than(self._clock.seconds() - ORPHAN_AGE))

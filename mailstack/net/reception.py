@@ -46,7 +46,6 @@ class SmtpRole:
         self.hostname = hostname
         self.peer = peer
         self.reception = reception
-        self.record = Record(peer, reception)
         self.mechanism: str | None = None  # by which SASL mechanism
         self._limits = limits
         self._accepts = accepts
@@ -55,6 +54,7 @@ class SmtpRole:
         self._errors = 0
         self._connection = checks.Connection(peer, self.service, hostname)
         self._inspection = reception.policy.inspection(self._connection) if reception.policy else None
+        self.record = Record(peer, reception, self._inspection)
 
     @property
     def login(self) -> str | None:
@@ -78,7 +78,7 @@ class SmtpRole:
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
-            f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"LIMITS RCPTMAX={min(self._limits.max_recipients, 999_999)}",  # RFC 9422 section 4.2
             f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
             *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
@@ -180,7 +180,7 @@ class SmtpRole:
             if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(replies.TOO_BIG)
             if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
-                raise Refused(replies.TOO_SOON)  # RFC 2852 section 4.1.2
+                raise Refused(replies.TOO_SOON)
             await self.mail(event)
             self._forget()
             name, spool = self.reception.names.new(), self.reception.spool
@@ -204,6 +204,9 @@ class SmtpRole:
                 await self._inspection.recipient(self._now(recipient=recipient))
             self.accepted(transaction, recipient)
         except Refused as refused:
+            if refused.reply is replies.TOO_MANY_RECIPIENTS and transaction.overflowed:
+                raise  # a million of them are one line in the log
+            transaction.overflowed |= refused.reply is replies.TOO_MANY_RECIPIENTS
             self.record.refused(
                 "recipient",
                 refused.reply,
@@ -314,7 +317,7 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self.record.checked(envelope, incoming.header, outcome)
+            self.record.checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:

@@ -21,11 +21,12 @@ _log = Logger(namespace="mailstack.smtp")
 class Record:
     """Keeps it, in words; `login` is whom the client has proved to be."""
 
-    __slots__ = ("_peer", "_reception", "login")
+    __slots__ = ("_inspection", "_peer", "_reception", "login")
 
-    def __init__(self, peer: Peer, reception: Reception) -> None:
+    def __init__(self, peer: Peer, reception: Reception, inspection: checks.Inspection | None) -> None:
         self._peer = peer
         self._reception = reception
+        self._inspection = inspection
         self.login: str | None = None
 
     def refused(self, what: str, reply: Reply, **fields: Any) -> None:
@@ -47,20 +48,17 @@ class Record:
             reply=str(reply),
             sender=fields.get("sender"),
             recipients=recipients,
+            verdicts=(self._inspection.verdicts() if self._inspection else []) or None,
             **self._client(),
         )
 
-    def checked(self, envelope: Envelope, before: bytes, outcome: checks.Outcome) -> None:
+    def checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
         """What the checks said of a message that they did not refuse."""
-        added = outcome.header.removesuffix(before)
-        self._reception.trail.note(
-            envelope.id,
-            CHECKED,
-            None,
-            discard=outcome.discard or None,
-            changed=outcome.body is not None or added == outcome.header or None,
-            added=added.decode("utf-8", "replace") if added != outcome.header else None,
-        )
+        verdicts = self._inspection.verdicts() if self._inspection else []
+        if verdicts or outcome.discard:
+            self._reception.trail.note(
+                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
+            )
 
     def dropped(self, envelope: Envelope, transaction: Transaction) -> None:
         """A check took a message away."""

@@ -76,6 +76,7 @@ class Transaction:
     began: float  # seconds of the epoch
     room: Callable[[str], Content]  # for bodies that checks put in the place of its own
     spares: list[Content] = field(default_factory=list)
+    overflowed: bool = False  # there was a recipient too many: the log knows
 
     def spare(self) -> Content:
         """Room for one more body."""
