@@ -1,4 +1,4 @@
-"""The operator's table of refusals (docs/operator-replies.md) and the code say the same."""
+"""The operator's pages and the code: every refusal is explained (operator-replies.md), every setting of SMTP named."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import mailstack
+from mailstack.config import Config
 
 ROOT = Path(mailstack.__file__).parent
 PAGE = (ROOT.parent / "docs" / "operator-replies.md").read_text()
@@ -83,6 +85,20 @@ def test_the_words_to_clients_are_the_same() -> None:
             continue
         lines = [line for line in PAGE.splitlines() if line.startswith(f"| {code} {enhanced} |")]
         assert any(text in line for line in lines), (place, code, enhanced, text)
+
+
+def test_every_setting_of_smtp_is_on_a_page() -> None:
+    """On one that says what it is for, beside the list that is made from the code."""
+    pages = [
+        path.read_text() for path in (ROOT.parent / "docs").glob("*.md") if path.name != "configuration.md"
+    ]
+    words = set(re.findall(r"\w+", "\n".join(pages)))
+    hints = get_type_hints(Config)
+    sections = ("listeners", "auth", "oauth", "policy", "msa", "relay", "lmtp", "mta", "mda", "dkim")
+    missing = [
+        f"{name}.{key}" for name in sections for key in get_type_hints(hints[name]) if key not in words
+    ]
+    assert missing == []
 
 
 def test_there_are_many() -> None:
