@@ -24,6 +24,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry
+from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.result import Result
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
@@ -31,7 +32,7 @@ from mailstack.mta.spool import Spool
 from mailstack.mta.suppression import is_hard, suppress
 from mailstack.trail import notes
 from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
-from mailstack.work import Overloaded, Work
+from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
 
@@ -88,18 +89,24 @@ class Attempts:
         self._trail = trail
         self._forwarding = forwarding
         self._refused = refused  # told of each login's recipients that remote servers refuse
+        self._leftovers = Leftovers(work, spool)
 
-    async def make(self, batch: Batch, message: Message | None = None) -> None:
+    async def make(self, batch: Batch, message: Message | None = None) -> float | None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
 
-        `message` where it is at hand still, else it is read from the spool.
+        `message` where it is at hand still, else it is read from the spool. Returns when the first of what
+        was deferred is due again.
         """
         if message is None:
             message = self._spool.message(batch.spool, batch.size)
         results = await self._results(batch, message)
         outcome = self._sorted(batch, results)
         warned = await self._tell(batch, message, outcome)
-        await self._settle(batch, outcome, warned)
+        return await self._settle(batch, outcome, warned)
+
+    async def close(self) -> None:
+        """Finish what goes on beside the attempts."""
+        await self._leftovers.close()
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         by = batch.envelope.deliver_by
@@ -235,7 +242,7 @@ class Attempts:
             for (entry, result), word in words
         ]
 
-    async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
+    async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> float | None:
         done = [entry.id for entry, _ in outcome.sent + outcome.failed]
         now = self._clock.seconds()
         deferred = [
@@ -266,10 +273,8 @@ class Attempts:
             )
             await self._count_refused(batch, refused)
         if spool is not None:
-            try:
-                await self._work.files(self._spool.remove, spool)
-            except (OSError, Overloaded) as error:  # the next start of the process removes it
-                _log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
+            self._leftovers.remove(spool)
+        return min(following.values(), default=None)
 
     def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
         """The addresses that do not exist, and who says so."""

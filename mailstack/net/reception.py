@@ -439,7 +439,7 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self._note_checked(envelope, incoming.header, outcome)
+            self._note_checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:
@@ -494,17 +494,13 @@ class SmtpRole:
 
     # The log and the trail.
 
-    def _note_checked(self, envelope: Envelope, before: bytes, outcome: checks.Outcome) -> None:
+    def _note_checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
         """What the checks said of a message that they did not refuse."""
-        added = outcome.header.removesuffix(before)
-        self.reception.trail.note(
-            envelope.id,
-            CHECKED,
-            None,
-            discard=outcome.discard or None,
-            changed=outcome.body is not None or added == outcome.header or None,
-            added=added.decode("utf-8", "replace") if added != outcome.header else None,
-        )
+        verdicts = self._inspection.verdicts() if self._inspection else []
+        if verdicts or outcome.discard:
+            self.reception.trail.note(
+                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
+            )
 
     def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
         added = message.parts[0]
@@ -562,6 +558,7 @@ class SmtpRole:
             reply=str(reply),
             sender=fields.get("sender"),
             recipients=recipients,
+            verdicts=(self._inspection.verdicts() if self._inspection else []) or None,
             **self._client(),
         )
 

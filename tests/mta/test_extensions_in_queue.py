@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
-from mailstack.mta import entries
+from mailstack.mta import claims
 from mailstack.mta.entries import Lease
 from tests.mta.world import World, addr, fields
 
@@ -88,9 +88,9 @@ class TestOnSqlite(World):
         now = self.clock.seconds()
 
         def claim(db):  # type: ignore[no-untyped-def]
-            return entries.claim(db, Lease("me", now + 60), now, 10, lambda hop: 10, "")
+            return claims.claim(db, Lease("me", now + 60), now, 10, lambda hop: 10, "")
 
-        batches, _ = self.database.write(claim)
+        batches = self.database.write(claim).batches
         self.assertEqual([batch.envelope.id for batch in batches], ["q2", "q4", "q0", "q3", "q1"])
         self.assertEqual([batch.envelope.priority for batch in batches], [9, 4, 0, 0, -3])
 
@@ -98,16 +98,16 @@ class TestOnSqlite(World):
         for number, domain in enumerate(("b1", "b2", "b3", "b4")):
             await self.send(f"carol@{domain}.test", id=f"q{number}", priority=4 if domain == "b4" else 0)
         now = self.clock.seconds()
-        batches, _ = self.database.write(
-            entries.claim, Lease("me", now + 60), now, 2, lambda hop: 10, "b1.test"
-        )
+        batches = self.database.write(
+            claims.claim, Lease("me", now + 60), now, 2, lambda hop: 10, "b1.test"
+        ).batches
         self.assertEqual([batch.hop for batch in batches], ["b4.test", "b2.test"])
 
     async def test_what_must_be_told_in_time_is_not_put_off_with_a_hop(self) -> None:
         now = self.clock.seconds()
         for id, seconds in (("soon", 100.0), ("later", 9000.0)):
             await self.send("carol@b.test", id=id, deliver_by=DeliverBy(now + seconds, returned=False))
-        number = self.database.write(entries.put_off, "b.test", now, now + 600, "451 down", 4000.0)
+        number = self.database.write(claims.put_off, "b.test", now, now + 600, "451 down", 4000.0)
         self.assertEqual(number, 1)
         self.assertEqual({one.next_attempt for one in self.entries() if one.message_id == "soon"}, {now})
 
