@@ -348,7 +348,7 @@ class SmtpRole:
                 raise Refused(event.refused)
             return await self._hand_over(transaction)
         except Refused as refused:
-            self._log_refused("message", refused.reply, **self._described(transaction))
+            self._log_refused_message(transaction, refused.reply)
             raise
         finally:
             transaction.discard()
@@ -554,6 +554,7 @@ class SmtpRole:
             id_,
             REFUSED,
             about,
+            fields.get("message_id"),
             what=what,
             reply=str(reply),
             sender=fields.get("sender"),
@@ -561,6 +562,16 @@ class SmtpRole:
             verdicts=(self._inspection.verdicts() if self._inspection else []) or None,
             **self._client(),
         )
+
+    def _log_refused_message(self, transaction: Transaction, reply: Reply) -> None:
+        """Under its Message-ID, its sender, and each of those who do not get it."""
+        message_id = message_id_of(transaction.content.header())
+        about = {"message_id": message_id} if message_id else {}
+        self._log_refused("message", reply, **self._described(transaction), **about)
+        for one in list(transaction.recipients.values())[:_MOST_LOGGED]:
+            self.reception.trail.note(
+                transaction.id, REFUSED, one.address, what="message", reply=str(reply), **self._client()
+            )
 
     def _client(self) -> dict[str, str]:
         peer = {"peer": self.peer.address}

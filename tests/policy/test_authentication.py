@@ -147,7 +147,9 @@ class TestEnforced:
     def test_reject(self, place: Place) -> None:
         reply = place.deliver(LETTER, sender="x@d.test")
         assert reply == "550 5.7.26 Not taken: DMARC of c.test wants c.test to be proved\r\n"
-        [(_, detail)] = [note for note in place.notes if note[0] == "refused"]
+        of_sender, of_recipient = [detail for event, detail in place.notes if event == "refused"]
+        assert of_recipient["reply"] == reply.strip()
+        detail = of_sender
         assert detail["verdicts"][0].startswith("authentication: spf=fail")
         assert detail["verdicts"][0].endswith("arc=none; refused")
 
