@@ -397,6 +397,7 @@ class SmtpRole:
             raise Refused(self._disk_error(error)) from error
         envelope, message = await self._complete(transaction)
         if message is None:
+            self._note_checked(envelope)
             _log.info(
                 "{id}: message from {peer} discarded: {sender} to {recipients}, {size} octets",
                 **self._client(),
@@ -405,6 +406,7 @@ class SmtpRole:
             self.reception.trail.note(envelope.id, DROPPED, envelope.reverse_path or "", why="by a check")
             return _queued(envelope)
         self._note_received(envelope, message, transaction.content.header())
+        self._note_checked(envelope)
         answers = await self._accepts.accept(envelope, message)
         reply = self.conclude(transaction, envelope, answers)
         await self.taken(envelope, transaction.content)
@@ -439,7 +441,6 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self._note_checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:
@@ -494,13 +495,11 @@ class SmtpRole:
 
     # The log and the trail.
 
-    def _note_checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
+    def _note_checked(self, envelope: Envelope) -> None:
         """What the checks said of a message that they did not refuse."""
         verdicts = self._inspection.verdicts() if self._inspection else []
-        if verdicts or outcome.discard:
-            self.reception.trail.note(
-                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
-            )
+        if verdicts:
+            self.reception.trail.note(envelope.id, CHECKED, None, verdicts=verdicts)
 
     def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
         added = message.parts[0]

@@ -54,7 +54,7 @@ class Pair:
             stack.hostname: ["A 127.0.0.1", 'TXT "v=spf1 a -all"'],
             f"_dmarc.{stack.domain}": ['TXT "v=DMARC1; p=reject"'],
         }
-        for key in stack.json("dkim", "add", stack.domain):
+        for key in stack.json("dkim", "dns", stack.domain):
             record = key["record"]
             parts = " ".join(f'"{record[at : at + 200]}"' for at in range(0, len(record), 200))
             self.zone[key["name"]] = [f"TXT {parts}"]
@@ -109,7 +109,7 @@ def arrived(stack: RunningStack, user: str, subject: str) -> bytes:
 
 
 def unfolded(data: bytes) -> str:
-    return data.partition(b"\r\n\r\n")[0].decode().replace("\r\n\t", " ")
+    return data.partition(b"\r\n\r\n")[0].decode().replace("\r\n\t ", " ").replace("\r\n\t", " ")
 
 
 def traced(

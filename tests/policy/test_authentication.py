@@ -73,7 +73,9 @@ class Place:
 
     def results(self) -> str:
         """The field that was put in front of it, on one line, without the name of it and of us."""
-        name, _, rest = self.header().replace("\r\n\t", " ").partition(": mx.example.org; ")
+        name, _, rest = (
+            self.header().replace("\r\n\t ", " ").replace("\r\n\t", " ").partition(": mx.example.org; ")
+        )
         assert name == "Authentication-Results"
         return rest.partition("\r\n")[0]
 
@@ -151,7 +153,7 @@ class TestEnforced:
         assert of_recipient["reply"] == reply.strip()
         detail = of_sender
         assert detail["verdicts"][0].startswith("authentication: spf=fail")
-        assert detail["verdicts"][0].endswith("arc=none; refused")
+        assert detail["verdicts"][0].endswith("arc=none")
 
     def test_quarantine(self, place: Place) -> None:
         assert place.deliver(LETTER.replace(b"c.test", b"d.test")).startswith("250")
