@@ -24,12 +24,15 @@ class ImapConfig:
     refuse_8bit_headers: bool = False  # in APPEND, before ENABLE UTF8=ACCEPT (RFC 6855 section 4)
 
     max_notified: int = 1000  # mailboxes that one client may watch at a time (RFC 5465, NOTIFY)
+    max_messages: int = 1_000_000  # that one command works on, the newest (RFC 9738); 0: as many as there are
     max_contexts: int = 10  # searches that are kept up to date for one client at a time (RFC 5267, UPDATE)
 
     def __post_init__(self) -> None:
         _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)
         if self.max_notified < 1 or self.max_contexts < 1:
             raise ValueError("access.imap: max_notified and max_contexts must be at least 1; try 1000 and 10")
+        if 0 < self.max_messages < 1000 or self.max_messages < 0:  # RFC 9738 section 3
+            raise ValueError("access.imap: max_messages must be at least 1000, or 0 for no limit")
         if self.max_message_octets < 1024 or self.max_search_octets < 1024:
             raise ValueError("access.imap: max_message_octets and max_search_octets must be at least 1024")
 
