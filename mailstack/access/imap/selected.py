@@ -90,7 +90,7 @@ async def close(context: Context, command: c.Close) -> AnyResponse:
     selected = context.current
     may = selected is not None and not selected.read_only and "e" in selected.rights
     if selected is not None and may and not selected.mailbox.deleted:
-        await selected.mailbox.expunge(_deleted(selected, selected.view.uids))
+        await selected.mailbox.expunge(_deleted(selected, selected.view.uids), marked=True)
     context.leave()
     return completed(command, "CLOSE")
 
@@ -113,7 +113,7 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     need(context, "e")
     uids = selected.view.uids if command.uids is None else uids_in(selected.view, command.uids)
-    gone = await selected.mailbox.expunge(_deleted(selected, uids))
+    gone = await selected.mailbox.expunge(_deleted(selected, uids), marked=True)
     # RFC 7162 section 3.2.7: what the client may take for its new state
     told = gone and selected.modseqs
     return completed(command, "EXPUNGE", highest_modseq(selected.mailbox.highest_modseq) if told else None)
