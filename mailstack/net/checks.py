@@ -29,7 +29,7 @@ class Connection:
     """One client's connection, the same object while it lasts: a check may keep what it knows by it."""
 
     peer: Peer  # .address, .port, .local_port, .secure, .tls ("TLSv1.3 TLS_AES_256_GCM_SHA384"), .early
-    service: str  # "relay": from other MTAs; "submission": from our users
+    service: str  # "relay": from other MTAs; "submission": from our users; "lmtp": from a program's queue
     hostname: str  # ours
 
 

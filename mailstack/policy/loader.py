@@ -20,8 +20,8 @@ from mailstack.policy.check import Check, Surroundings
 from mailstack.policy.panel import Panel, Seat
 from mailstack.policy.settings import Listed, PolicyConfig
 
-Service = Literal["relay", "submission"]
-SERVICES: tuple[Service, ...] = ("relay", "submission")
+Service = Literal["relay", "submission", "lmtp"]
+SERVICES: tuple[Service, ...] = ("relay", "submission", "lmtp")
 
 
 class BadPolicy(Exception):

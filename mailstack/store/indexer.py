@@ -109,7 +109,7 @@ class Indexer:
             self._call = None
 
     async def candidates(self, mailbox_id: int, needle: str, last: int) -> index.Hits | None:
-        """What the index knows of a casefolded needle; None where it cannot tell. `last`: the highest UID."""
+        """What the index knows of a casemapped needle; None where it cannot tell. `last`: the highest UID."""
         if not self.enabled or index.query_of(needle) is None:
             return None
         try:

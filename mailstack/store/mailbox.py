@@ -19,6 +19,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
 from mailstack.store.index import Hits
@@ -298,7 +299,7 @@ class Mailbox:
         index. Compare the text itself; the index knows header sections and bodies as one.
         """
         uids = self.timeline.current.uids
-        hits = await self._around.candidates(self.id, needle.casefold(), uids[-1] if uids else 0)
+        hits = await self._around.candidates(self.id, casemap(needle), uids[-1] if uids else 0)
         if hits is None:
             return None
         uids = self.timeline.current.uids

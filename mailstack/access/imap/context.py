@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +18,10 @@ from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
 from mailstack.work import Work
+
+if TYPE_CHECKING:
+    from mailstack.access.imap.contexts import Updated
+    from mailstack.access.imap.watching import Watch
 
 PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
 Say = Callable[[AnyResponse], Awaitable[None]]
@@ -42,6 +46,7 @@ class Services:
     work: Work
     hostname: str = "localhost"
     offers_tls: bool = True
+    inbox_only: bool = True  # mail is delivered to INBOX and to no other mailbox
 
     async def pause(self, seconds: float = 0.0) -> None:
         """Let the reactor serve others, for at least `seconds`."""
@@ -66,7 +71,15 @@ class Selected:
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
     behind: bool = False  # the client was told that its HIGHESTMODSEQ is below an EXPUNGE still to come
+    updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
+    revised: bool = False  # the client is told as RFC 9051 has it: UIDs with flags, nothing of Recent
+    utf8: bool = False  # it reads UTF-8 in quoted strings
+
+    @property
+    def recent(self) -> Collection[int]:
+        """The UIDs that are Recent to this client; those of IMAP4rev2 know no such flag."""
+        return () if self.revised else self.view.recent
 
     def close(self) -> None:
         """Leave it."""
@@ -86,8 +99,11 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    revised: bool = False  # it has enabled IMAP4rev2 (RFC 9051)
+    utf8: bool = False  # it has enabled UTF-8 in strings, by UTF8=ACCEPT (RFC 6855) or IMAP4rev2
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
+    watch: Watch | None = None  # what NOTIFY asked for; None: it was never said
 
     @property
     def store(self) -> MessageStore:
@@ -139,11 +155,27 @@ class Context:
             self.current.vanishes = True
         self.enable_condstore()
 
+    def enable_utf8(self) -> None:
+        """From here on strings for the client may hold UTF-8 (RFC 6855 section 3)."""
+        self.utf8 = True
+        if self.current is not None:
+            self.current.utf8 = True
+
+    def enable_revised(self) -> None:
+        """From here on the client is answered as RFC 9051 has it."""
+        self.revised = True
+        if self.current is not None:
+            self.current.revised = True
+        self.enable_utf8()
+
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
         self.user = None
-        self.condstore = self.qresync = False
+        self.condstore = self.qresync = self.revised = self.utf8 = False
 
     def leave(self) -> None:
         """Nothing is selected any more."""

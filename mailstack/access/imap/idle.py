@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap.context import Context
+from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.updates import pending
 from mailstack.net.conversation import Vanished
 from mailstack.wire.imap import commands as c
@@ -19,25 +20,41 @@ _log = Logger(namespace="mailstack.access.imap")
 class Idling:
     """The pushing side of one connection, from IDLE to DONE."""
 
-    __slots__ = ("_context", "_news", "_pushing", "_unwatch")
+    __slots__ = ("_context", "_done", "_news", "_pushing", "_unwatch")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._unwatch: Callable[[], None] | None = None
         self._pushing = False
         self._news = False
+        self._done: Deferred[None] | None = None  # who waits for the end of a push
 
     async def start(self, command: c.Idle) -> AnyResponse:
         """Watch the mailbox, and tell at once what the client does not know yet."""
-        selected = self._context.current
+        selected, watch = self._context.current, self._context.watch
         said = b""
+        if watch is not None:  # RFC 5465 section 4: exactly what NOTIFY asked for
+            watch.idle(True)
+            return Continuation("idling")
         if selected is not None and not selected.mailbox.deleted:
             self._unwatch = selected.mailbox.watch(self._changed)
-            said = pending(selected, expunges=True)
+            if takes_more(self._context):
+                await tell_selected(self._context, expunges=True)
+            else:
+                said = pending(selected, expunges=True)
         return Continuation("idling"), said
+
+    async def end(self) -> None:
+        """Push no more, and wait until what is being pushed is out."""
+        self.stop()
+        if self._pushing:
+            self._done = Deferred()
+            await self._done
 
     def stop(self) -> None:
         """Push no more."""
+        if self._context.watch is not None:
+            self._context.watch.idle(False)
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()
@@ -55,8 +72,9 @@ class Idling:
             while self._news and self._unwatch is not None:
                 self._news = False
                 selected = self._context.current
-                said = pending(selected, expunges=True) if selected is not None else b""
-                if said:
+                if takes_more(self._context):
+                    await tell_selected(self._context, expunges=True)
+                elif selected is not None and (said := pending(selected, expunges=True)):
                     await self._context.say(said)
         except Vanished:
             self.stop()
@@ -65,3 +83,5 @@ class Idling:
             self.stop()
         finally:
             self._pushing = False
+            if self._done is not None:
+                self._done.callback(None)

@@ -18,6 +18,7 @@ from mailstack.access.imap.texts import TextItem
 from mailstack.access.imap.updates import flag_list
 from mailstack.store import Entry, Facts
 from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Preview, Section
+from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import date_time, literal
 
 Value = Callable[[Entry, Facts], bytes | int]
@@ -114,7 +115,7 @@ def _common(section: Section) -> Value:
 
 
 def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple[str, ...]]:
-    recent = selected.view.recent
+    recent, text = selected.recent, _as_it_is if selected.utf8 else seven_bit
     match item:
         case Attribute.FLAGS:
             return b"%b", lambda entry, facts: flag_list(entry.flags, entry.uid in recent), ()
@@ -127,11 +128,11 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.MODSEQ:
             return b"(%d)", lambda entry, facts: entry.modseq, ()
         case Attribute.ENVELOPE:
-            return b"%b", lambda entry, facts: facts.envelope or NO_ENVELOPE, ("envelope",)
+            return b"%b", lambda entry, facts: text(facts.envelope or NO_ENVELOPE), ("envelope",)
         case Attribute.BODY:
-            return b"%b", lambda entry, facts: facts.body or _no_body(entry), ("body",)
+            return b"%b", lambda entry, facts: text(facts.body or _no_body(entry)), ("body",)
         case Attribute.BODYSTRUCTURE:
-            value: Value = lambda entry, facts: facts.body_structure or _no_body(entry)  # noqa: E731
+            value: Value = lambda entry, facts: text(facts.body_structure or _no_body(entry))  # noqa: E731
             return b"%b", value, ("body_structure",)
         case Attribute.EMAILID:
             return b"(%b)", lambda entry, facts: facts.email_id, ("email_id",)
@@ -140,6 +141,10 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.SAVEDATE:  # never NIL: every mailbox of ours keeps it (RFC 8514 section 4.2)
             return b"%b", lambda entry, facts: _date(facts.saved, 0), ("saved",)
     raise Unsupported(item.value.decode())
+
+
+def _as_it_is(value: bytes) -> bytes:
+    return value
 
 
 def _preview(entry: Entry, facts: Facts) -> bytes:

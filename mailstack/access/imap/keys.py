@@ -16,6 +16,7 @@ from enum import IntEnum
 from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.numbers import uids_in, uids_numbered
 from mailstack.access.imap.sections import field_pattern
+from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, parse_date
 from mailstack.store import Entry, Facts
 from mailstack.store.facts import COMMON_FIELDS
@@ -48,7 +49,7 @@ class Candidate:
         self.facts = NO_FACTS  # the columns that the tests need
         self.fields = b""  # the common fields, or the whole header section
         self.header: Callable[[], bytes] = bytes
-        self.text: Callable[[bool], str] = nothing  # decoded and casefolded; with the header, or without
+        self.text: Callable[[bool], str] = nothing  # decoded and casemapped; with the header, or without
 
 
 def nothing(header: bool) -> str:
@@ -193,13 +194,13 @@ def _sent_day(fields: bytes) -> int | None:
     return _day(*parsed) if parsed else None
 
 
-# Text: a substring, without case (RFC 3501 section 6.4.4).
+# Text: a substring by i;unicode-casemap (RFC 3501 section 6.4.4, RFC 5255 section 4).
 
 
 def _header(name: str, value: str) -> Test:
     raw_name = name.encode("utf-8", "replace")
     find = field_pattern([raw_name]).finditer
-    needle = value.casefold()
+    needle = casemap(value)
     plain = needle.encode("ascii") if needle.isascii() else None
 
     def passes(octets: bytes) -> bool:
@@ -213,10 +214,10 @@ def _header(name: str, value: str) -> Test:
 def _contains(raw: bytes, needle: str, plain: bytes | None) -> bool:
     """Whether the field's body holds `needle`; words in RFC 2047's code are read only where there are any."""
     if plain is not None and b"=?" not in raw and raw.isascii():
-        return plain in raw.replace(b"\r", b"").replace(b"\n", b"").lower()
-    return needle in decode_words(raw).casefold()
+        return plain in raw.replace(b"\r", b"").replace(b"\n", b"").upper()
+    return needle in casemap(decode_words(raw))
 
 
 def _text(value: str, header: bool) -> Test:
-    needle = value.casefold()
+    needle = casemap(value)
     return Test(Cost.TEXT, lambda m: needle in m.text(header))

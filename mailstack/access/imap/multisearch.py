@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
-from mailstack.access.imap.listing import Tree, in_order, tree_of
+from mailstack.access.imap.contexts import begin, reuses_tag
+from mailstack.access.imap.groups import Group, readable
+from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.access.imap.tree import tree_of
 from mailstack.store import Entry, NoSuchMailbox
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
-from mailstack.wire.imap.responses import AnyResponse, ESearch, Tagged
+from mailstack.wire.imap.codes import no_update
+from mailstack.wire.imap.responses import AnyResponse, ESearch, Tagged, Untagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 MOST_MAILBOXES = 1000  # in one search
@@ -23,52 +25,31 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
     sources = command.sources or _SELECTED
     check_returns(command.returns)
     here = any(source.kind == "selected" for source in sources)
-    if here and context.current is None:
+    if (here or "UPDATE" in command.returns) and context.current is None:
         return Tagged(command.tag, "BAD", "No mailbox is selected")
     only_here = all(source.kind == "selected" for source in sources)
     if not only_here and ("SAVE" in command.returns or _numbers(command.key)):
         return Tagged(command.tag, "BAD", "That is only for the selected mailbox")
     tree = await tree_of(context)
-    names = _names(tree, sources)
+    inbox_only = context.services.inbox_only
+    names = readable(tree, [Group(source, inbox_only=inbox_only) for source in sources])
     if len(names) > MOST_MAILBOXES:
         return refuse(command, "Too many mailboxes", "LIMIT")
-    if here:
-        await _search(context, context.selected, command)
     current = context.current
+    if current is not None and (refused := reuses_tag(current, command)) is not None:
+        return refused
+    here = here or any(current is not None and tree.boxes[name].id == current.mailbox.id for name in names)
+    if here:
+        updates = await begin(context, context.selected, command)
+        found = await _search(context, context.selected, command)
+        if updates is not None:
+            await updates.end(context, found, _source(context.selected))
+    elif "UPDATE" in command.returns:  # RFC 7377 section 2.2: only the selected mailbox
+        await context.say(Untagged("NO", "The selected mailbox is not among them", no_update(command.tag)))
     for name in in_order(names):
         if not (here and current is not None and tree.boxes[name].id == current.mailbox.id):
             await _search_closed(context, command, name)
     return completed(command, "ESEARCH")
-
-
-def _names(tree: Tree, sources: Iterable[x.MailboxFilter]) -> set[str]:
-    """The mailboxes beside the selected one, each once; those that the user may not read are left out."""
-    found: set[str] = set()
-    for source in sources:
-        match source.kind:
-            case "inboxes":
-                found.add("INBOX")
-            case "personal":
-                found.update(name for name, box in tree.boxes.items() if box.user_id == tree.user_id)
-            case "subscribed":
-                found.update(tree.subscribed)
-            case "mailboxes":
-                found.update(source.names)
-            case "subtree" | "subtree-one":
-                deep = source.kind == "subtree"
-                found.update(name for name in tree.boxes if _below(name, source.names, deep))
-    boxes = tree.boxes
-    return {name for name in found if name in boxes and boxes[name].selectable and "r" in boxes[name].rights}
-
-
-def _below(name: str, roots: Iterable[str], deep: bool) -> bool:
-    for root in roots:
-        if name == root:
-            return True
-        rest = name.removeprefix(root + "/")
-        if rest != name and (deep or "/" not in rest):
-            return True
-    return False
 
 
 async def _search_closed(context: Context, command: x.MultiSearch, name: str) -> None:
@@ -89,7 +70,8 @@ async def _search_closed(context: Context, command: x.MultiSearch, name: str) ->
         opened.close()
 
 
-async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> None:
+async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> list[int]:
+    """Search one mailbox and say what is found; the UIDs."""
     found = await find(context, selected, command.key)
     uids = [entry.uid for entry in found]
     if "SAVE" in command.returns:
@@ -97,6 +79,11 @@ async def _search(context: Context, selected: Selected, command: x.MultiSearch) 
     if uids and command.returns != {"SAVE"}:
         await context.say(_response(selected, command, found, uids))
     await context.services.pause()
+    return uids
+
+
+def _source(selected: Selected) -> tuple[str, int]:
+    return selected.name or selected.mailbox.name, selected.mailbox.uidvalidity
 
 
 def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], uids: list[int]) -> ESearch:
@@ -110,7 +97,7 @@ def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], ui
         all=SequenceSet.of(uids) if "ALL" in wanted else None,
         modseq=max(entry.modseq for entry in found) if asks_modseq(command.key) else None,
         partial=None if partial is None else (partial, SequenceSet.of(uids[partial.slice(len(uids))])),
-        source=(selected.name or selected.mailbox.name, selected.mailbox.uidvalidity),
+        source=_source(selected),
     )
 
 

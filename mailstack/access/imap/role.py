@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
+    contexts,
     copying,
     fetch,
     flags,
@@ -23,6 +24,7 @@ from mailstack.access.imap import (
     mailboxes,
     metadata,
     multisearch,
+    notify,
     quota,
     search,
     selected,
@@ -42,9 +44,11 @@ from mailstack.access.imap.context import (
 )
 from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
+from mailstack.access.imap.notify import changed_names
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
+from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -52,6 +56,7 @@ from mailstack.access.settings import ImapConfig
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Patience, SignIn
 from mailstack.store import MessageStore, StoreError
+from mailstack.store.news import by
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
@@ -115,6 +120,8 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
+    x.Notify: notify.notify,
+    x.CancelUpdate: contexts.cancel,
 }
 
 
@@ -131,8 +138,9 @@ class ImapAccess:
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
+        inbox_only: bool = True,
     ) -> None:
-        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls)
+        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls, inbox_only)
 
     def welcome(self, peer: Peer, say: Say) -> ImapRole:
         """The role of a new connection."""
@@ -163,6 +171,17 @@ class ImapRole:
         if isinstance(event, c.Malformed):
             await self._abandon()
             return r.refusal(event)
+        context = self._context
+        by.set(context)
+        if context.watch is not None:
+            await context.watch.hold()
+        try:
+            return await self._reply(event)
+        finally:
+            if context.watch is not None:
+                context.watch.release()
+
+    async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
             reply = await self._answer(event)
@@ -183,7 +202,10 @@ class ImapRole:
         except Cut:
             _log.failure("a message could not be sent to its end")
             return r.Bye("Cannot read the message", "SERVERBUG")
-        return self._with_updates(event, reply)
+        if not takes_more(self._context):
+            return self._with_updates(event, reply)
+        await self._tell(event, reply)
+        return reply
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)
@@ -205,7 +227,7 @@ class ImapRole:
                 self._idling = Idling(self._context)
                 return await self._idling.start(event)
             case c.IdleDone():
-                self._stop_idling()
+                await self._end_idling()
                 return completed(event, "IDLE")
             case x.Unauthenticate():
                 self._context.door.abandon()
@@ -244,12 +266,30 @@ class ImapRole:
         if current is None or not isinstance(last, r.Tagged) or isinstance(event, c.Select):
             return reply
         by_uid = bool(getattr(event, "uid", False))
-        # RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands
-        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)
-        said = pending(current, expunges=expunges, with_uid=by_uid)
+        said = pending(current, expunges=_may_expunge(event), with_uid=by_uid)
         if not said:
             return reply
         return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)
+
+    async def _tell(self, event: c.Command, reply: r.AnyResponse | None) -> None:
+        """What is due before the end of a command, after NOTIFY or with searches that are kept up to date."""
+        watch = self._context.watch
+        last = reply[-1] if isinstance(reply, tuple) else reply
+        if not isinstance(last, r.Tagged):
+            return
+        if watch is not None and last.status == "OK":
+            watch.changes(*changed_names(event))
+        try:
+            if not isinstance(event, c.Select):
+                by_uid, asked = bool(getattr(event, "uid", False)), isinstance(event, c.Expunge | c.Move)
+                expunges = _may_expunge(event)
+                await tell_selected(self._context, expunges=expunges, with_uid=by_uid, asked=asked)
+            if watch is not None:
+                await watch.flush()
+        except (StoreError, Overloaded):
+            _log.failure("updates could not be told")
+            if watch is not None:
+                watch.overflow()
 
     def timed_out(self) -> r.AnyResponse:
         """The farewell to a silent client (RFC 3501 section 5.4)."""
@@ -259,6 +299,8 @@ class ImapRole:
         """The connection is over: release everything."""
         self._stop_idling()
         self._context.leave()
+        if self._context.watch is not None:
+            self._context.watch.close()
         if self._appending is not None:
             appending, self._appending = self._appending, None
             Deferred.fromCoroutine(appending.drop()).addErrback(
@@ -267,13 +309,24 @@ class ImapRole:
 
     async def _abandon(self) -> None:
         """What was in progress is over."""
-        self._stop_idling()
+        await self._end_idling()
         self._context.door.abandon()
         appending, self._appending = self._appending, None
         if appending is not None:
             await appending.drop()
 
+    async def _end_idling(self) -> None:
+        idling, self._idling = self._idling, None
+        if idling is not None:
+            await idling.end()
+
     def _stop_idling(self) -> None:
         idling, self._idling = self._idling, None
         if idling is not None:
             idling.stop()
+
+
+def _may_expunge(event: c.Command) -> bool:
+    """RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands."""
+    by_uid = bool(getattr(event, "uid", False))
+    return by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.filters import resolved
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.saved import keep
+from mailstack.mail.collation import casemap
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -30,9 +32,14 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
         context.enable_condstore()
     returns = command.returns or frozenset()
     check_returns(returns)
+    if (refused := reuses_tag(selected, command)) is not None:
+        return refused
     if "SAVE" in returns:
         selected.saved = ()  # RFC 5182 section 2.1: should the search fail
+    updates = await begin(context, selected, command)
     found = await find(context, selected, command.key)
+    if updates is not None:
+        await updates.end(context, [entry.uid for entry in found])
     if "SAVE" in returns:
         keep(selected, [entry.uid for entry in found], returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
@@ -41,7 +48,7 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
     return _answer(selected, command, found), tagged
 
 
-_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL"})
+_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE"})
 
 
 def check_returns(returns: frozenset[str]) -> None:
@@ -50,12 +57,15 @@ def check_returns(returns: frozenset[str]) -> None:
         raise Unsupported(" ".join(sorted(returns - _RETURNS)))
 
 
-async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
-    """The messages that the key matches, by ascending UID."""
+async def find(
+    context: Context, selected: Selected, key: k.Key, uids: Sequence[int] | None = None
+) -> list[Entry]:
+    """The messages that the key matches, by ascending UID; `uids`: only of these, ascending."""
     tests = conjunction(await resolved(context, key), selected)
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
     keys = _count(key)
-    found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
+    among = selected.view.uids if uids is None else uids
+    found = await _by_memory(context, selected, among, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
     if len(found) > FEW and (dear or by_cost[Cost.FIELDS]):
         possible = await _indexed(selected, key)
@@ -99,9 +109,9 @@ def _count(key: k.Key) -> int:
 
 
 async def _by_memory(
-    context: Context, selected: Selected, tests: Sequence[Test], size: int
+    context: Context, selected: Selected, uids: Sequence[int], tests: Sequence[Test], size: int
 ) -> list[Candidate]:
-    entry_of, uids = selected.mailbox.entry, selected.view.uids
+    entry_of = selected.mailbox.entry
     found: list[Candidate] = []
     for start in range(0, len(uids), size):
         if start:
@@ -223,10 +233,10 @@ class _Text:
         return self._octets[: self._facts.header_size]
 
     def folded(self, header: bool) -> str:
-        """All text, decoded and casefolded; with the header section, or without."""
+        """All text, decoded and casemapped; with the header section, or without."""
         known = self._folded.get(header)
         if known is None:
-            known = self._folded[header] = search_text(self._part(), self._octets, header).casefold()
+            known = self._folded[header] = casemap(search_text(self._part(), self._octets, header))
         return known
 
     def _part(self) -> Part:
@@ -239,7 +249,7 @@ def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Respon
     if not command.uid:
         numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None:
+    if command.returns is None and not selected.revised:
         return SearchResponse(numbers, modseq)
     return extended(command, numbers, modseq)
 

@@ -8,6 +8,7 @@ from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
 from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
+from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
@@ -40,15 +41,18 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         view,
         read_only,
         rights=info.rights,
-        name=command.mailbox,
+        name=info.name,
         modseqs=context.condstore,
         vanishes=context.qresync,
+        revised=context.revised,
+        utf8=context.utf8,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
-    described = _description(selected, await _first_unseen(context, selected))
-    await context.say(described + encode(Untagged("OK", "Mailbox id", mailbox_id(info.object_id))))
+    await context.say(await _described(context, selected, info.object_id))
+    if context.revised:  # RFC 9051 section 6.3.2
+        await context.say(await listed(context, command.mailbox))
     if command.qresync is not None:
         await resynchronize(context, selected, command.qresync)
     if selected.read_only:
@@ -57,19 +61,23 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
 
 
-def _description(selected: Selected, unseen: int | None) -> bytes:
+async def _described(context: Context, selected: Selected, object_id: str) -> bytes:
     mailbox, view = selected.mailbox, selected.view
     first = known_flags(selected)
     split = first.index(b"\r\n") + 2
-    said = first[:split] + encode((Exists(len(view)), Recent(len(view.recent))))
-    if unseen:
-        said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
+    said = first[:split] + encode(Exists(len(view)))
+    if not selected.revised:  # RFC 9051 appendix E, items 11 and 12
+        said += encode(Recent(len(view.recent)))
+        unseen = await _first_unseen(context, selected)
+        if unseen:
+            said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
     said += first[split:]
     return said + encode(
         (
             Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
             Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
+            Untagged("OK", "Mailbox id", mailbox_id(object_id)),
         )
     )
 

@@ -38,13 +38,14 @@ def known_flags(selected: Selected) -> bytes:
 
 def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the flags of each of `uids` that is still there."""
-    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.view.recent
+    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.recent
+    with_uid = with_uid or selected.vanishes or selected.revised  # RFC 9051 section 7.5.2
     lines = []
     for uid in uids:
         entry, number = entry_of(uid), view.sequence(uid)
         if entry is None or number is None:
             continue
-        head = b"UID %d " % uid if with_uid or selected.vanishes else b""
+        head = b"UID %d " % uid if with_uid else b""
         if selected.modseqs:
             head += b"MODSEQ (%d) " % entry.modseq
         flags = flag_list(entry.flags, uid in recent)
@@ -55,22 +56,23 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
 def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the modseq of each of `uids` that is still there."""
     lines = []
+    with_uid = with_uid or selected.vanishes or selected.revised
     for uid in uids:
         entry, number = selected.mailbox.entry(uid), selected.view.sequence(uid)
         if entry is not None and number is not None:
-            head = b"UID %d " % uid if with_uid or selected.vanishes else b""
+            head = b"UID %d " % uid if with_uid else b""
             lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, head, entry.modseq))
     return b"".join(lines)
 
 
-def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> bytes:
-    """All that the client has not been told yet.
+def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags: bool = True) -> bytes:
+    """All that the client has not been told yet; without `flags`, nothing of flags that others changed.
 
     EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
     """
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
-    said += _told(selected, update, with_uid) if update else b""
+    said += _told(selected, update, with_uid, flags) if update else b""
     if not selected.modseqs or selected.view.is_behind == selected.behind is False:
         return said
     # RFC 7162 sections 3.2 and 6: a client that leaves now must not take a modseq above a delayed expunge's
@@ -78,7 +80,7 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> by
     return said + encode(Untagged("OK", "All is told up to this", highest_modseq(selected.view.told)))
 
 
-def _told(selected: Selected, update: Update, with_uid: bool) -> bytes:
+def _told(selected: Selected, update: Update, with_uid: bool, flags: bool) -> bytes:
     said = b""
     if selected.vanishes and update.vanished:
         said += Vanished(SequenceSet.of(update.vanished)).encode()
@@ -86,6 +88,6 @@ def _told(selected: Selected, update: Update, with_uid: bool) -> bytes:
         said += encode(tuple(Expunged(number) for number in update.expunged))
     if update.exists is not None:
         said += Exists(update.exists).encode()
-    if update.recent is not None:
+    if update.recent is not None and not selected.revised:
         said += Recent(update.recent).encode()
-    return said + flag_responses(selected, update.changed, with_uid)
+    return said + (flag_responses(selected, update.changed, with_uid) if flags else b"")
