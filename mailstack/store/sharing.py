@@ -33,6 +33,10 @@ class Sharing:
         await self._work.read(mailboxes.must_exist, place.owner_id, place.name)
         return place.rights
 
+    async def rights_in(self, user_id: int, mailbox_id: int) -> str:
+        """The same for a mailbox that the user has open, whatever its name is now; nothing if it is gone."""
+        return await self._work.read(acl.rights_in, user_id, mailbox_id)
+
     async def list_acl(self, user_id: int, name: str) -> dict[str, str]:
         """Rights by identifier, the owner first (RFC 4314 section 3.3). Raise NoSuchMailbox, NoPermission."""
         await self._located(user_id, name, "a")

@@ -35,7 +35,7 @@ AFTER_LOGIN = (
     "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
     "REPLACE", "CATENATE", "BINARY", "SAVEDATE", "OBJECTID", "PREVIEW", "METADATA", "METADATA-SERVER",
     "LIST-METADATA", "ACL", "RIGHTS=kxte", "LIST-MYRIGHTS", "FILTERS", "LANGUAGE", "I18NLEVEL=1",
-    "MULTISEARCH", "INPROGRESS", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT",
+    "SEARCH=FUZZY", "MULTISEARCH", "INPROGRESS", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT", "UIDONLY",
     "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
@@ -75,6 +75,7 @@ async def enable(context: Context, command: c.Enable) -> AnyResponse:
 _ENABLED: dict[str, Callable[[Context], None]] = {
     "CONDSTORE": Context.enable_condstore,
     "QRESYNC": Context.enable_qresync,
+    "UIDONLY": Context.enable_uid_only,
     "UTF8=ACCEPT": Context.enable_utf8,  # RFC 6855
     "IMAP4REV2": Context.enable_revised,  # RFC 9051
 }

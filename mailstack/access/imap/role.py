@@ -45,7 +45,8 @@ from mailstack.access.imap.context import (
 from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.notify import changed_names
-from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.numbers import NoSuchMessage, needs_numbers
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
 from mailstack.access.imap.telling import takes_more, tell_selected
@@ -60,7 +61,7 @@ from mailstack.store.news import by
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
-from mailstack.wire.imap.codes import UNKNOWN_CTE, undefined_filter
+from mailstack.wire.imap.codes import UID_REQUIRED, UNKNOWN_CTE, undefined_filter
 from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
@@ -184,6 +185,7 @@ class ImapRole:
     async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
+            await recheck(self._context)
             reply = await self._answer(event)
         except StoreError as error:
             reply = refusal(event, error)
@@ -209,6 +211,8 @@ class ImapRole:
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)
+        if self._context.uid_only and needs_numbers(event):  # RFC 9586 section 3
+            return r.Tagged(event.tag, "BAD", "There are no message numbers; use UIDs", UID_REQUIRED)
         answer = ANSWERS.get(type(event))
         if answer is not None:
             return await answer(self._context, event)
