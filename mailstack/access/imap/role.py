@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
+    authorized,
     contexts,
     copying,
     fetch,
@@ -121,6 +122,9 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
+    x.GenUrlAuth: authorized.gen_url_auth,
+    x.UrlFetch: authorized.url_fetch,
+    x.ResetKey: authorized.reset_key,
     x.Notify: notify.notify,
     x.CancelUpdate: contexts.cancel,
 }

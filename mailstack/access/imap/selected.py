@@ -13,7 +13,7 @@ from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id
+from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id, url_mechanisms
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
 
 SLICE = 5000  # messages looked at before others are served
@@ -82,6 +82,7 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
             Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
             Untagged("OK", "Mailbox id", mailbox_id(object_id)),
+            Untagged("OK", "URLs can be signed", url_mechanisms()),
         )
     )
 
