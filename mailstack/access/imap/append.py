@@ -13,10 +13,10 @@ from typing import Any
 
 from mailstack.access.imap import urls
 from mailstack.access.imap.context import Context, completed, refuse
-from mailstack.access.imap.header import Header
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import normalized
+from mailstack.mail.eight_bit import Header
 from mailstack.mail.message import Message, Stored
 from mailstack.store import Expunged, Mailbox, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
