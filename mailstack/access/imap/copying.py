@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mailstack.access.imap.context import Context, Selected, refuse
+from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
 from mailstack.store import Expunged
@@ -17,6 +18,8 @@ async def copy(context: Context, command: c.Copy) -> AnyResponse:
     uids = _present(selected, command)
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to copy")
+    if (refused := too_many(context, command, uids)) is not None:
+        return refused
     copied = await selected.mailbox.copy(uids, command.mailbox, context.quota, context.user_id)
     return Tagged(command.tag, "OK", "COPY completed", copy_uid(copied.uidvalidity, copied.pairs))
 
@@ -27,7 +30,7 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     need(context, "te")
-    uids = _present(selected, command)
+    uids, last = newest(context, _present(selected, command))
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to move")
     moved = await selected.mailbox.move(uids, command.mailbox, context.quota, context.user_id)
@@ -35,7 +38,7 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if code is not None:
         await context.say(Untagged("OK", "Moved", code))
     told = highest_modseq(selected.mailbox.highest_modseq) if selected.modseqs else None  # RFC 7162
-    return Tagged(command.tag, "OK", "MOVE completed", told)
+    return await say_limit(context, Tagged(command.tag, "OK", "MOVE completed", told), last)
 
 
 def _present(selected: Selected, command: c.Copy | c.Move) -> list[int]:
