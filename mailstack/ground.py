@@ -83,7 +83,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
         resolver,
         directory,
         SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
-        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent),
+        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent, database.listen),
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),

@@ -246,7 +246,7 @@ class SmtpRole:
                 raise Refused(event.refused)
             return await self._hand_over(transaction)
         except Refused as refused:
-            self.record.refused("message", refused.reply, **transaction.described())
+            self.record.refused_message(transaction, refused.reply)
             raise
         finally:
             transaction.discard()
@@ -283,9 +283,11 @@ class SmtpRole:
             raise Refused(self._disk_error(error)) from error
         envelope, message = await self._complete(transaction)
         if message is None:
+            self.record.checked(envelope)
             self.record.dropped(envelope, transaction)
             return replies.queued(envelope)
         self.record.received(envelope, message, transaction.content.header(), self._helo, self.protocol)
+        self.record.checked(envelope)
         answers = await self._accepts.accept(envelope, message)
         reply = self.conclude(transaction, envelope, answers)
         await self.taken(envelope, transaction.content)
@@ -317,7 +319,6 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self.record.checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:

@@ -44,6 +44,7 @@ class Record:
             id_,
             REFUSED,
             about,
+            fields.get("message_id"),
             what=what,
             reply=str(reply),
             sender=fields.get("sender"),
@@ -52,13 +53,21 @@ class Record:
             **self._client(),
         )
 
-    def checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
+    def refused_message(self, transaction: Transaction, reply: Reply) -> None:
+        """Under its Message-ID, its sender, and each of those who do not get it."""
+        message_id = message_id_of(transaction.content.header())
+        about = {"message_id": message_id} if message_id else {}
+        self.refused("message", reply, **transaction.described(), **about)
+        for one in list(transaction.recipients.values())[:MOST_LOGGED]:
+            self._reception.trail.note(
+                transaction.id, REFUSED, one.address, what="message", reply=str(reply), **self._client()
+            )
+
+    def checked(self, envelope: Envelope) -> None:
         """What the checks said of a message that they did not refuse."""
         verdicts = self._inspection.verdicts() if self._inspection else []
-        if verdicts or outcome.discard:
-            self._reception.trail.note(
-                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
-            )
+        if verdicts:
+            self._reception.trail.note(envelope.id, CHECKED, None, verdicts=verdicts)
 
     def dropped(self, envelope: Envelope, transaction: Transaction) -> None:
         """A check took a message away."""
