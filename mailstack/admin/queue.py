@@ -14,7 +14,7 @@ import click
 
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
 from mailstack.admin.output import Misuse, OperatorError, done, moment, show_json, show_row, show_rows, size
-from mailstack.mta import verbs
+from mailstack.mta import entries, verbs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -95,13 +95,13 @@ def show(id_: str, message: bool, as_json: bool) -> None:
     Example: mailstack queue show 17
     """
     now = operator()
-    entries = now.read(_entries, id_)
+    found = now.read(_entries, id_)
     if message:
-        _print_message(now, entries[0].message_id, entries[0].size)
+        _print_message(now, found[0].message_id, found[0].size)
     elif as_json:
-        show_json([asdict(entry) for entry in entries])
+        show_json([asdict(entry) for entry in found])
     else:
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(found):
             if number:
                 click.echo()
             show_row(_readable(asdict(entry)), False)
@@ -251,7 +251,7 @@ def _spool(now: Operator) -> Path:
 def _print_message(now: Operator, message_id: str, octets: int) -> None:
     from mailstack.mail.message import Message, Stored
 
-    name = now.read(verbs.spool_file, message_id)
+    name = now.read(entries.spool_file, message_id)
     if name is None:
         raise OperatorError(f"{message_id}: it is gone meanwhile")
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
-from twisted.internet.interfaces import IReactorTime
+from typing import Generic, Protocol, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Clock(Protocol):
+    """What tells the time."""
+
+    def seconds(self) -> float: ...
+
+
 class Remembered(Generic[K, V]):
     """At most `most` answers, each for `seconds`; the oldest makes room."""
 
-    def __init__(self, clock: IReactorTime, seconds: float, most: int) -> None:
+    def __init__(self, clock: Clock, seconds: float, most: int) -> None:
         self._clock = clock
         self._seconds = seconds
         self._most = most

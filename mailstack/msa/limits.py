@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from mailstack.directory.cache import Remembered
 from mailstack.directory.model import User
 from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
@@ -19,6 +20,9 @@ from mailstack.msa.settings import MsaConfig
 from mailstack.net.trace import Clock, date_time
 
 T = TypeVar("T")
+
+REMEMBERED = 2.0  # seconds that what another process counts may go unseen
+_MOST_REMEMBERED = 1000  # users
 
 
 class Transactions(Protocol):
@@ -38,12 +42,20 @@ class HourlyLimits:
         self._unknown = config.unknown_per_hour
         self._work = work
         self._clock = clock
+        # Whose hour is empty where only unknown recipients are counted: nearly everybody's, nearly always.
+        self._blameless: Remembered[int, Hour] = Remembered(clock, REMEMBERED, _MOST_REMEMBERED)
 
     async def hour(self, user: User) -> Hour:
         """What a user has submitted; empty where nothing is limited."""
         if not (self._messages or self._recipients or self._unknown):
             return Hour()
-        return await self._work.read(counts.read, user.id, self._clock.seconds())
+        known = self._blameless.get(user.id)
+        if known is not None:
+            return known
+        hour = await self._work.read(counts.read, user.id, self._clock.seconds())
+        if not (self._messages or self._recipients or hour.total(counts.unknown)):
+            self._blameless.put(user.id, hour)
+        return hour
 
     def check_message(self, hour: Hour) -> None:
         """May one more message begin? Raise Refused: 450 4.7.1."""
@@ -59,6 +71,7 @@ class HourlyLimits:
         if self._unknown:
             now = self._clock.seconds()
             await self._work.transaction(counts.add, user.id, now, Count(unknown=1))
+            self._blameless.forget()
 
     async def count(self, user: User, recipients: int) -> None:
         """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""

@@ -270,6 +270,12 @@ def release_all(db: Connection, owner: str) -> int:
     return db.execute(released).rowcount
 
 
+def spool_file(db: Connection, queue_id: str) -> str | None:
+    """The name, below the queue's folder, of the file with a message's octets."""
+    name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
+    return name
+
+
 def known(db: Connection, names: Sequence[str]) -> frozenset[str]:
     """Those of these spool files that a message has."""
     return frozenset(db.scalars(select(_m.spool).where(_m.spool.in_(names))))

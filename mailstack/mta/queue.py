@@ -33,6 +33,7 @@ from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry, NewEntry
 from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL, Routes, Step
@@ -92,6 +93,7 @@ class Queue(Service):
         self._trail = trail
         self._sign = sign  # what we write ourselves
         self._spool = Spool(spool)
+        self._leftovers = Leftovers(work, self._spool)
         self._senders = Senders(
             config,
             work,
@@ -107,6 +109,7 @@ class Queue(Service):
             work,
             routes,
             self._spool,
+            self._leftovers,
             self._bounces,
             clock,
             random,
@@ -348,18 +351,22 @@ class Queue(Service):
         expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
-        spool = ""
+        spool = kept = ""
 
         def insert(db: Connection, name: str) -> tuple[int, ...]:
-            nonlocal spool
-            spool = name
+            nonlocal spool, kept
+            spool = kept = name
             sync_directory(db, self._spool.folder(name))
             ids = entries.insert_message(db, envelope, name, size, now, expires, new, lease)
             if ids:
                 self._trail.write(db, [_queued(envelope, one, now) for one in new])
+            else:
+                kept = entries.spool_file(db, envelope.id) or ""
             return ids
 
-        ids = await self._work.prepared(partial(self._spool.write, envelope.id, message), insert)
+        ids = await self._work.prepared(partial(self._spool.write, envelope.id, message, now), insert)
+        if spool != kept:  # it was queued before, and has a file
+            self._leftovers.remove(spool)
         leased: dict[_Key, list[Entry]] = {}
         for entry_id, one in zip(ids, new, strict=False):
             if one.leased:
@@ -409,7 +416,7 @@ class Queue(Service):
         if self._starting is not None:
             await self._starting
         await self._scheduler.stop()
-        await self._attempts.close()
+        await self._leftovers.close()
 
     def _sweep_names(self) -> list[str]:
         return list(self._spool.older_than(self._clock.seconds() - ORPHAN_AGE))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,19 +12,22 @@ from mailstack.mail.message import Message, Stored
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
+SLOT = 16.0  # seconds that one folder is written to: what commits together has one folder to fsync
+
+
 class Spool:
     """Files named by queue id below `root`, in 256 folders; each is whole or not there."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, queue_id: str, message: Message) -> str:
+    def write(self, queue_id: str, message: Message, now: float) -> str:
         """Write and fsync a message, rename it into its place; return its name below the root.
 
         The folder it is in, `folder(name)`, is still to be fsynced. Raises OSError, or EOFError where the
         message's own file is short.
         """
-        name = self._name(queue_id)
+        name = self._name(queue_id, now)
         path = self._root / name
         temporary = self._root / "tmp" / path.name
         _make(temporary.parent)
@@ -75,10 +77,10 @@ class Spool:
                 except FileNotFoundError:
                     continue
 
-    def _name(self, queue_id: str) -> str:
+    def _name(self, queue_id: str, now: float) -> str:
         if not _NAME.fullmatch(queue_id):
             raise ValueError(f"no file can be named {queue_id!r}")
-        return f"{zlib.crc32(queue_id.encode()) & 0xFF:02x}/{queue_id}"
+        return f"{int(now / SLOT) & 0xFF:02x}/{queue_id}"
 
 
 def _make(folder: Path) -> None:

@@ -124,12 +124,6 @@ def show(db: Connection, queue_id: str) -> list[QueueEntry]:
     return [_entry(row) for row in db.execute(_entries().where(_m.id == queue_id).order_by(_e.id))]
 
 
-def spool_file(db: Connection, queue_id: str) -> str | None:
-    """The name, below the queue's folder, of the file with a message's octets."""
-    name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
-    return name
-
-
 def retry(db: Connection, chosen: Sequence[str], now: float) -> int:
     """Have waiting entries of these messages (or all, with "all") attempted now; return how many."""
     where = _chosen(chosen) & (_e.state == WAITING) & _e.lease_owner.is_(None)

@@ -77,8 +77,8 @@ class TestList:
         assert (first.attempts, first.last_reply, first.active, first.state) == (0, None, False, "waiting")
         assert second.recipient == "y@c.test"
         assert database.read(verbs.show, "none") == []
-        assert database.read(verbs.spool_file, "q1") == "00/q1"
-        assert database.read(verbs.spool_file, "none") is None
+        assert database.read(entries.spool_file, "q1") == "00/q1"
+        assert database.read(entries.spool_file, "none") is None
 
 
 class TestChanges:
