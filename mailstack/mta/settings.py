@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -110,6 +111,7 @@ class Route:
         return self.scheme in ("smtps", "submission") or self.user is not None
 
 
+@lru_cache(maxsize=256)
 def parse_route(text: str) -> Route:
     """The route in a text; raise ValueError.
 

@@ -41,11 +41,16 @@ def within(host: str, networks: Sequence[Network]) -> bool:
     """Whether the IP address `host` lies in one of `networks`."""
     if not networks:
         return False
+    address = _parsed(host)
+    return address is not None and any(address in network for network in networks)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return False
-    return any(address in network for network in networks)
+        return None
 
 
 @lru_cache(maxsize=1024)

@@ -39,11 +39,9 @@ def claimed(database: Database, owner: str, until: float, now: float, most: int)
     return database.write(claims.claim, Lease(owner, until), now, most, lambda hop: 5, "").batches
 
 
-def ids(database: Database, **options: object) -> list[str]:
-    return [
-        f"{one.message_id} {one.recipient}"
-        for one in database.read(lambda db: verbs.list_entries(db, **options))
-    ]
+def ids(database: Database, limit: int = 1000, **options: str) -> list[str]:
+    found = database.read(verbs.list_entries, verbs.Choice(**options), limit)  # type: ignore[arg-type]
+    return [f"{one.message_id} {one.recipient}" for one in found]
 
 
 def states(database: Database) -> dict[str, str]:
