@@ -31,7 +31,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
-from mailstack.mta.entries import Batch, Entry, NewEntry
+from mailstack.mta.entries import Batch, CutShort, Entry, NewEntry
 from mailstack.mta.hops import Hops, known_hops
 from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.postmaster import Postmaster
@@ -42,8 +42,8 @@ from mailstack.mta.senders import Senders
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
 from mailstack.mta.tables import HELD, WAITING
+from mailstack.trail.notes import CUT_SHORT, NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.trail.notes import HELD as HELD_EVENT
-from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
@@ -117,7 +117,9 @@ class Queue(Service):
             forwarding=forwarding,
             refused=self._senders.refused,
         )
-        self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock, self._hops)
+        self._scheduler = Scheduler(
+            config, self._owner, work, self._attempts, clock, self._hops, self._cut_short
+        )
         self._starting: Deferred[None] | None = None
 
     # Taking charge.
@@ -403,14 +405,28 @@ class Queue(Service):
 
     async def _begin(self) -> None:
         try:
-            released = await self._work.transaction(entries.release_all, self._owner)
-            if released:
-                _log.info("{n} attempts were cut short, and are repeated", n=released)
+            self._cut_short(await self._work.transaction(entries.release_all, self._owner))
             removed = await self._work.files(self._sweep_names)
             await self._sweep(removed)
         except Exception:
             _log.failure("the queue was not tidied")
         self._scheduler.start()
+
+    def _cut_short(self, attempts: Sequence[CutShort]) -> None:
+        """Where a process ended between the next hop's answer and our writing it down, that gets it again.
+
+        RFC 5321 section 4.5.3.2.6 and RFC 1047 know no way around that; our MDA does, by the delivery's id.
+        """
+        for one in attempts:
+            words = "is repeated" if one.hop == LOCAL else "is repeated, and may arrive twice"
+            _log.warn(
+                "{id}: to=<{recipient}> an attempt was cut short and {words} hop={hop}",
+                id=one.message_id,
+                recipient=one.recipient,
+                words=words,
+                hop=one.hop,
+            )
+            self._trail.note(one.message_id, CUT_SHORT, one.recipient, hop=one.hop, then=words)
 
     async def _end(self) -> None:
         if self._starting is not None:

@@ -20,6 +20,7 @@ HELD = "held"  # one recipient waits for the operator
 RELEASED = "released"  # by the operator
 RETRIED = "retried"  # the operator wants it attempted now
 SENT = "sent"  # an attempt: the next hop took it
+CUT_SHORT = "cut short"  # an attempt that ended with its process, and is repeated
 DEFERRED = "deferred"  # an attempt: later
 BOUNCED = "bounced"  # an attempt: refused for good
 EXPIRED = "expired"  # an attempt: later, and there is no later

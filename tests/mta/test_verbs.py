@@ -144,7 +144,8 @@ class TestClaims:
         database.write(entries.renew, Lease("two", NOW + 9700), [first[1].entries[0].id])
         later = claimed(database, "two", NOW + 2000, NOW + 701, 9)
         assert len(later) == 3
-        assert database.write(entries.release_all, "one") == 1
+        [left] = database.write(entries.release_all, "one")
+        assert (left.message_id, left.hop) == (first[0].envelope.id, first[0].hop)
 
     def test_when_the_next_is_due(self, database: Database) -> None:
         assert database.read(claims.next_due, NOW) == NOW + 500
