@@ -73,6 +73,9 @@ def prepare(config: Config, reactor: Any) -> Ground:
     keyring = Keyring(work, reactor)
     chance = random.SystemRandom()
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
+    incoming = (
+        f"incoming-{config.mta.node}" if config.mta.node else "incoming"
+    )  # each process empties its own
     return Ground(
         config,
         reactor,
@@ -87,7 +90,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),
-        Reception(work, config.data / "spool" / "incoming", reactor, chance, policy, trail),
+        Reception(work, config.data / "spool" / incoming, reactor, chance, policy, trail),
     )
 
 

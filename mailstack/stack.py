@@ -126,6 +126,7 @@ def _queue(ground: Ground, routes: Routes, hops: Hops, return_paths: ReturnPaths
         hostname=config.hostname,
         spool=config.data / "spool" / "queue",
         random=ground.chance,
+        node=config.mta.node,
         hops=hops,
         trail=ground.trail,
         postmaster=Postmaster(ground.directory, config.hostname, config.directory.postmaster).address,

@@ -406,11 +406,13 @@ class Queue(Service):
     async def _begin(self) -> None:
         try:
             self._cut_short(await self._work.transaction(entries.release_all, self._owner))
-            removed = await self._work.files(self._sweep_names)
-            await self._sweep(removed)
+        except Exception:
+            _log.failure("what a former process left is taken up when its lease ends")
+        self._scheduler.start()
+        try:
+            await self._sweep(self._clock.seconds() - ORPHAN_AGE)
         except Exception:
             _log.failure("the queue was not tidied")
-        self._scheduler.start()
 
     def _cut_short(self, attempts: Sequence[CutShort]) -> None:
         """Where a process ended between the next hop's answer and our writing it down, that gets it again.
@@ -434,18 +436,19 @@ class Queue(Service):
         await self._scheduler.stop()
         await self._leftovers.close()
 
-    def _sweep_names(self) -> list[str]:
-        return list(self._spool.older_than(self._clock.seconds() - ORPHAN_AGE))
-
-    async def _sweep(self, names: list[str]) -> None:
+    async def _sweep(self, before: float) -> None:
         """Remove spool files that a crash left between their writing and their row."""
-        for start in range(0, len(names), _CHECKED):
-            some = names[start : start + _CHECKED]
-            wanted_still = await self._work.read(entries.known, some)
-            for name in some:
-                if name not in wanted_still:
-                    await self._work.files(self._spool.remove, name)
-                    _log.info("removed a spool file without a message: {name}", name=name)
+        for folder in await self._work.files(self._spool.folders):
+            names = await self._work.files(self._spool.older_than, before, folder)
+            for start in range(0, len(names), _CHECKED):
+                if not self.running:
+                    return
+                some = names[start : start + _CHECKED]
+                wanted_still = await self._work.read(entries.known, some)
+                for name in some:
+                    if name not in wanted_still:
+                        await self._work.files(self._spool.remove, name)
+                        _log.info("removed a spool file without a message: {name}", name=name)
 
 
 def _key(step: Step) -> _Key:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from mailstack.mail.message import Message, Stored
@@ -65,17 +64,20 @@ class Spool:
         if failed is not None:
             raise failed
 
-    def older_than(self, limit: float) -> Iterator[str]:
-        """Names of files last written before `limit` (seconds of the epoch), half-written ones too."""
-        if not self._root.is_dir():
-            return
-        for folder in sorted(self._root.iterdir()):
-            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-                try:
-                    if file.stat().st_mtime < limit:
-                        yield f"{folder.name}/{file.name}"
-                except FileNotFoundError:
-                    continue
+    def folders(self) -> list[str]:
+        """The names of the folders that files may be in, half-written ones too."""
+        return sorted(path.name for path in self._root.glob("*/"))
+
+    def older_than(self, limit: float, folder: str) -> list[str]:
+        """Names of the files in a folder that were last written before `limit` (seconds of the epoch)."""
+        names = []
+        for entry in os.scandir(self._root / folder):
+            try:
+                if entry.stat().st_mtime < limit:
+                    names.append(f"{folder}/{entry.name}")
+            except FileNotFoundError:
+                continue
+        return names
 
     def _name(self, queue_id: str, now: float) -> str:
         if not _NAME.fullmatch(queue_id):
