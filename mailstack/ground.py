@@ -75,7 +75,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
     incoming = (
         f"incoming-{config.mta.node}" if config.mta.node else "incoming"
-    )  # each process empties its own
+    )
     return Ground(
         config,
         reactor,

@@ -17,6 +17,8 @@ class ImapConfig:
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
     spool: Path | None = None  # folder for messages that arrive; None: the system's temporary one
     max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
+    url_hosts: tuple[str, ...] = ()  # names of this server in IMAP URLs, beside its own
+    submit_users: tuple[str, ...] = ()  # as whom submission servers log in, to use URLs of submit+user
     refuse_8bit_headers: bool = False  # in APPEND, before ENABLE UTF8=ACCEPT (RFC 6855 section 4)
 
     max_notified: int = 1000  # mailboxes that one client may watch at a time (RFC 5465, NOTIFY)

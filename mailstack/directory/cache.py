@@ -9,7 +9,11 @@ V = TypeVar("V")
 
 
 class Clock(Protocol):
+<<<<<<< HEAD
     """What tells the time."""
+=======
+    """What is needed of the reactor."""
+>>>>>>> main
 
     def seconds(self) -> float: ...
 
@@ -42,6 +46,10 @@ class Remembered(Generic[K, V]):
         while len(self._answers) >= self._most:
             del self._answers[next(iter(self._answers))]
         self._answers[key] = (self._clock.seconds() + self._seconds, answer)
+
+    def drop(self, key: K) -> None:
+        """Forget one answer."""
+        self._answers.pop(key, None)
 
     def forget(self) -> None:
         """Drop every answer."""

@@ -17,6 +17,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
+from mailstack.mail.results import without_claims
 from mailstack.msa.counts import Hour
 from mailstack.msa.fix_up import Draft
 from mailstack.msa.limits import HourlyLimits
@@ -213,6 +214,7 @@ class SubmissionRole(SmtpRole):
     async def message(self, envelope: Envelope, header: bytes) -> tuple[bytes, bytes]:
         """Check From; add what is missing; take Bcc out (RFC 6409 sections 6.1 and 8)."""
         user = self._logged_in()
+        header = without_claims(header, self.hostname)
         draft = Draft(header)
         authors = draft.authors()
         for address in authors:

@@ -108,7 +108,7 @@ class Attempts:
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         by = batch.envelope.deliver_by
         if by is not None and by.returned and self._clock.seconds() >= by.deadline:
-            # RFC 2852 section 4.1.2: it must not be delivered now.
+            # RFC 2852 section 4.1.3: it must not be delivered now.
             return [(entry, _TOO_LATE) for entry in batch.entries]
         try:
             envelope = batch.envelope
@@ -163,7 +163,12 @@ class Attempts:
         ]
         await self._report(batch, message, success, reported)
         await self._report(batch, message, "relayed", _left_the_range(batch, outcome.sent), always=True)
-        late = [(entry, result) for entry, result in outcome.waiting if self._late(batch, entry)]
+        overdue = self._overdue(batch)
+        late = [
+            (entry, _not_in_time(result) if overdue else result)
+            for entry, result in outcome.waiting
+            if self._late(batch, entry)
+        ]
         warned = await self._report(batch, message, "delayed", late)
         if not await self._report(batch, message, "failed", outcome.failed):
             outcome.waiting += outcome.failed
@@ -171,12 +176,14 @@ class Attempts:
         return frozenset(entry.id for entry, _ in late) if warned else frozenset()
 
     def _late(self, batch: Batch, entry: Entry) -> bool:
-        now = self._clock.seconds()
         limit = self._config.warn_after
-        by = batch.envelope.deliver_by
-        overdue = by is not None and now >= by.deadline  # RFC 2852 section 4.1.4, mode N
         released = max(batch.received_at, batch.envelope.hold_until or 0.0)
-        return (overdue or 0 < limit <= now - released) and not entry.delay_warned
+        long_since = 0 < limit <= self._clock.seconds() - released
+        return (self._overdue(batch) or long_since) and not entry.delay_warned
+
+    def _overdue(self, batch: Batch) -> bool:
+        by = batch.envelope.deliver_by
+        return by is not None and self._clock.seconds() >= by.deadline  # RFC 2852 section 4.1.3, mode N
 
     async def _report(
         self,
@@ -312,6 +319,12 @@ def _last_words(by: DeliverBy | None, result: Result) -> Result:
         return result
     text = f"Delivery time expired; the last attempt came to: {result.reply}"
     return replace(result, reply=Reply(554, "5.4.7", text))
+
+
+def _not_in_time(result: Result) -> Result:
+    """What is said of an entry that is late by DELIVERBY, and goes on (RFC 2852 section 4.1.3)."""
+    text = f"Delivery time expired; we keep trying; the last attempt came to: {result.reply}"
+    return replace(result, reply=Reply(451, "4.4.7", text))
 
 
 def _left_the_range(batch: Batch, sent: Sequence[tuple[Entry, Result]]) -> list[tuple[Entry, Result]]:

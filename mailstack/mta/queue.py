@@ -91,7 +91,7 @@ class Queue(Service):
         self._owner = node or hostname
         self._hops = hops or known_hops(config, clock, random)
         self._trail = trail
-        self._sign = sign  # what we write ourselves
+        self._sign = sign  # what is ours and leaves
         self._spool = Spool(spool)
         self._leftovers = Leftovers(work, self._spool)
         self._senders = Senders(
@@ -130,11 +130,15 @@ class Queue(Service):
         If no recipient can be accepted, each gets its own 4xx or 5xx, and the client keeps it. If some
         can, all are: the others wait in the queue, or bounce.
         """
-        return await self._accept(envelope, message, keep=False)
+        return await self._accept(envelope, message)
+
+    async def submit(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """As `accept`, for a message of our own users: it is signed, unless all of it stays here."""
+        return await self._accept(envelope, message, ours=True)
 
     async def take(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
-        """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
-        return await self._accept(envelope, await self._sign(envelope, message), keep=True)
+        """As `submit`, for a message that we made ourselves: what cannot be delivered now is queued."""
+        return await self._accept(envelope, message, ours=True, keep=True)
 
     async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """As `accept`, but each answer is that recipient's own, and what is for the MDA never waits here.
@@ -170,7 +174,9 @@ class Queue(Service):
                 answers |= {one.address: LOCAL_ERROR for one in onward}
         return answers
 
-    async def _accept(self, envelope: Envelope, message: Message, keep: bool) -> dict[Address, Reply]:
+    async def _accept(
+        self, envelope: Envelope, message: Message, ours: bool = False, keep: bool = False
+    ) -> dict[Address, Reply]:
         steps: list[Step] = []
         refused: dict[Address, Reply] = {}
         for recipient in envelope.recipients:
@@ -184,10 +190,13 @@ class Queue(Service):
         if not steps:
             return refused
         steps = _once(steps)
+        stays = all(step.local for step in steps)
+        if ours and not stays:
+            message = await self._sign(envelope, message)
         if self._held(envelope):
             await self._hold(envelope, message, steps, refused)
             return dict.fromkeys(_addresses(envelope), queued(envelope.id))
-        if all(step.local for step in steps):
+        if stays:
             return await self._deliver(envelope, message, steps, refused, keep)
         return await self._enqueue(envelope, message, steps, refused)
 
@@ -449,6 +458,17 @@ class Queue(Service):
                     if name not in wanted_still:
                         await self._work.files(self._spool.remove, name)
                         _log.info("removed a spool file without a message: {name}", name=name)
+
+
+class Submissions:
+    """The queue as it is for those who take our own users' mail; see `Accepts`."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """See `Queue.submit`."""
+        return await self._queue.submit(envelope, message)
 
 
 def _key(step: Step) -> _Key:

@@ -50,7 +50,8 @@ class Transaction:
         mail = client.mail(
             envelope, size, self.offers, body, smtputf8, requiretls=requiretls, by_time=by_time
         )
-        rcpts = [client.rcpt(recipient, self.offers) for recipient in envelope.recipients]
+        by = envelope.deliver_by
+        rcpts = [client.rcpt(recipient, self.offers, by) for recipient in envelope.recipients]
         binary = body == "BINARYMIME"
         mail_reply, replies, go_ahead = await self._envelope(mail, rcpts, with_data=not binary)
         if go_ahead is not None and not any(reply.accepted for reply in replies):

@@ -197,7 +197,10 @@ class Door:
         """What can be used now, in the order to be offered in."""
         if not self.is_private:
             return ()
-        return self._service.mechanisms if self._can_bind() else self._service.unbound
+        service = self._service
+        if service.mechanisms == service.unbound or self._can_bind():
+            return service.mechanisms
+        return service.unbound
 
     def _can_bind(self) -> bool:
         if not self._peer.secure:

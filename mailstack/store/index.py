@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ CREATE VIRTUAL TABLE texts USING fts5(
   text, content='', detail=none, columnsize=0, tokenize='trigram case_sensitive 1');
 PRAGMA user_version = {_VERSION};
 """
+Needle = str | frozenset[str]
 _writing = threading.Lock()  # a file is never removed under this process's own hands
 
 
@@ -104,8 +105,11 @@ def take_in(scope: Scope, mark: int, sources: Sequence[Source], seconds: float) 
         return last
 
 
-def search(scope: Scope, needle: str) -> Hits | None:
-    """The messages that may hold `needle`, casemapped; None where the index cannot tell."""
+def search(scope: Scope, needle: Needle) -> Hits | None:
+    """The messages that may hold `needle`, casemapped; None where the index cannot tell.
+
+    A set of trigrams: those that hold one of them at least.
+    """
     query = query_of(needle)
     if query is None:
         return None
@@ -135,17 +139,27 @@ def discard(maildir: Path) -> None:
         remove(maildir / (FILE + suffix))
 
 
-def query_of(needle: str) -> str | None:
+def query_of(needle: Needle) -> str | None:
     """The query for all trigrams of a needle; None where there is none, or it cannot be asked."""
-    if len(needle) < 3 or "\0" in needle:
-        return None
-    try:
-        needle.encode()
-    except UnicodeEncodeError:
+    if not isinstance(needle, str):
+        return _query(sorted(needle), " OR ") if all(map(_can_be_asked, needle)) else None
+    if not _can_be_asked(needle):
         return None
     grams = list(dict.fromkeys(needle[at : at + 3] for at in range(len(needle) - 2)))
     step = max(1, len(grams) // MOST_GRAMS)
-    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams[::step][:MOST_GRAMS])
+    return _query(grams[::step][:MOST_GRAMS], " AND ")
+
+
+def _query(grams: Iterable[str], word: str) -> str | None:
+    return word.join('"' + gram.replace('"', '""') + '"' for gram in grams) or None
+
+
+def _can_be_asked(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(text) >= 3 and "\0" not in text
 
 
 def text_of(data: bytes) -> str | None:

@@ -24,8 +24,7 @@ def preview(part: Part, data: bytes | mmap.mmap) -> bytes:
     text = decode_body(replace(found, end=min(found.end, found.body + _READ)), data)
     if found.subtype in ("html", "xhtml"):
         text = plain(text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(text.split())[:LENGTH].rstrip().encode("utf-8", "replace")
+    return _first_words(text).encode("utf-8", "replace")
 
 
 def plain(markup: str) -> str:
@@ -43,6 +42,22 @@ def plain(markup: str) -> str:
         if at < 0:
             break
     return html.unescape("".join(kept))
+
+
+def _first_words(text: str) -> str:
+    """The first LENGTH characters that can be seen, white space made single blanks."""
+    size = 2 * LENGTH
+    while True:
+        shown = " ".join(_visible(text[:size]).split())
+        if len(shown) >= LENGTH or size >= len(text):
+            return shown[:LENGTH].rstrip()
+        size *= 4  # there was little to be seen: look at more
+
+
+def _visible(text: str) -> str:
+    if all(map(str.isprintable, text.split())):
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _after_tag(markup: str, opening: int, kept: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
@@ -42,6 +44,18 @@ class TestOnSqlite(World):
         self.assertEqual(len([one for one in self.transfer.got if one[2] == ("carol@b.test",)]), 1)
         _, report = self.bounce(self.mda)
         self.assertEqual(fields(report)[1]["Status"], "5.4.7")
+        self.assertIn("Arrival-Date", fields(report)[0])
+        self.assertIn("Deliver-By-Date", fields(report)[0])
+
+    async def test_a_report_names_the_release_that_was_asked_for(self) -> None:
+        self.transfer.says["carol@b.test"] = Reply(550, "5.1.1", "No")
+        self.start()
+        now = self.clock.seconds()
+        await self.send("carol@b.test", hold_until=now + 3600)
+        await self.pass_time(3601)
+        await self.until(lambda: self.bounces(self.mda))
+        _, report = self.bounce(self.mda)
+        self.assertEqual(fields(report)[0]["Future-Release-Request"], "until;2001-09-09T02:46:40Z")
 
     async def test_what_is_late_and_may_be_is_told_once_and_goes_on(self) -> None:
         self.transfer.says["carol@b.test"] = LATER
@@ -52,7 +66,8 @@ class TestOnSqlite(World):
         await self.pass_time(100)
         await self.until(lambda: self.bounces(self.mda) == 1)
         _, report = self.bounce(self.mda)
-        self.assertEqual(fields(report)[1]["Action"], "delayed")
+        self.assertEqual((fields(report)[1]["Action"], fields(report)[1]["Status"]), ("delayed", "4.4.7"))
+        self.assertEqual(parsedate_to_datetime(fields(report)[0]["Deliver-By-Date"]).timestamp(), now + 100)
         del self.transfer.says["carol@b.test"]
         await self.pass_time(700)
         await self.until(lambda: not self.entries())

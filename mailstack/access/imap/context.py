@@ -13,7 +13,7 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, View
+from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, NoPermission, View
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
@@ -70,6 +70,11 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    examined: bool = False  # it was opened to be read only, whatever the rights
+    doubted: bool = False  # the rights may have changed
+    wake: Callable[[], None] | None = None  # called then: somebody waits to be told
+    stops: list[Callable[[], None]] = field(default_factory=list)  # end what listens for that
+    uid_only: bool = False  # no message numbers: UIDFETCH, VANISHED (RFC 9586)
     updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
     revised: bool = False  # the client is told as RFC 9051 has it: UIDs with flags, nothing of Recent
@@ -80,8 +85,16 @@ class Selected:
         """The UIDs that are Recent to this client; those of IMAP4rev2 know no such flag."""
         return () if self.revised else self.view.recent
 
+    def fetch(self, uid: int) -> bytes:
+        """The beginning of a response of FETCH: by number, or by UID where there are no numbers."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (" % uid
+        return b"* %d FETCH (" % (self.view.sequence(uid) or 0)
+
     def close(self) -> None:
         """Leave it."""
+        for stop in self.stops:
+            stop()
         self.view.close()
         self.mailbox.close()
 
@@ -98,6 +111,7 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    uid_only: bool = False  # it has enabled UIDONLY
     revised: bool = False  # it has enabled IMAP4rev2 (RFC 9051)
     utf8: bool = False  # it has enabled UTF-8 in strings, by UTF8=ACCEPT (RFC 6855) or IMAP4rev2
     tag: str = ""  # of the command in hand
@@ -118,11 +132,16 @@ class Context:
 
     @property
     def selected(self) -> Selected:
-        """Only in selected state (`wire.imap.states` sees to it); raise Deleted where the mailbox is gone."""
+        """Only in selected state (`wire.imap.states` sees to it).
+
+        Raise Deleted where the mailbox is gone, NoPermission where it may not be read any more.
+        """
         if self.current is None:
             raise RuntimeError("nothing is selected")
         if self.current.mailbox.deleted:
             raise Deleted
+        if "r" not in self.current.rights:
+            raise NoPermission("you may not read this mailbox any more")
         return self.current
 
     @property
@@ -154,6 +173,14 @@ class Context:
             self.current.vanishes = True
         self.enable_condstore()
 
+    def enable_uid_only(self) -> None:
+        """From here on there are no message numbers (RFC 9586 section 3); there is no way back."""
+        self.uid_only = True
+        if self.current is not None:
+            self.current.uid_only = True
+            for search in self.current.updated.values():
+                search.uid = True
+
     def enable_utf8(self) -> None:
         """From here on strings for the client may hold UTF-8 (RFC 6855 section 3)."""
         self.utf8 = True
@@ -174,7 +201,7 @@ class Context:
             self.watch.close()
             self.watch = None
         self.user = None
-        self.condstore = self.qresync = self.revised = self.utf8 = False
+        self.condstore = self.qresync = self.uid_only = self.revised = self.utf8 = False
 
     def leave(self) -> None:
         """Nothing is selected any more."""

@@ -21,6 +21,8 @@ from mailstack.wire.imap.codes import no_update
 from mailstack.wire.imap.responses import Tagged, Untagged
 from mailstack.wire.imap.sequence import SequenceSet
 
+_TOO_MANY = "Too many searches are kept up to date"
+_BY_SCORE = "An order by relevancy is not kept up to date"
 Searching = c.Search | x.Sort | x.MultiSearch
 
 
@@ -55,7 +57,10 @@ class Registration:
         self._command = command
         self._selected = selected
         self._modseq = selected.mailbox.highest_modseq
-        self._refused = len(selected.updated) >= context.services.config.max_contexts
+        # Scores are made by the search alone: an order by them cannot be kept right afterwards.
+        by_score = isinstance(command, x.Sort) and any(each.key == "RELEVANCY" for each in command.criteria)
+        too_many = len(selected.updated) >= context.services.config.max_contexts
+        self._refused = _BY_SCORE if by_score else _TOO_MANY if too_many else ""
         self._key: k.Key = command.key
 
     async def fix(self, context: Context) -> None:
@@ -66,7 +71,7 @@ class Registration:
         """The result, in its order: from here on it is kept, or the client is told that it is not."""
         command, selected = self._command, self._selected
         if self._refused:  # RFC 5267 section 4.3.1
-            await context.say(Untagged("NO", "Too many searches are kept up to date", no_update(command.tag)))
+            await context.say(Untagged("NO", self._refused, no_update(command.tag)))
             return
         view = selected.view
         selected.updated[command.tag] = Updated(

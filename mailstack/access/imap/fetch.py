@@ -61,8 +61,8 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
 
 async def push(context: Context, selected: Selected, uids: Sequence[int], items: Sequence[c.Item]) -> None:
     r"""Say these items of messages unasked (RFC 5465 section 5.2). Nothing is \Seen by that."""
-    if selected.vanishes:
-        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4
+    if (selected.vanishes or selected.revised) and not selected.uid_only:
+        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4, RFC 9051
     if selected.modseqs and c.Attribute.FLAGS in items:
         items = (*items, *_missing(items, c.Attribute.MODSEQ))
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
@@ -114,17 +114,13 @@ class _Writer:
         return self._answered
 
     async def _write_memory(self, uids: Sequence[int]) -> None:
-        entry_of, sequence, write = (
-            self._selected.mailbox.entry,
-            self._selected.view.sequence,
-            self._plan.line.write,
-        )
+        entry_of, head, write = self._selected.mailbox.entry, self._selected.fetch, self._plan.line.write
         for start in range(0, len(uids), MEMORY_SLICE):
             lines = []
             for uid in uids[start : start + MEMORY_SLICE]:
                 entry = entry_of(uid)
                 if entry is not None:
-                    lines.append(b"* %d FETCH (%b)\r\n" % (sequence(uid) or 0, write(entry, NO_FACTS)))
+                    lines.append(b"%b%b)\r\n" % (head(uid), write(entry, NO_FACTS)))
             self._answered += len(lines)
             await self._say(b"".join(lines))
             if start + MEMORY_SLICE < len(uids):
@@ -173,10 +169,8 @@ class _Writer:
         return replace(facts, fields=header)
 
     async def _write_facts(self, found: Found) -> None:
-        sequence, write = self._selected.view.sequence, self._plan.line.write
-        lines = [
-            b"* %d FETCH (%b)\r\n" % (sequence(entry.uid) or 0, write(entry, facts)) for entry, facts in found
-        ]
+        head, write = self._selected.fetch, self._plan.line.write
+        lines = [b"%b%b)\r\n" % (head(entry.uid), write(entry, facts)) for entry, facts in found]
         self._answered += len(lines)
         await self._say(b"".join(lines))
 
@@ -202,8 +196,7 @@ class _Writer:
         entry = self._selected.mailbox.entry(wanted.uid) or wanted.entry
         line = self._fresh_line if wanted.uid in self._fresh else self._plan.line
         items = line.write(entry, wanted.facts)
-        number = self._selected.view.sequence(wanted.uid) or 0
-        return b"* %d FETCH (%b%b" % (number, items, b" " if items else b"")
+        return b"%b%b%b" % (self._selected.fetch(wanted.uid), items, b" " if items else b"")
 
     async def _stream(self, head: bytes, wanted: texts.Wanted, file: texts.OpenText) -> None:
         try:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap.context import Context
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.updates import pending
 from mailstack.net.conversation import Vanished
@@ -38,6 +39,7 @@ class Idling:
             return Continuation("idling")
         if selected is not None and not selected.mailbox.deleted:
             self._unwatch = selected.mailbox.watch(self._changed)
+            selected.wake = self._changed
             if takes_more(self._context):
                 await tell_selected(self._context, expunges=True)
             else:
@@ -58,6 +60,8 @@ class Idling:
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()
+            if self._context.current is not None:
+                self._context.current.wake = None
 
     def _changed(self) -> None:
         if self._pushing:
@@ -71,6 +75,7 @@ class Idling:
             self._news = True
             while self._news and self._unwatch is not None:
                 self._news = False
+                await recheck(self._context)
                 selected = self._context.current
                 if takes_more(self._context):
                     await tell_selected(self._context, expunges=True)

@@ -18,6 +18,7 @@ from mailstack.access.imap.numbers import uids_in, uids_numbered
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, parse_date
+from mailstack.mail.likeness import Needle
 from mailstack.store import Entry, Facts
 from mailstack.store.facts import COMMON_FIELDS
 from mailstack.wire.imap import keys as k
@@ -42,7 +43,7 @@ class Cost(IntEnum):
 class Candidate:
     """One message, as far as it is known."""
 
-    __slots__ = ("entry", "facts", "fields", "header", "text")
+    __slots__ = ("entry", "facts", "fields", "header", "scores", "text")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -50,6 +51,7 @@ class Candidate:
         self.fields = b""  # the common fields, or the whole header section
         self.header: Callable[[], bytes] = bytes
         self.text: Callable[[bool], str] = nothing  # decoded and casemapped; with the header, or without
+        self.scores: list[int] = []  # of each FUZZY key that it matches
 
 
 def nothing(header: bool) -> str:
@@ -87,6 +89,8 @@ def compile_key(key: k.Key, selected: Selected) -> Test:
             return _joined([test], lambda m: not test.passes(m))
         case k.Header():
             return _header(key.name, key.value)
+        case k.Fuzzy():
+            return _fuzzy(key.key)
         case k.Body():
             return _text(key.value, header=False)
         case k.Text():
@@ -216,6 +220,31 @@ def _contains(raw: bytes, needle: str, plain: bytes | None) -> bool:
     if plain is not None and b"=?" not in raw and raw.isascii():
         return plain in raw.replace(b"\r", b"").replace(b"\n", b"").upper()
     return needle in casemap(decode_words(raw))
+
+
+def _fuzzy(key: k.Key) -> Test:
+    """A string that may be matched nearly (RFC 6203); `fuzzy.pushed` has seen to it that it is one."""
+    assert isinstance(key, k.Header | k.Body | k.Text)
+    score = Needle(key.value).score
+
+    def noted(m: Candidate, found: int) -> bool:
+        if found:
+            m.scores.append(found)
+        return found > 0
+
+    if not isinstance(key, k.Header):
+        whole = isinstance(key, k.Text)
+        return Test(Cost.TEXT, lambda m: noted(m, score(m.text(whole))))
+    raw_name = key.name.encode("utf-8", "replace")
+    find = field_pattern([raw_name]).finditer
+
+    def best(octets: bytes) -> int:
+        values = (casemap(decode_words(found[0].partition(b":")[2])) for found in find(octets))
+        return max(map(score, values), default=0)
+
+    if raw_name.lower() in COMMON_FIELDS:
+        return Test(Cost.FIELDS, lambda m: noted(m, best(m.fields)), FIELDS)
+    return Test(Cost.HEADER, lambda m: noted(m, best(m.header())))
 
 
 def _text(value: str, header: bool) -> Test:

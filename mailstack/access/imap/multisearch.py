@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
+from dataclasses import replace
+
+from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.contexts import begin, reuses_tag
+from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.groups import Group, readable
 from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
@@ -24,6 +27,8 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
     """One ESEARCH response for each mailbox in which something is found (RFC 7377 section 2.1)."""
     sources = command.sources or _SELECTED
     check_returns(command.returns)
+    if (misused := misuses_relevancy(command)) is not None:
+        return misused
     here = any(source.kind == "selected" for source in sources)
     if (here or "UPDATE" in command.returns) and context.current is None:
         return Tagged(command.tag, "BAD", "No mailbox is selected")
@@ -72,12 +77,14 @@ async def _search_closed(context: Context, command: x.MultiSearch, name: str) ->
 
 async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> list[int]:
     """Search one mailbox and say what is found; the UIDs."""
-    found = await find(context, selected, command.key)
+    scores: dict[int, int] = {}
+    found = await find(context, selected, command.key, scores=scores)
     uids = [entry.uid for entry in found]
     if "SAVE" in command.returns:
         keep(selected, uids, command.returns, command.partial)
     if uids and command.returns != {"SAVE"}:
-        await context.say(_response(selected, command, found, uids))
+        response = _response(selected, command, found, uids)
+        await context.say(replace(response, relevancy=relevancy(command, uids, scores)))
     await context.services.pause()
     return uids
 
@@ -112,8 +119,6 @@ def _numbers(key: k.Key) -> bool:
             return any(map(_numbers, key.keys))
         case k.Or():
             return _numbers(key.left) or _numbers(key.right)
-        case k.Not():
+        case k.Not() | k.Fuzzy():
             return _numbers(key.key)
-        case k.Fuzzy():
-            raise Unsupported("FUZZY")
     return False

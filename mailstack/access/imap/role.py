@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
+    authorized,
     contexts,
     copying,
     fetch,
@@ -45,7 +46,8 @@ from mailstack.access.imap.context import (
 from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.notify import changed_names
-from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.numbers import NoSuchMessage, needs_numbers
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
 from mailstack.access.imap.telling import takes_more, tell_selected
@@ -60,7 +62,7 @@ from mailstack.store.news import by
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
-from mailstack.wire.imap.codes import UNKNOWN_CTE, undefined_filter
+from mailstack.wire.imap.codes import UID_REQUIRED, UNKNOWN_CTE, undefined_filter
 from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
@@ -120,6 +122,9 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
+    x.GenUrlAuth: authorized.gen_url_auth,
+    x.UrlFetch: authorized.url_fetch,
+    x.ResetKey: authorized.reset_key,
     x.Notify: notify.notify,
     x.CancelUpdate: contexts.cancel,
 }
@@ -184,6 +189,7 @@ class ImapRole:
     async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
+            await recheck(self._context)
             reply = await self._answer(event)
         except StoreError as error:
             reply = refusal(event, error)
@@ -209,6 +215,8 @@ class ImapRole:
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)
+        if self._context.uid_only and needs_numbers(event):  # RFC 9586 section 3
+            return r.Tagged(event.tag, "BAD", "There are no message numbers; use UIDs", UID_REQUIRED)
         answer = ANSWERS.get(type(event))
         if answer is not None:
             return await answer(self._context, event)

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
+from mailstack.access.imap.permission import CHANGING, listen
 from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id
+from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id, url_mechanisms
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
 
 SLICE = 5000  # messages looked at before others are served
@@ -30,7 +31,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     info = await context.store.status(context.user_id, command.mailbox)
     mailbox = await context.store.open(context.user_id, command.mailbox)
     # RFC 4314 section 5.2: read-only for whoever may change nothing
-    read_only = command.read_only or not set("istew") & set(info.rights)
+    read_only = command.read_only or not CHANGING & set(info.rights)
     try:
         view = mailbox.view(read_only=read_only)
     except BaseException:
@@ -44,11 +45,14 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         name=info.name,
         modseqs=context.condstore,
         vanishes=context.qresync,
+        uid_only=context.uid_only,
+        examined=command.read_only,
         revised=context.revised,
         utf8=context.utf8,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
+    listen(context, selected)
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
     await context.say(await _described(context, selected, info.object_id))
     if context.revised:  # RFC 9051 section 6.3.2
@@ -68,8 +72,8 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
     said = first[:split] + encode(Exists(len(view)))
     if not selected.revised:  # RFC 9051 appendix E, items 11 and 12
         said += encode(Recent(len(view.recent)))
-        unseen = await _first_unseen(context, selected)
-        if unseen:
+        unseen = None if selected.uid_only else await _first_unseen(context, selected)
+        if unseen:  # a message number, which UIDONLY has none of (RFC 9586 section 3)
             said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
     said += first[split:]
     return said + encode(
@@ -78,6 +82,7 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
             Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
             Untagged("OK", "Mailbox id", mailbox_id(object_id)),
+            Untagged("OK", "URLs can be signed", url_mechanisms()),
         )
     )
 

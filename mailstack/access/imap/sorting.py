@@ -7,12 +7,13 @@ the index slice by slice; keys are made, and put in order, in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TypeVar
 
-from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.contexts import begin, reuses_tag
+from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.kept import KEPT
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
@@ -51,17 +52,16 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     """SORT: messages in the order of the criteria."""
     selected, returns = context.selected, command.returns or frozenset()
     check_returns(returns)
-    if any(criterion.key == "RELEVANCY" for criterion in command.criteria):
-        raise Unsupported("RELEVANCY")
-    if (refused := reuses_tag(selected, command)) is not None:
+    if (refused := misuses_relevancy(command) or reuses_tag(selected, command)) is not None:
         return refused
     if "SAVE" in returns:
         selected.saved = ()
     if asks_modseq(command.key):
         context.enable_condstore()
     updates = await begin(context, selected, command)
-    found = await find(context, selected, command.key)
-    order = await _in_order(context, selected, found, command.criteria)
+    scores: dict[int, int] = {}
+    found = await find(context, selected, command.key, scores=scores)
+    order = await _in_order(context, selected, found, command.criteria, scores)
     if updates is not None:
         await updates.end(context, order)
     if "SAVE" in returns:
@@ -69,11 +69,12 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     tagged = Tagged(command.tag, "OK", "UID SORT completed" if command.uid else "SORT completed")
     if returns == {"SAVE"}:
         return tagged
-    numbers = order if command.uid else [n for uid in order if (n := selected.view.sequence(uid)) is not None]
+    order = [uid for uid in order if selected.view.sequence(uid) is not None]
+    numbers = order if command.uid else [selected.view.sequence(uid) or 0 for uid in order]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
     if command.returns is None:
         return SortResponse(numbers, modseq), tagged
-    return extended(command, numbers, modseq), tagged
+    return extended(command, numbers, modseq, relevancy(command, order, scores)), tagged
 
 
 async def ordered(
@@ -85,14 +86,20 @@ async def ordered(
 
 
 async def _in_order(
-    context: Context, selected: Selected, found: Sequence[Entry], criteria: Sequence[x.Criterion]
+    context: Context,
+    selected: Selected,
+    found: Sequence[Entry],
+    criteria: Sequence[x.Criterion],
+    scores: Mapping[int, int] | None = None,
 ) -> list[int]:
-    names = frozenset(criterion.key for criterion in criteria)
+    names = frozenset(criterion.key for criterion in criteria) - {"RELEVANCY"}
     if names <= _NO_FIELDS:
         bare = [(entry, b"") for entry in found]
         messages = await context.services.work.compute(_sortables, names, bare)
     else:
         messages = await _read(context, selected, found, partial(_sortables, names), names)
+    if scores:
+        messages = [each._replace(relevancy=scores.get(each.number, 100)) for each in messages]
     keys = [(criterion.key, criterion.reverse) for criterion in criteria]
     return await context.services.work.compute(sorting.sort, messages, keys)
 

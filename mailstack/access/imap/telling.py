@@ -31,7 +31,7 @@ async def tell_selected(
     said whatever NOTIFY asked for.
     """
     selected, watch = context.current, context.watch
-    if selected is None or selected.mailbox.deleted:
+    if selected is None or selected.mailbox.deleted or "r" not in selected.rights or selected.doubted:
         return
     group = None if watch is None else watch.wanted.selected
     if watch is not None and group is None:

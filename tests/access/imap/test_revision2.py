@@ -46,6 +46,7 @@ def test_until_then_all_is_as_rfc_3501_has_it(world: World, talk: Talk) -> None:
         S: * OK [UIDNEXT 2] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID ...] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: a OK [READ-WRITE] SELECT completed
         C: b SEARCH ALL
         S: * SEARCH 1
@@ -165,6 +166,7 @@ def test_select_and_examine(world: World, client: Client, talk: Talk) -> None:
         S: * OK [UIDNEXT 2] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID ...] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: * LIST (...\HasNoChildren) "/" INBOX
         S: a OK [READ-WRITE] SELECT completed
         C: b EXAMINE Sent
@@ -176,6 +178,7 @@ def test_select_and_examine(world: World, client: Client, talk: Talk) -> None:
         S: * OK [UIDNEXT 1] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID ...] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: * LIST (\Subscribed \HasNoChildren \Sent) "/" Sent
         S: b OK [READ-ONLY] EXAMINE completed
         C: c SELECT Nowhere
@@ -237,6 +240,7 @@ def test_names_and_headers_are_utf8(world: World, client: Client, talk: Talk) ->
         S: ...
         S: ...
         S: ...
+        S: ...
         S: * LIST ...
         S: d OK [READ-ONLY] ...
         C: e FETCH 1 ENVELOPE
@@ -274,6 +278,7 @@ def test_names_are_kept_in_normal_form_c(world: World, client: Client, talk: Tal
         C: h EXAMINE "{decomposed}"
         S: ...
         S: * 1 EXISTS
+        S: ...
         S: ...
         S: ...
         S: ...
