@@ -9,11 +9,7 @@ V = TypeVar("V")
 
 
 class Clock(Protocol):
-<<<<<<< HEAD
-    """What tells the time."""
-=======
     """What is needed of the reactor."""
->>>>>>> main
 
     def seconds(self) -> float: ...
 

@@ -22,13 +22,8 @@ from mailstack.net.trace import Clock, date_time
 
 T = TypeVar("T")
 
-<<<<<<< HEAD
-REMEMBERED = 2.0  # seconds that what another process counts may go unseen
-_MOST_REMEMBERED = 1000  # users
-=======
 _FRESH = 5.0  # seconds that an early look may be old
 _MOST_REMEMBERED = 8192  # users
->>>>>>> main
 
 
 class Transactions(Protocol):
@@ -48,32 +43,17 @@ class HourlyLimits:
         self._unknown = config.unknown_per_hour
         self._work = work
         self._clock = clock
-<<<<<<< HEAD
-        # Whose hour is empty where only unknown recipients are counted: nearly everybody's, nearly always.
-        self._blameless: Remembered[int, Hour] = Remembered(clock, REMEMBERED, _MOST_REMEMBERED)
-=======
         self._hours: Remembered[int, Hour] = Remembered(clock, _FRESH, _MOST_REMEMBERED)
->>>>>>> main
 
     async def hour(self, user: User) -> Hour:
         """What a user has submitted; empty where nothing is limited."""
         if not (self._messages or self._recipients or self._unknown):
             return Hour()
-<<<<<<< HEAD
-        known = self._blameless.get(user.id)
-        if known is not None:
-            return known
-        hour = await self._work.read(counts.read, user.id, self._clock.seconds())
-        if not (self._messages or self._recipients or hour.total(counts.unknown)):
-            self._blameless.put(user.id, hour)
-        return hour
-=======
         known = self._hours.get(user.id)
         if known is None:
             known = await self._work.read(counts.read, user.id, self._clock.seconds())
             self._hours.put(user.id, known)
         return known
->>>>>>> main
 
     def check_message(self, hour: Hour) -> None:
         """May one more message begin? Raise Refused: 450 4.7.1."""
@@ -89,11 +69,7 @@ class HourlyLimits:
         if self._unknown:
             now = self._clock.seconds()
             await self._work.transaction(counts.add, user.id, now, Count(unknown=1))
-<<<<<<< HEAD
-            self._blameless.forget()
-=======
             self._hours.drop(user.id)
->>>>>>> main
 
     async def count(self, user: User, recipients: int) -> None:
         """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""
