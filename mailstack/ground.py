@@ -19,10 +19,10 @@ from mailstack.db.schema import is_current
 from mailstack.directory.directory import Directory
 from mailstack.net.client_tls import Roots
 from mailstack.net.peer import Peer
-from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
 from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
+from mailstack.net.transaction import Reception
 from mailstack.net.transcript import Transcript
 from mailstack.policy import Surroundings
 from mailstack.policy.loader import BadPolicy
@@ -73,9 +73,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
     keyring = Keyring(work, reactor)
     chance = random.SystemRandom()
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
-    incoming = (
-        f"incoming-{config.mta.node}" if config.mta.node else "incoming"
-    )
+    incoming = f"incoming-{config.mta.node}" if config.mta.node else "incoming"
     return Ground(
         config,
         reactor,
@@ -86,7 +84,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
         resolver,
         directory,
         SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
-        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent),
+        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent, database.listen),
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),

@@ -30,7 +30,7 @@ class Anybody:
         return User(1, Address("alice", "example.org"), None, None)
 
 
-class StoreTests(TestCase):
+class StoreCase(TestCase):
     def setUp(self) -> None:
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
@@ -59,6 +59,8 @@ class StoreTests(TestCase):
         conversation.connectionLost()
         return transport.value()
 
+
+class StoreTests(StoreCase):
     def test_fetch_and_delete(self) -> None:
         for number in range(3):
             self.harness.deliver(number)
