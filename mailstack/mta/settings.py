@@ -29,7 +29,7 @@ class MtaConfig:
     tls_reports_to: tuple[str, ...] = ()  # addresses here whose mail is read as reports about us
     ca_file: Path | None = None  # PEM, authorities for verified TLS; none: the system's
     requiretls_by_mx: bool = False  # REQUIRETLS mail also to hosts that only an unsigned MX record names
-    node: str = ""  # this process's own name where several share one queue; empty: the host name
+    node: str = ""  # our name among the machines that share a queue; empty: the host name
     prefer_ipv6: bool = False  # try an exchanger's IPv6 addresses before its IPv4 ones
     own_addresses: tuple[str, ...] = ()  # ours as the world sees them: an exchanger there is ourselves
     concurrency: int = 100  # transfers at once; those that hang leave their place to others
