@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import secrets
+import threading
 import time
 from base64 import b32encode
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
 _PROCESS = secrets.token_hex(8)  # with _COUNT, what no other file in any tmp/ is called
 _COUNT = itertools.count()
+_ONE_LARGE = threading.Lock()  # to have a large file in memory: all its pages are ours meanwhile
 _UID = re.compile(r",U=(\d{1,10})(?=,|$)")
 _SIZE = re.compile(r",S=(\d{1,18})(?=,|$)")
 _NO_LETTER = re.compile(r"[^A-Za-z0-9]")
@@ -153,12 +155,16 @@ def _write(descriptor: int, path: Path, message: Message, internal_date: int) ->
     else:
         for chunk in message.chunks():
             _write_all(descriptor, chunk)
-        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-            facts = compute_facts(mapped)
+        facts = _facts_of_large(descriptor)
     if int(os.fstat(descriptor).st_mtime) != internal_date:  # a rebuild has the date from here
         os.utime(descriptor, (internal_date, internal_date))
     os.fsync(descriptor)
     return Written(path, size, facts)
+
+
+def _facts_of_large(descriptor: int) -> Facts:
+    with _ONE_LARGE, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        return compute_facts(mapped)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -201,8 +207,7 @@ def file_facts(path: Path) -> tuple[int, int, Facts]:
         status = os.fstat(file.fileno())
         if status.st_size <= IN_MEMORY:
             return status.st_size, int(status.st_mtime), compute_facts(file.read())
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return status.st_size, int(status.st_mtime), compute_facts(mapped)
+        return status.st_size, int(status.st_mtime), _facts_of_large(file.fileno())
 
 
 def make_crlf(mailbox: Path, path: Path) -> None:

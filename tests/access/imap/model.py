@@ -103,18 +103,20 @@ class Names:
         above = [each for each in self._superiors(name) if each not in self.boxes]
         return [*above, name]
 
-    def remove(self, name: str) -> Box:
-        """DELETE."""
+    def remove(self, name: str) -> Box | None:
+        """DELETE; None: it was a name whose inferiors are gone."""
         if name not in self.boxes:
             raise Refusal("NONEXISTENT")
         box = self.boxes[name]
-        if name == "INBOX" or box is None:
+        has_inferiors = any(each.startswith(name + "/") for each in self.boxes)
+        if name == "INBOX" or (box is None and has_inferiors):
             raise Refusal("CANNOT")
-        if any(each.startswith(name + "/") for each in self.boxes):
+        if has_inferiors:
             self.boxes[name] = None
         else:
             del self.boxes[name]
-        box.deleted = True
+        if box is not None:
+            box.deleted = True
         return box
 
     def rename(self, old: str, new: str) -> list[str]:

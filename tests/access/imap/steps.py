@@ -97,7 +97,7 @@ class Steps(RuleBasedStateMachine):
             self.refused(str(refusal), self.command(picture, f"DELETE {name}"))
             return
         assert self.command(picture, f"DELETE {name}").status == "OK"
-        if picture.box is box:
+        if box is not None and picture.box is box:
             picture.left()
 
     @rule(old=mailbox, new=st.sampled_from(NAMES[2:]))
