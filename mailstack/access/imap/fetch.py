@@ -123,13 +123,15 @@ class _Writer:
         return self._answered
 
     async def _write_memory(self, uids: Sequence[int]) -> None:
-        entry_of, head, write = self._selected.mailbox.entry, self._selected.fetch, self._plan.line.write
+        entry_of, write = self._selected.mailbox.entry, self._plan.line.write
+        line = b"* %d UIDFETCH (%b)\r\n" if self._selected.uid_only else b"* %d FETCH (%b)\r\n"
+        number = int if self._selected.uid_only else self._selected.view.sequence
         for start in range(0, len(uids), MEMORY_SLICE):
             lines = []
             for uid in uids[start : start + MEMORY_SLICE]:
                 entry = entry_of(uid)
                 if entry is not None:
-                    lines.append(b"%b%b)\r\n" % (head(uid), write(entry, NO_FACTS)))
+                    lines.append(line % (number(uid) or 0, write(entry, NO_FACTS)))
             self._answered += len(lines)
             await self._say(b"".join(lines))
             if start + MEMORY_SLICE < len(uids):

@@ -203,3 +203,12 @@ def test_users_do_not_see_each_other(world: World) -> None:
     assert b"* 0 EXISTS" in bob.ask("a SELECT INBOX")
     assert bob.ask("b CREATE Private").startswith(b"b OK")
     assert b"Private" not in world.connect().login().ask('c LIST "" "*"')
+
+
+def test_a_mailbox_deleted_under_an_idle_session(world: World) -> None:
+    world.run(world.store.create(world.alice.id, "Box"))
+    idle, other = world.connect().select("Box"), world.connect().login()
+    idle.ask("i IDLE")
+    other.ask("d DELETE Box")
+    assert idle.heard() == b"* BYE [NONEXISTENT] The selected mailbox was deleted; come again\r\n"
+    assert idle.closed
