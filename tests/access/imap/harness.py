@@ -192,6 +192,12 @@ class World:
     def _store(self) -> MessageStore:
         return MessageStore(StoreConfig(path=self.path / "mail"), self.work, self.clock, True)
 
+    def limit_mailboxes(self, most: int) -> None:
+        """Start again with a lower limit."""
+        self.store = MessageStore(
+            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock, True
+        )
+
     def restart(self) -> None:
         """Another process takes over: nothing is in memory."""
         self.store.stopService()
