@@ -53,19 +53,21 @@ class Wanted:
         wanted = sum(span.length for _, _, span in self.spans if span is not None)
         return self.hull.length <= SMALL and wanted <= SMALL
 
-    def items(self, octets: bytes) -> bytes:
-        """The items in IMAP's syntax, from the octets of the hull."""
+    def items(self, octets: bytes) -> list[bytes]:
+        """The items in IMAP's syntax, in pieces, from the octets of the hull."""
         start = self.hull.start
-        return b" ".join(
-            name
-            + b" "
-            + (
-                NIL
-                if span is None
-                else sections.value(section, octets[span.start - start : span.end - start])
-            )
-            for name, section, span in self.spans
-        )
+        pieces: list[bytes] = []
+        for name, section, span in self.spans:
+            pieces += (b" ", name, b" ") if pieces else (name, b" ")
+            if span is None:
+                pieces.append(NIL)
+                continue
+            text = octets[span.start - start : span.end - start]
+            if sections.is_made(section):
+                pieces.append(sections.value(section, text))
+            else:
+                pieces += (b"{%d}\r\n" % len(text), text)
+        return pieces
 
     async def stream(self, file: OpenText) -> AsyncIterator[bytes]:
         """The same from an open file, in chunks."""
