@@ -24,8 +24,21 @@ def preview(part: Part, data: bytes | mmap.mmap) -> bytes:
     text = decode_body(replace(found, end=min(found.end, found.body + _READ)), data)
     if found.subtype in ("html", "xhtml"):
         text = plain(text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(text.split())[:LENGTH].rstrip().encode("utf-8", "replace")
+    return _first_words(text).encode("utf-8", "replace")
+
+
+def _first_words(text: str) -> str:
+    """What `LENGTH` characters show of a text; no more of it is looked at than that needs."""
+    size = 2 * LENGTH
+    while True:
+        shown = text[:size]
+        words = shown.split()
+        if not "".join(words).isprintable():  # blanks are not, but those are gone
+            words = "".join([letter if letter.isprintable() else " " for letter in shown]).split()
+        first = " ".join(words)
+        if len(first) >= LENGTH or size >= len(text):  # more text would only follow
+            return first[:LENGTH].rstrip()
+        size *= 8
 
 
 def plain(markup: str) -> str:

@@ -85,6 +85,7 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    appended_to: str | None = None  # where the last APPEND, if it succeeded, put its messages
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
 
@@ -141,7 +142,7 @@ class Context:
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
-        self.user = None
+        self.user = self.appended_to = None
         self.condstore = self.qresync = False
 
     def leave(self) -> None:

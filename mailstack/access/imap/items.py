@@ -51,8 +51,9 @@ class Line:
 
     def responses(self, numbers: Iterable[int], uids: Sequence[int], rows: Sequence[Row]) -> list[bytes]:
         """``* 7 FETCH (...)`` of many messages, from `columns`."""
+        columns = [column(uids, rows) for column in self.columns]
         template = b"* %d FETCH (" + self.template + b")\r\n"
-        return list(map(template.__mod__, zip(numbers, *[column(uids, rows) for column in self.columns])))
+        return list(map(template.__mod__, zip(numbers, *columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
