@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -23,6 +24,8 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 P = TypeVar("P")
+
+_END = object()  # in a queue: no job comes after it
 
 
 class Overloaded(Exception):
@@ -153,33 +156,37 @@ class _Results:
 
 
 class _Queue:
-    """A bounded queue that a thread, or several, take from."""
+    """A bounded queue that a thread, or several, take from: one lock in C, for a wake-up costs the most."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
-        self.jobs: deque[Any] = deque()
-        self.ready = threading.Condition()
-        self.closed = False
-        self._idle = 0  # threads that wait for a job
+        self._jobs: SimpleQueue[Any] = SimpleQueue()
+        self._closed = False
 
-    def put(self, job: Any) -> bool:
-        """Add a job; whether another thread would be of use. Raise Overloaded."""
-        with self.ready:
-            if self.closed or len(self.jobs) >= self._limit:
-                raise Overloaded(f"{self._name}: {len(self.jobs)} operations are waiting")
-            self.jobs.append(job)
-            self.ready.notify()
-            return self._idle < len(self.jobs)
+    def put(self, job: Any) -> None:
+        """Add a job. Raise Overloaded."""
+        waiting = self._jobs.qsize()
+        if self._closed or waiting >= self._limit:
+            raise Overloaded(f"{self._name}: {waiting} operations are waiting")
+        self._jobs.put(job)
 
     def take(self, most: int) -> list[Any]:
         """At least one job, at most `most`; none once the queue is closed and empty."""
-        with self.ready:
-            self._idle += 1
-            while not self.jobs and not self.closed:
-                self.ready.wait()
-            self._idle -= 1
-            return [self.jobs.popleft() for _ in range(min(most, len(self.jobs)))]
+        jobs = [self._jobs.get()]
+        try:
+            while jobs[-1] is not _END and len(jobs) < most:
+                jobs.append(self._jobs.get_nowait())
+        except Empty:
+            pass
+        if jobs[-1] is _END:
+            self._jobs.put(jobs.pop())  # for the next thread, or for ours when it comes back
+        return jobs
+
+    def close(self) -> None:
+        """Refuse new jobs, and let threads end after the last."""
+        self._closed = True
+        self._jobs.put(_END)
 
 
 class _Pool:
@@ -198,9 +205,12 @@ class _Pool:
         return await answer
 
     def put(self, job: Callable[[], Any], answer: Deferred[Any], answers: bool = True) -> None:
-        """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does."""
-        wanted = self._queue.put((job, answer, answers))
-        if wanted and len(self._threads) < self._most:
+        """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does.
+
+        Each of the first jobs brings a thread.
+        """
+        self._queue.put((job, answer, answers))
+        if len(self._threads) < self._most:
             self._threads.append(_start(f"{self._name}-{len(self._threads)}", self._run))
 
     def _run(self) -> None:
@@ -271,9 +281,7 @@ def _start(name: str, run: Callable[[], None]) -> threading.Thread:
 
 
 async def _close(queue: _Queue, threads: list[threading.Thread], results: _Results) -> None:
-    with queue.ready:
-        queue.closed = True
-        queue.ready.notify_all()
+    queue.close()
     if threads:
         ended: Deferred[None] = Deferred()
 

@@ -18,8 +18,12 @@ class ImapConfig:
     spool: Path | None = None  # folder for messages that arrive; None: the system's temporary one
     max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
 
+    max_notified: int = 1000  # mailboxes that one client may watch at a time (RFC 5465, NOTIFY)
+
     def __post_init__(self) -> None:
         _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)
+        if self.max_notified < 1:
+            raise ValueError("access.imap: max_notified must be at least 1; try 1000")
         if self.max_message_octets < 1024 or self.max_search_octets < 1024:
             raise ValueError("access.imap: max_message_octets and max_search_octets must be at least 1024")
 

@@ -39,12 +39,21 @@ class ListenerStatus:
 
 
 @click.command("status")
-@click.option("--check", is_flag=True, help="Exit with status 1 unless all is well.")
+@click.option("--check", is_flag=True, help="Unless all is well, say on standard error what is not.")
 @json_option
 def command(check: bool, as_json: bool) -> None:
     """Tell how the installation is: database, numbers, listeners, disk.
 
     Connects to every configured port of this host and reads the greeting.
+
+    \b
+    Exit status:
+      0  all is well
+      1  this cannot be told
+      2  a mistake in the command or the configuration file
+      3  the server is not running: no port answers
+      4  it runs, but a port does not answer
+      5  the database cannot be reached, or its tables are not those of this version
 
     Example: mailstack status --json
     """
@@ -53,8 +62,21 @@ def command(check: bool, as_json: bool) -> None:
         show_json(report)
     else:
         show_row(_flat(report), False)
-    if check and not report["ok"]:
-        raise OperatorError("not all is well")
+    status, words = verdict(report)
+    if status and check:
+        click.echo(f"mailstack: {words}", err=True)
+    click.get_current_context().exit(status)
+
+
+def verdict(report: dict[str, Any]) -> tuple[int, str]:
+    """The exit status that goes with a report, and what it means."""
+    database, listeners = report["database"], report["listeners"]
+    if not database["reachable"] or not database["current"]:
+        return 5, str(database["error"] or "the database is of another version: run mailstack db upgrade")
+    silent = [one["service"] for one in listeners if not one["answers"]]
+    if silent and len(silent) == len(listeners):
+        return 3, "the server is not running"
+    return (4, f"no answer from {', '.join(silent)}") if silent else (0, "all is well")
 
 
 def survey(now: Operator) -> dict[str, Any]:

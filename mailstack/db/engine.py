@@ -50,6 +50,8 @@ class Database:
         # SQLite's read transactions are snapshots by themselves.
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql(config)
+        # SQLite's writer keeps the pages it wrote: on another connection it would read them all again.
+        self._writing = self._sqlite(config) if self.is_sqlite else self.engine
 
     def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a read transaction: one consistent snapshot."""
@@ -71,7 +73,7 @@ class Database:
         done: list[Callable[[], None]] = []
         outcomes: list[Outcome[Any]] = []
         try:
-            with self.engine.connect().execution_options(mailstack_write=True) as db:
+            with self._writing.connect().execution_options(mailstack_write=True) as db:
                 db.info[_DIRECTORIES] = set()
                 try:
                     with db.begin():
@@ -90,6 +92,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close every pooled connection."""
+        self._writing.dispose()
         self.engine.dispose()
 
     def _sqlite(self, config: DatabaseConfig) -> Engine:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from mailstack.directory.keys import StoredKeys
 from mailstack.directory.model import Local, NotLocal, Resolution, User
@@ -36,6 +36,9 @@ _USER = (
     users.c.quota_messages,
     users.c.max_message_octets,
 )
+_CREDENTIALS = select(*_USER, users.c.password_hash, users.c.enabled, users.c.last_login).where(
+    users.c.address == bindparam("key")
+)  # every login asks for them: built once
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,7 @@ def find_user(db: Connection, key: str) -> User | None:
 
 def credentials(db: Connection, key: str) -> Credentials | None:
     """The hash of the user of this address; None where there is no such user."""
-    columns = (*_USER, users.c.password_hash, users.c.enabled, users.c.last_login)
-    row = db.execute(select(*columns).where(users.c.address == key)).first()
+    row = db.execute(_CREDENTIALS, {"key": key}).first()
     if row is None:
         return None
     return Credentials(_user(row), row.password_hash, row.enabled, row.last_login)

@@ -2,8 +2,8 @@
 
 Theory of operation. Bytes go into the session; while it has events, the role answers them one after
 another, and what the session makes of each answer is written. No coroutine lives while a connection is
-silent: `_pump` starts with the bytes that complete an event and ends when the session wants more. While it
-runs and is not done at once, reading is paused, so a fast peer cannot fill memory; while the transport's
+silent: `_pump` starts with the bytes that complete an event and ends when the session wants more. What comes
+while it runs is kept, and with it reading is paused, so a fast peer cannot fill memory; while the transport's
 buffer is full, `say` waits, so a slow one cannot either. A connection that ends while an answer is being
 made lets that answer finish (a message that was being stored is stored), and only then tells the role that
 it is `lost`.
@@ -211,6 +211,9 @@ class Conversation(TwistedProtocol):
             if self._transcript:
                 self._transcript.sent(data)
             self.transport.write(data)  # type: ignore[union-attr]
+        if self._session.closed and not self._answering:  # a farewell that nobody asked for
+            self._close()
+            return
         if self._room is not None:
             self._touch(WRITE_SECONDS)
             room: Deferred[None] = Deferred()
@@ -242,8 +245,6 @@ class Conversation(TwistedProtocol):
     def _run(self, steps: Callable[[], Awaitable[None]]) -> None:
         self._answering = True
         Deferred.fromCoroutine(self._steps(steps))
-        if self._answering:
-            self._pause()
 
     async def _steps(self, steps: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""A port: gives each connection that the door lets in a `Conversation`."""
+"""A port: gives each connection that the places admit a `Conversation`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from mailstack.net.conversation import Conversation, Session, Welcomes
-from mailstack.net.door import Door
 from mailstack.net.peer import Network, Peer, plain_address
+from mailstack.net.places import Places
+from mailstack.net.prompt import PromptServer
 from mailstack.net.proxied import ProxiedFactory
 from mailstack.net.transcript import Transcript
 
@@ -49,7 +50,7 @@ class Listener(Service):
         speaks: Speaks,
         service: Welcomes,
         *,
-        door: Door,
+        places: Places,
         port: int,
         interface: str = "",
         path: Path | None = None,
@@ -69,7 +70,7 @@ class Listener(Service):
         self._interface = interface
         self._backlog = backlog
         self._name = speaks.name
-        self._factory = _Conversations(reactor, speaks, service, door, tls, implicit_tls, transcript)
+        self._factory = _Conversations(reactor, speaks, service, places, tls, implicit_tls, transcript)
         self._listens: Any = self._factory
         if implicit_tls:
             self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
@@ -116,10 +117,11 @@ class Listener(Service):
         return self._listen(interfaces[-1])
 
     def _listen(self, interface: str) -> IListeningPort:
-        port: IListeningPort = self._reactor.listenTCP(
+        port: Any = self._reactor.listenTCP(
             self._number, self._listens, backlog=self._backlog, interface=interface
         )
-        return port
+        port.transport = PromptServer
+        return cast(IListeningPort, port)
 
     def startService(self) -> None:
         """Listen."""
@@ -158,7 +160,7 @@ class _Conversations(Factory):
         reactor: Any,
         speaks: Speaks,
         service: Welcomes,
-        door: Door,
+        places: Places,
         tls: Any | None,
         implicit_tls: bool,
         transcript: Callable[[Peer], Transcript] | None,
@@ -168,7 +170,7 @@ class _Conversations(Factory):
         self._service = service
         self._tls = tls
         self._secure = implicit_tls
-        self._door = door
+        self._places = places
         self._transcript = transcript
         self._open: set[Conversation] = set()
         self._empty: list[Deferred[None]] = []
@@ -176,9 +178,9 @@ class _Conversations(Factory):
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """A conversation, or a short refusal where there are too many."""
         host = plain_address(getattr(addr, "host", "127.0.0.1"))  # a socket in the file system is loopback
-        against = self._door.enter(host)
+        against = self._places.enter(host)
         if against:
-            if self._door.first_refusal(host):
+            if self._places.first_refusal(host):
                 name = self._speaks.name
                 _log.warn("{name}: {host} is sent away: {against}", name=name, host=host, against=against)
             return _Busy(self._speaks.busy)
@@ -206,7 +208,7 @@ class _Conversations(Factory):
 
     def _closed(self, conversation: Conversation, host: str) -> None:
         self._open.discard(conversation)
-        self._door.leave(host)
+        self._places.leave(host)
         if not self._open:
             waiting, self._empty = self._empty, []
             for empty in waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -47,6 +48,7 @@ def within(host: str, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+@lru_cache(maxsize=1024)
 def plain_address(host: str) -> str:
     """`host` as people write it: an IPv4 client of a dual-stack socket is no ``::ffff:192.0.2.1``."""
     try:
@@ -57,6 +59,7 @@ def plain_address(host: str) -> str:
     return str(mapped) if mapped else host
 
 
+@lru_cache(maxsize=1024)
 def origin(host: str) -> str:
     """What connections are counted by: an IPv4 address, or the /64 that one IPv6 customer is given."""
     try:

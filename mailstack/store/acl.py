@@ -136,8 +136,12 @@ def read_acl(db: Connection, user_id: int, name: str) -> dict[str, str]:
     return {address_of(db, place.owner_id): ALL_RIGHTS, **entries_of(db, _id_of(db, place))}
 
 
-def change_acl(db: Connection, user_id: int, name: str, identifier: str, mode: str, rights: str) -> None:
+def change_acl(
+    db: Connection, user_id: int, name: str, identifier: str, mode: str, rights: str
+) -> int | None:
     """Give or take rights; `mode` is "add", "remove" or "replace" (RFC 4314 section 3.1).
+
+    The user whose rights are others now; None: everybody.
 
     Raise NoSuchMailbox, NoPermission, BadRights, TooMany.
     """
@@ -154,6 +158,9 @@ def change_acl(db: Connection, user_id: int, name: str, identifier: str, mode: s
     if after:
         row = {"mailbox_id": mailbox_id, "identifier": identifier, "rights": _ordered(after)}
         db.execute(insert(mailbox_rights).values(row))
+    plain = identifier.removeprefix("-")
+    concerned = select(_users.c.id).where(func.lower(_users.c.address) == plain)
+    return None if plain == ANYONE else db.execute(concerned).scalars().first()
 
 
 def inherit(db: Connection, user_id: int, above: str, name: str) -> None:

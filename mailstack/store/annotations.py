@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
 
 from mailstack.store.acl import locate
+from mailstack.store.news import Noted
 from mailstack.store.rows import box_by_name
 from mailstack.store.tables import mailbox_annotations as rows
 from mailstack.store.values import BadEntry, NoPermission, TooLarge, TooMany
@@ -44,8 +45,8 @@ def read(db: Connection, user_id: int, mailbox: str | None) -> dict[str, bytes]:
 
 def write(
     db: Connection, user_id: int, mailbox: str | None, entries: Mapping[str, bytes | None], limits: Limits
-) -> None:
-    """Set annotations, or with None remove them; all or none.
+) -> list[Noted]:
+    """Set annotations, or with None remove them; all or none. What to tell of it.
 
     Raise BadEntry, TooLarge, TooMany, NoSuchMailbox; NoPermission for shared ones of the server, which are
     the operator's, and without the right "w" for shared ones of a mailbox.
@@ -57,6 +58,12 @@ def write(
     mailbox_id = _mailbox(db, user_id, mailbox, _WRITE if shares else _READ)
     for (shared, entry), value in parsed.items():
         _put(db, mailbox_id, None if shared else user_id, entry, value, limits)
+    names = {shared: tuple(entry for kind, entry in parsed if kind is shared) for shared in (True, False)}
+    return [
+        Noted(mailbox_id, user_id if prefix == "/private" else None, tuple(prefix + name for name in some))
+        for prefix, some in (("/shared", names[True]), ("/private", names[False]))
+        if some
+    ]
 
 
 def _put(

@@ -22,7 +22,7 @@ from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
 from mailstack.store.names import INBOX, SEPARATOR, canonical
-from mailstack.store.news import Change, News
+from mailstack.store.news import Change, Listed, News
 from mailstack.store.rows import MAILDIR, Box, box_by_name
 from mailstack.store.settings import StoreConfig
 from mailstack.store.sharing import Sharing
@@ -31,6 +31,7 @@ from mailstack.store.values import (
     NO_QUOTA,
     Appended,
     BadMailboxName,
+    Counts,
     Delivered,
     MailboxInfo,
     New,
@@ -85,7 +86,6 @@ class MessageStore(Sharing, Service):
         self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
         self._loading: dict[int, list[Deferred[None]]] = {}
         self._marks: OrderedDict[int, adoption.Marks | None] = OrderedDict()
-        self._listeners: dict[int, list[Callable[[], None]]] = {}
 
     # Users and their mailboxes
 
@@ -196,18 +196,9 @@ class MessageStore(Sharing, Service):
         await self._work.transaction(mailboxes.unsubscribe, self._root, user_id, canonical(name))
         self._listed(user_id)
 
-    def watch_list(self, user_id: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` when the user's mailboxes or subscriptions change; returns how to stop that."""
-        listeners = self._listeners.setdefault(user_id, [])
-        listeners.append(callback)
-
-        def unwatch() -> None:
-            if callback in listeners:
-                listeners.remove(callback)
-            if not listeners and self._listeners.get(user_id) is listeners:
-                del self._listeners[user_id]
-
-        return unwatch
+    async def counts(self, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
+        """How much each of some mailboxes holds; those that are gone are missing. Asks for no right."""
+        return await self._work.read(reading.counts, mailbox_ids)
 
     # Mail comes in
 
@@ -488,12 +479,8 @@ class MessageStore(Sharing, Service):
         except (StoreError, OSError) as error:
             _log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
 
-    def _listed(self, user_id: int) -> None:
-        for callback in tuple(self._listeners.get(user_id, ())):
-            try:
-                callback()
-            except Exception:
-                _log.failure("a watcher of the mailboxes of user {id} failed", id=user_id)
+    def _listed(self, user_id: int | None) -> None:
+        self.news.publish(Listed(user_id))
 
     def _when(self) -> When:
         now = time.time()

@@ -1,17 +1,22 @@
-"""News of a mailbox's changes: the one narrow way from whoever changed it to whoever has it open.
+"""News of changes: the one narrow way from whoever made them to whoever has to know.
 
-In memory now. News may be lost or come from another process: a `Change` that does not continue what a
-listener knows makes it read the database again, so that nothing depends on the news arriving.
+News may be lost or come from another process: a `Change` that does not continue what a listener knows makes
+it read the database again, so that nothing depends on the news arriving. `by` is whoever makes the changes
+that the running coroutine makes; it says so itself, and can leave out its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.logger import Logger
 
 _log = Logger()
+
+by: ContextVar[object | None] = ContextVar("by", default=None)
 
 Row = tuple[int, int, int, int, int, int]  # id, flag bits, modseq, internal date, zone, size
 
@@ -30,31 +35,71 @@ class Change:
     gone: bool = False  # the mailbox was deleted
     renamed: str | None = None  # its new name
 
+    @property
+    def topic(self) -> Hashable:
+        """What its listeners subscribe to: the mailbox's id."""
+        return self.mailbox_id
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The mailboxes that a user sees, what they may do there, or their subscriptions, have changed.
+
+    Those who see some of that user's mailboxes are concerned too. None: every user.
+    """
+
+    user_id: int | None
+
+    @property
+    def topic(self) -> Hashable:
+        """What its listeners subscribe to."""
+        return "list", self.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Annotations of a mailbox, or with None of the server, were set or removed (RFC 5464)."""
+
+    mailbox_id: int | None
+    user_id: int | None  # who alone sees them; None: all do
+    entries: tuple[str, ...]  # whole names
+
+    @property
+    def topic(self) -> Hashable:
+        """What its listeners subscribe to."""
+        return "notes", self.mailbox_id
+
+
+Item = Change | Listed | Noted
+
 
 class News:
-    """Publishes changes to the listeners of a mailbox. Only in the reactor's thread."""
+    """Publishes changes to those who subscribe to their topic. Only in the reactor's thread."""
 
     def __init__(self) -> None:
-        self._listeners: dict[int, list[Callable[[Change], None]]] = {}
+        self._listeners: dict[Hashable, list[Callable[[Any], None]]] = {}
         self.always: list[Callable[[Change], None]] = []  # told of every mailbox's changes
 
-    def publish(self, change: Change) -> None:
+    def publish(self, item: Item) -> None:
         """Tell every listener, at once."""
-        for listener in (*self._listeners.get(change.mailbox_id, ()), *self.always):
+        listeners = [*self._listeners.get(item.topic, ())]
+        if isinstance(item, Change):
+            listeners += self.always
+        for listener in listeners:
             try:
-                listener(change)
+                listener(item)
             except Exception:
-                _log.failure("a listener to mailbox {id} failed", id=change.mailbox_id)
+                _log.failure("a listener to {topic} failed", topic=item.topic)
 
-    def subscribe(self, mailbox_id: int, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """Call `listener` with every change of that mailbox until the returned function is called."""
-        self._listeners.setdefault(mailbox_id, []).append(listener)
+    def subscribe(self, topic: Hashable, listener: Callable[[Any], None]) -> Callable[[], None]:
+        """Call `listener` with every item of that topic until the returned function is called."""
+        self._listeners.setdefault(topic, []).append(listener)
 
         def unsubscribe() -> None:
-            listeners = self._listeners.get(mailbox_id, [])
+            listeners = self._listeners.get(topic, [])
             if listener in listeners:
                 listeners.remove(listener)
             if not listeners:
-                self._listeners.pop(mailbox_id, None)
+                self._listeners.pop(topic, None)
 
         return unsubscribe

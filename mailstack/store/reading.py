@@ -14,7 +14,7 @@ from mailstack.store.flags import Keywords
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, Span, box_by_id, keywords_of, within
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts, message_id, messages
-from mailstack.store.values import Facts, NoSuchMailbox
+from mailstack.store.values import Counts, Facts, NoSuchMailbox
 
 _SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
 _ROWS = select(
@@ -161,6 +161,24 @@ def modseqs(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, int]:
         mailboxes.c.id.in_(mailbox_ids), mailboxes.c.selectable
     )
     return dict(tuple(row) for row in db.execute(query))
+
+
+def counts(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
+    """How much each of some mailboxes holds; those that are gone are missing."""
+    columns = (
+        mailboxes.c.id,
+        mailboxes.c.uidvalidity,
+        mailboxes.c.uidnext,
+        mailboxes.c.modseq,
+        mailboxes.c.messages,
+        mailboxes.c.unseen,
+    )
+    found = {}
+    for start in range(0, len(mailbox_ids), _SLICE):
+        some = mailbox_ids[start : start + _SLICE]
+        query = select(*columns).where(mailboxes.c.id.in_(some), mailboxes.c.selectable)
+        found.update({row[0]: Counts(*row[1:]) for row in db.execute(query)})
+    return found
 
 
 def _maker(wanted: Sequence[str]) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mailstack.store import acl, mailboxes
 from mailstack.store import annotations as notes
 from mailstack.store.names import canonical
+from mailstack.store.news import News
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import ALL_RIGHTS, MailboxInfo, NoPermission
 from mailstack.work import Work
@@ -18,6 +19,7 @@ class Sharing:
 
     _config: StoreConfig
     _work: Work
+    news: News
 
     # Mailboxes of others, and what is noted of mailboxes
 
@@ -44,8 +46,10 @@ class Sharing:
         place = await self._located(user_id, name, "a")
         if not self._config.sharing:
             raise NoPermission("mailboxes are not shared here")
-        await self._work.transaction(acl.change_acl, user_id, name, identifier, mode, rights)
+        concerned = await self._work.transaction(acl.change_acl, user_id, name, identifier, mode, rights)
         self._listed(place.owner_id)
+        if concerned != place.owner_id:
+            self._listed(concerned)
 
     async def metadata(self, user_id: int, name: str | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the server, that the user may read (RFC 5464).
@@ -62,7 +66,8 @@ class Sharing:
         """
         await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
         limits = notes.Limits(self._config.metadata_entries, self._config.metadata_octets)
-        await self._work.transaction(notes.write, user_id, name, dict(entries), limits)
+        for noted in await self._work.transaction(notes.write, user_id, name, dict(entries), limits):
+            self.news.publish(noted)
 
     # Inside
 
@@ -84,5 +89,5 @@ class Sharing:
     async def _home(self, user_id: int) -> Path:
         raise NotImplementedError
 
-    def _listed(self, user_id: int) -> None:
+    def _listed(self, user_id: int | None) -> None:
         raise NotImplementedError

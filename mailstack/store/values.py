@@ -84,6 +84,17 @@ class MailboxInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a mailbox holds, at one moment."""
+
+    uidvalidity: int
+    uidnext: int
+    highest_modseq: int
+    messages: int
+    unseen: int
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """One message for one mailbox. `delivery` names this delivery for good: the same again is done once."""
 

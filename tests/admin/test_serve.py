@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mailstack.admin.init import initialize
 from mailstack.admin.serve import arguments, explain
 from mailstack.net.listener import PortUnavailable
+from mailstack.service import Impatience
 
 OFF = [f"listeners.{name}=false" for name in ("submission", "submissions", "imap", "imaps", "pop3", "pop3s")]
 
@@ -59,11 +61,40 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
                 with socket.create_connection(("127.0.0.1", port), 30) as client:
                     assert client.makefile("rb").readline().startswith(b"220 mail.example.test ")
                 process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)
+                process.send_signal(signal.SIGINT)  # as a Ctrl-C may come twice
+        assert process.wait(60) in (0, -signal.SIGTERM, -signal.SIGINT)
     text = "".join(lines)
     assert lines[-1].rstrip().endswith("mailstack has stopped"), text
     assert "Traceback" not in text
     assert not list(file.parent.glob("twistd*"))
+
+
+def test_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first stops in order, the second is noted, the third is the end."""
+    done: list[Any] = []
+
+    class Reactor:
+        def callFromThread(self, function: Any, *args: Any) -> None:
+            function(*args)
+
+    handlers: dict[int, Any] = {
+        one: lambda number, frame: done.append(number) for one in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def set_handler(number: int, handler: Any) -> Any:
+        old, handlers[number] = handlers[number], handler
+        return old
+
+    monkeypatch.setattr(signal, "signal", set_handler)
+    monkeypatch.setattr(os, "kill", lambda pid, number: done.append((pid, number)))
+    Impatience(Reactor()).listen()
+    handlers[signal.SIGINT](signal.SIGINT, None)
+    assert done == [signal.SIGINT]
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert done == [signal.SIGINT]
+    handlers[signal.SIGINT](signal.SIGINT, None)
+    assert done == [signal.SIGINT, (os.getpid(), signal.SIGINT)]
+    assert handlers[signal.SIGINT] is signal.SIG_DFL
 
 
 def test_a_port_that_is_taken(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
@@ -132,25 +133,36 @@ class TestReport:
         assert report["data"]["free"] > 0
 
     def test_in_lines(self, alice: Installation) -> None:
-        lines = dict(line.split("\t") for line in alice.ok("status").splitlines())
+        lines = dict(line.split("\t") for line in alice.ok("status", "--check").splitlines())
         assert lines["all well"] == "yes"
         assert lines["users"] == "1"
         assert lines["hostname"] == "mail.example.org"
 
-    def test_a_listener_that_does_not_answer(self, alice: Installation) -> None:
+    def test_no_listener_answers(self, alice: Installation) -> None:
         free = socket.create_server(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
         override = ("--set", f"listeners.imap={port}")
-        assert alice.json(*override, "status")["ok"] is False
+        result = alice.run(*override, "status", "--json")
+        assert result.exit_code == 3
+        assert json.loads(result.stdout)["ok"] is False
+        assert result.stderr == ""
         result = alice.run(*override, "status", "--check")
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         assert f"imap\t127.0.0.1:{port} does not answer: Connection refused\n" in result.stdout
-        assert result.stderr == "mailstack: not all is well\n"
+        assert result.stderr == "mailstack: the server is not running\n"
+
+    def test_one_listener_does_not_answer(self, alice: Installation, greeter: Callable[..., int]) -> None:
+        ports = greeter(b"220 mail.example.org\r\n"), greeter(b"")
+        sets = ("--set", f"listeners.smtp={ports[0]}", "--set", f"listeners.imap={ports[1]}")
+        result = alice.run(*sets, "status", "--check")
+        assert (result.exit_code, result.stderr) == (4, "mailstack: no answer from imap\n")
 
     def test_no_database(self, installation: Installation) -> None:
         (installation.folder / "data" / "mailstack.db").unlink()
-        report = installation.json("status")
+        result = installation.run("status", "--json")
+        assert result.exit_code == 5
+        report = json.loads(result.stdout)
         assert (report["ok"], report["database"]["reachable"], report["counts"]) == (False, False, None)
         assert "mailstack db upgrade" in report["database"]["error"]
         assert not (installation.folder / "data" / "mailstack.db").exists()

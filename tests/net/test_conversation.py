@@ -19,14 +19,14 @@ from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.conversation import Conversation, Vanished
-from mailstack.net.door import Door, DoorLimits
 from mailstack.net.listener import Listener, PortUnavailable, Speaks
+from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.tls import ServerTls
 from tests.certificates import issue
 
 
-def door(connections: int, per_address: int) -> Door:
-    return Door(DoorLimits(connections, per_address), Clock())
+def places(connections: int, per_address: int) -> Places:
+    return Places(PlaceLimits(connections, per_address), Clock())
 
 
 class Lines:
@@ -145,11 +145,13 @@ class WithoutSockets(TestCase):
         self.assertEqual(self.hear(b"refuse\r\nbug\r\nnext\r\n"), ["550 5.0.0 no", "failure", "next"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_reading_stops_while_an_answer_is_made(self) -> None:
+    def test_reading_stops_when_more_comes_while_an_answer_is_made(self) -> None:
         self.assertEqual(self.hear(b"slow\r\nb\r\n"), [])
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.hear(b"c\r\n"), [])
         self.assertEqual(self.transport.producerState, "paused")
         self.service.waiting.callback("slowly")
-        self.assertEqual(self.transport.lines(), ["slowly", "b"])
+        self.assertEqual(self.transport.lines(), ["slowly", "b", "c"])
         self.assertEqual(self.transport.producerState, "producing")
 
     def test_nothing_is_answered_after_the_last_word(self) -> None:
@@ -226,7 +228,7 @@ class OverSockets(TestCase):
             reactor,
             Speaks("test", Lines, b"busy\r\n"),
             self.service,
-            door=options.pop("door", door(100, 100)),
+            places=options.pop("places", places(100, 100)),
             port=0,
             interface="127.0.0.1",
             tls=ServerTls(self.files.certificate, self.files.key),
@@ -312,7 +314,7 @@ class OverSockets(TestCase):
         self.assertEqual(await self.client(self.listen(), talk), b"hello\r\na\r\nb\r\n")
 
     async def test_the_door_is_closed_to_one_origin_and_open_again(self) -> None:
-        port = self.listen(door=door(100, 1))
+        port = self.listen(places=places(100, 1))
 
         def one(connection: socket.socket) -> bytes:
             return connection.makefile("rb").readline()
@@ -332,7 +334,7 @@ class OverSockets(TestCase):
             reactor,
             Speaks("test", Lines, b""),
             self.service,
-            door=door(1, 1),
+            places=places(1, 1),
             port=port,
             interface="127.0.0.1",
         )

@@ -20,8 +20,8 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from mailstack.mta.relay import Relay, RelayConfig
-from mailstack.net.door import Door, DoorLimits
 from mailstack.net.listener import Listener, Speaks
+from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.tls import ServerTls
 from mailstack.wire.smtp import Server
 from tests.certificates import issue
@@ -66,12 +66,12 @@ class Port:
             accepts=self.box,
             reception=made,
         )
-        self.door = Door(DoorLimits(1000, per_address), self.clock)
+        self.places = Places(PlaceLimits(1000, per_address), self.clock)
         listener = Listener(
             self.clock,
             Speaks("smtp", Server, b"421 4.7.0 Too many\r\n"),
             relay,
-            door=self.door,
+            places=self.places,
             port=0,
             proxies=(ip_network("10.0.0.0/8"),),
         )
@@ -153,10 +153,10 @@ def test_nothing_is_said_before_the_header_is_whole(port: Port) -> None:
     for octet in b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 25\r":
         wire.protocol.dataReceived(bytes([octet]))
         assert wire.value() == b""
-        assert port.door.open == 0
+        assert port.places.open == 0
     wire.protocol.dataReceived(b"\n")
     assert wire.value() == b"220 mx.example.org ESMTP\r\n"
-    assert port.door.open == 1
+    assert port.places.open == 1
 
 
 @pytest.mark.parametrize("step", [0, 1])
@@ -205,7 +205,7 @@ def test_a_proxy_that_sends_none_is_cut_with_one_line(
 ) -> None:
     wire = port.connect()
     wire.protocol.dataReceived(first)
-    assert (wire.aborted, wire.value(), port.door.open) == (True, b"", 0)
+    assert (wire.aborted, wire.value(), port.places.open) == (True, b"", 0)
     wire.protocol.dataReceived(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 25\r\n")
     assert wire.value() == b""
     [event] = [event for event in log if event.get("log_namespace") == "mailstack.net"]
@@ -258,7 +258,7 @@ class WithSockets(TestCase):
             reactor,
             Speaks("smtp", Server, b"421\r\n"),
             relay,
-            door=self.port.door,
+            places=self.port.places,
             port=0,
             interface="127.0.0.1",
             tls=ServerTls(certificates.certificate, certificates.key),
@@ -358,7 +358,7 @@ def test_who_leaves_in_the_pause_leaves_nothing(tmp_path: Path) -> None:
     half = port.connect("192.0.2.1")
     half.protocol.readConnectionLost()
     assert half.aborted
-    assert (port.clock.getDelayedCalls(), port.door.open) == ([], 0)
+    assert (port.clock.getDelayedCalls(), port.places.open) == ([], 0)
 
 
 def test_the_pause_begins_behind_the_proxys_header(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ class TestSpool:
         connection.say("DATA")
         place.work.held = []
         connection.send(b"x" * 70_000)
+        connection.send(b"x")
         assert connection.transport.producerState == "paused"
         place.work.release()
         assert connection.transport.producerState == "producing"

@@ -291,8 +291,8 @@ class TestSubscriptions:
             now(harness.store.subscribe(1, "a\nb"))
 
     def test_a_session_is_told_of_changes_to_the_list(self, harness: Harness) -> None:
-        told: list[int] = []
-        unwatch = harness.store.watch_list(1, lambda: told.append(1))
+        told: list[object] = []
+        unwatch = harness.store.news.subscribe(("list", 1), told.append)
         now(harness.store.create(1, "a"))
         now(harness.store.rename(1, "a", "b"))
         now(harness.store.subscribe(1, "b"))

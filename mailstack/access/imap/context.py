@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +18,9 @@ from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
 from mailstack.work import Work
+
+if TYPE_CHECKING:
+    from mailstack.access.imap.watching import Watch
 
 PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
 Say = Callable[[AnyResponse], Awaitable[None]]
@@ -42,6 +45,7 @@ class Services:
     work: Work
     hostname: str = "localhost"
     offers_tls: bool = True
+    inbox_only: bool = True  # mail is delivered to INBOX and to no other mailbox
 
     async def pause(self, seconds: float = 0.0) -> None:
         """Let the reactor serve others, for at least `seconds`."""
@@ -88,6 +92,7 @@ class Context:
     appended_to: str | None = None  # where the last APPEND, if it succeeded, put its messages
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
+    watch: Watch | None = None  # what NOTIFY asked for; None: it was never said
 
     @property
     def store(self) -> MessageStore:
@@ -142,6 +147,9 @@ class Context:
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
         self.user = self.appended_to = None
         self.condstore = self.qresync = False
 

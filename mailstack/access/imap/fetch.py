@@ -61,6 +61,15 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
     return Tagged(command.tag, "OK", f"{words} completed")
 
 
+async def push(context: Context, selected: Selected, uids: Sequence[int], items: Sequence[c.Item]) -> None:
+    r"""Say these items of messages unasked (RFC 5465 section 5.2). Nothing is \Seen by that."""
+    if selected.vanishes:
+        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4
+    if selected.modseqs and c.Attribute.FLAGS in items:
+        items = (*items, *_missing(items, c.Attribute.MODSEQ))
+    await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
+
+
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
     entry_of = selected.mailbox.entry
     return [uid for uid in uids if (entry := entry_of(uid)) is not None and entry.modseq > since]

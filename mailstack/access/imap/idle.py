@@ -29,8 +29,11 @@ class Idling:
 
     async def start(self, command: c.Idle) -> AnyResponse:
         """Watch the mailbox, and tell at once what the client does not know yet."""
-        selected = self._context.current
+        selected, watch = self._context.current, self._context.watch
         said = b""
+        if watch is not None:  # RFC 5465 section 4: exactly what NOTIFY asked for
+            watch.idle(True)
+            return Continuation("idling")
         if selected is not None and not selected.mailbox.deleted:
             self._unwatch = selected.mailbox.watch(self._changed)
             said = pending(selected, expunges=True)
@@ -38,6 +41,8 @@ class Idling:
 
     def stop(self) -> None:
         """Push no more."""
+        if self._context.watch is not None:
+            self._context.watch.idle(False)
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
-from mailstack.access.imap.listing import Tree, in_order, tree_of
+from mailstack.access.imap.groups import Group, readable
+from mailstack.access.imap.listing import in_order, tree_of
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
 from mailstack.store import Entry, NoSuchMailbox
@@ -29,7 +28,8 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
     if not only_here and ("SAVE" in command.returns or _numbers(command.key)):
         return Tagged(command.tag, "BAD", "That is only for the selected mailbox")
     tree = await tree_of(context)
-    names = _names(tree, sources)
+    inbox_only = context.services.inbox_only
+    names = readable(tree, [Group(source, inbox_only=inbox_only) for source in sources])
     if len(names) > MOST_MAILBOXES:
         return refuse(command, "Too many mailboxes", "LIMIT")
     if here:
@@ -39,36 +39,6 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
         if not (here and current is not None and tree.boxes[name].id == current.mailbox.id):
             await _search_closed(context, command, name)
     return completed(command, "ESEARCH")
-
-
-def _names(tree: Tree, sources: Iterable[x.MailboxFilter]) -> set[str]:
-    """The mailboxes beside the selected one, each once; those that the user may not read are left out."""
-    found: set[str] = set()
-    for source in sources:
-        match source.kind:
-            case "inboxes":
-                found.add("INBOX")
-            case "personal":
-                found.update(name for name, box in tree.boxes.items() if box.user_id == tree.user_id)
-            case "subscribed":
-                found.update(tree.subscribed)
-            case "mailboxes":
-                found.update(source.names)
-            case "subtree" | "subtree-one":
-                deep = source.kind == "subtree"
-                found.update(name for name in tree.boxes if _below(name, source.names, deep))
-    boxes = tree.boxes
-    return {name for name in found if name in boxes and boxes[name].selectable and "r" in boxes[name].rights}
-
-
-def _below(name: str, roots: Iterable[str], deep: bool) -> bool:
-    for root in roots:
-        if name == root:
-            return True
-        rest = name.removeprefix(root + "/")
-        if rest != name and (deep or "/" not in rest):
-            return True
-    return False
 
 
 async def _search_closed(context: Context, command: x.MultiSearch, name: str) -> None:

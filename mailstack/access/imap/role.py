@@ -23,6 +23,7 @@ from mailstack.access.imap import (
     mailboxes,
     metadata,
     multisearch,
+    notify,
     quota,
     search,
     selected,
@@ -42,9 +43,11 @@ from mailstack.access.imap.context import (
 )
 from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
+from mailstack.access.imap.notify import changed_names
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
+from mailstack.access.imap.telling import tell_selected
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -52,6 +55,7 @@ from mailstack.access.settings import ImapConfig
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Patience, SignIn
 from mailstack.store import MessageStore, StoreError
+from mailstack.store.news import by
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
@@ -115,6 +119,7 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
+    x.Notify: notify.notify,
 }
 
 
@@ -131,8 +136,9 @@ class ImapAccess:
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
+        inbox_only: bool = True,
     ) -> None:
-        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls)
+        self._services = Services(store, sign_in, config, clock, work, hostname, offers_tls, inbox_only)
 
     def welcome(self, peer: Peer, say: Say) -> ImapRole:
         """The role of a new connection."""
@@ -163,6 +169,17 @@ class ImapRole:
         if isinstance(event, c.Malformed):
             await self._abandon()
             return r.refusal(event)
+        context = self._context
+        by.set(context)
+        if context.watch is not None:
+            await context.watch.hold()
+        try:
+            return await self._reply(event)
+        finally:
+            if context.watch is not None:
+                context.watch.release()
+
+    async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
             reply = await self._answer(event)
@@ -183,7 +200,10 @@ class ImapRole:
         except Cut:
             _log.failure("a message could not be sent to its end")
             return r.Bye("Cannot read the message", "SERVERBUG")
-        return self._with_updates(event, reply)
+        if self._context.watch is None:
+            return self._with_updates(event, reply)
+        await self._tell(event, reply)
+        return reply
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)
@@ -244,12 +264,26 @@ class ImapRole:
         if current is None or not isinstance(last, r.Tagged) or isinstance(event, c.Select):
             return reply
         by_uid = bool(getattr(event, "uid", False))
-        # RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands
-        expunges = by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)
-        said = pending(current, expunges=expunges, with_uid=by_uid)
+        said = pending(current, expunges=_may_expunge(event), with_uid=by_uid)
         if not said:
             return reply
         return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)
+
+    async def _tell(self, event: c.Command, reply: r.AnyResponse | None) -> None:
+        """What NOTIFY asked for and is due, before the end of a command."""
+        watch = self._context.watch
+        last = reply[-1] if isinstance(reply, tuple) else reply
+        if watch is None or not isinstance(last, r.Tagged):
+            return
+        if last.status == "OK":
+            watch.changes(*changed_names(event))
+        try:
+            if not isinstance(event, c.Select):
+                asked = isinstance(event, c.Expunge | c.Move)
+                await tell_selected(self._context, expunges=_may_expunge(event), asked=asked)
+            await watch.flush()
+        except (StoreError, Overloaded):
+            watch.overflow()
 
     def timed_out(self) -> r.AnyResponse:
         """The farewell to a silent client (RFC 3501 section 5.4)."""
@@ -259,6 +293,8 @@ class ImapRole:
         """The connection is over: release everything."""
         self._stop_idling()
         self._context.leave()
+        if self._context.watch is not None:
+            self._context.watch.close()
         if self._appending is not None:
             appending, self._appending = self._appending, None
             Deferred.fromCoroutine(appending.drop()).addErrback(
@@ -277,3 +313,9 @@ class ImapRole:
         idling, self._idling = self._idling, None
         if idling is not None:
             idling.stop()
+
+
+def _may_expunge(event: c.Command) -> bool:
+    """RFC 3501 section 7.4.1: no EXPUNGE while answering these; their UID forms are other commands."""
+    by_uid = bool(getattr(event, "uid", False))
+    return by_uid or not isinstance(event, c.Fetch | c.Store | c.Search | x.Sort | x.Thread)

@@ -61,8 +61,8 @@ def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) ->
     return b"".join(lines)
 
 
-def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> bytes:
-    """All that the client has not been told yet.
+def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags: bool = True) -> bytes:
+    """All that the client has not been told yet; without `flags`, nothing of flags that others changed.
 
     EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
     """
@@ -78,4 +78,4 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False) -> by
         said += Exists(update.exists).encode()
     if update.recent is not None:
         said += Recent(update.recent).encode()
-    return said + flag_responses(selected, update.changed, with_uid)
+    return said + (flag_responses(selected, update.changed, with_uid) if flags else b"")

@@ -367,7 +367,7 @@ def test_unauthenticate(five: Client, talk: Talk) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["SEARCH NOT FUZZY SUBJECT x", "SEARCH RETURN (UPDATE) ALL", "NOTIFY NONE", "URLFETCH x"],
+    ["SEARCH NOT FUZZY SUBJECT x", "SEARCH RETURN (UPDATE) ALL", "URLFETCH x"],
 )  # fmt: skip
 def test_what_is_read_but_not_offered_is_bad(five: Client, line: str) -> None:
     said = five.ask(f"a {line}")

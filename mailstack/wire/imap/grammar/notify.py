@@ -72,7 +72,7 @@ def _group(cursor: Cursor) -> x.EventGroup:
     def event() -> str:
         name = cursor.atom("an event").lower()
         if name not in _EVENTS:
-            raise BadSyntax("unknown event", _BAD_EVENT, "NO")  # RFC 5465 section 5
+            raise BadSyntax("unknown event", BAD_EVENT, "NO")  # RFC 5465 section 5
         if name == "messagenew" and cursor.text.startswith(" (", cursor.at):
             if not selected:
                 raise BadSyntax("FETCH items are for the selected mailbox")
@@ -91,7 +91,7 @@ def _group(cursor: Cursor) -> x.EventGroup:
     return x.EventGroup(chosen, events, tuple(dict.fromkeys(items)))
 
 
-_BAD_EVENT = (
+BAD_EVENT = (
     "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange "
     "ServerMetadataChange)"
 )

@@ -1,6 +1,6 @@
 """Who may come in: counts connections, so that one stranger, or one network of them, cannot take all places.
 
-Theory of operation. There is one `Door` for all listeners. It counts what is open, and what came in this
+Theory of operation. There is one `Places` for all listeners. It counts what is open, and what came in this
 minute, for each origin: an IPv4 address or an IPv6 /64, and the network around it, an IPv4 /24 or an IPv6
 /48. The last tenth of all places is for origins that hold few, so that whoever fills the house by many
 addresses still leaves room for others. Networks that the operator names are not limited but for that.
@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class PlaceLimits:
     """How many connections there may be; 0 new ones a minute means any number."""
 
     connections: int  # open at once in all
@@ -39,10 +39,10 @@ class DoorLimits:
     unlimited: Sequence[Network] = ()  # who is only counted in all
 
 
-class Door:
+class Places:
     """Lets connections in and out."""
 
-    def __init__(self, limits: DoorLimits, clock: Clock) -> None:
+    def __init__(self, limits: PlaceLimits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
         self._open = 0
