@@ -23,6 +23,7 @@ from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
 from mailstack.store.index import Hits
 from mailstack.store.news import Change, News, Row
+from mailstack.store.packing import Damaged
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
@@ -303,6 +304,11 @@ class Mailbox:
         try:
             return await self.body(uid, offset, length)
         except Expunged:
+            return None
+        except Damaged as error:
+            _log.error(
+                "message {uid} of mailbox {id} cannot be read: {error}", uid=uid, id=self.id, error=error
+            )
             return None
 
     async def candidates(self, needle: str) -> set[int] | None:

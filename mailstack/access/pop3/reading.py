@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import BinaryIO
 
-from mailstack.mail.message import Stored
 from mailstack.store import Expunged, Mailbox
+from mailstack.store.packing import Text
 from mailstack.work import Work
 
 PIECE = 256 * 1024  # octets read at a time of what is bigger
@@ -58,31 +57,25 @@ async def pieces(mailbox: Mailbox, work: Work, uid: int, size: int) -> AsyncGene
 
     Close it (`aclosing`): it holds a file.
     """
-    file = await _open(mailbox, work, uid)
-    left = size
+    text, at = await _open(mailbox, work, uid)
+    end = at + size
     try:
-        while left:
-            data = await work.files(file.read, min(left, PIECE))
+        while at < end:
+            data = await work.files(text.read, at, min(end - at, PIECE))
             if not data:
-                raise Truncated(f"UID {uid}: {left} octets are missing")
-            left -= len(data)
+                raise Truncated(f"UID {uid}: {end - at} octets are missing")
+            at += len(data)
             yield data
     finally:
-        file.close()  # nothing was written: this does not block
+        text.close()  # nothing was written: this does not block
 
 
-async def _open(mailbox: Mailbox, work: Work, uid: int) -> BinaryIO:
+async def _open(mailbox: Mailbox, work: Work, uid: int) -> tuple[Text, int]:
     for tries_left in reversed(range(_TRIES)):
         stored = await mailbox.stored(uid)
         try:
-            return await work.files(_open_at, stored)
+            return await work.files(Text, stored.path), stored.offset
         except FileNotFoundError:
             if not tries_left:
                 raise
     raise AssertionError("not reached")
-
-
-def _open_at(stored: Stored) -> BinaryIO:
-    file = stored.path.open("rb")
-    file.seek(stored.offset)
-    return file
