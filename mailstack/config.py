@@ -178,9 +178,9 @@ def _put(table: dict[str, Any], keys: list[str], value: Any) -> None:
 def _gather_check_settings(table: dict[str, Any]) -> None:
     """Put each [policy.NAME] of a check that is listed where its settings are looked for."""
     policy = table.get("policy")
-    if not isinstance(policy, dict) or not isinstance(policy.get("checks"), list):
+    if not isinstance(policy, dict) or not isinstance(policy.get("checks", []), list):
         return
-    for text in policy["checks"]:
+    for text in policy.get("checks", PolicyConfig().checks):
         try:
             name = PolicyConfig((str(text),)).listed()[0].name
         except ValueError:

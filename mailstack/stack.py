@@ -24,9 +24,9 @@ from mailstack.msa.limits import HourlyLimits
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.hops import Hops, known_hops
-from mailstack.mta.lmtp import AtOnce, Lmtp
+from mailstack.mta.lmtp import Lmtp
 from mailstack.mta.postmaster import Postmaster
-from mailstack.mta.queue import Queue, unsigned
+from mailstack.mta.queue import Queue, Submissions, unsigned
 from mailstack.mta.relay import Relay
 from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
@@ -37,7 +37,10 @@ from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.mta.transfer import Transfer
 from mailstack.net.https import Https
 from mailstack.net.log import observer
+from mailstack.net.lookups import DnsLookups
 from mailstack.net.settings import LogConfig
+from mailstack.policy.authentication import Authentication
+from mailstack.policy.panel import Panel
 from mailstack.service import Impatience, Spoken, Stack, listeners
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
@@ -109,14 +112,16 @@ def _outward(ground: Ground) -> Outward:
 
 def _queue(ground: Ground, routes: Routes, hops: Hops, return_paths: ReturnPaths) -> Queue:
     config, work, reactor = ground.config, ground.work, ground.reactor
+    policy = ground.reception.policy
     forwarding = Forwarding(
         return_paths,
         work,
         reactor,
         hostname=config.hostname,
         keyring=ground.keyring if config.dkim.seal else None,
-        resolver=ground.resolver,
+        lookups=DnsLookups(ground.resolver),
         trail=ground.trail,
+        verified=isinstance(policy, Panel) and policy.has(Authentication, "relay"),
     )
     return Queue(
         config.mta,
@@ -140,7 +145,7 @@ def _submission(ground: Ground, queue: Queue) -> Submission:
         config.msa,
         hostname=config.hostname,
         directory=ground.directory,
-        accepts=ground.signing.before(queue) if config.dkim.sign else queue,
+        accepts=Submissions(queue),
         reception=ground.reception,
         sign_in=ground.sign_in,
         tls=ground.tls is not None,
@@ -171,7 +176,7 @@ def _lmtp(ground: Ground, queue: Queue) -> Lmtp:
         config.lmtp,
         hostname=config.hostname,
         directory=ground.directory,
-        accepts=AtOnce(queue),
+        accepts=queue,
         reception=ground.reception,
         tls=ground.tls is not None,
     )

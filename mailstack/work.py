@@ -1,10 +1,11 @@
 """The threads where blocking is allowed.
 
-Theory of operation. Five kinds of blocking work never share a thread: the database's writer (one thread,
+Theory of operation. Five kinds of blocking work do not share threads: the database's writer (one thread,
 group commit: whatever waits when it is free goes into its next transaction), its readers, files, password
-hashes, and long computation on message text. Results come back in batches: one wake-up of the reactor for
-all that finished since the last, because a wake-up per result costs more than most of the work. Each queue
-is bounded; a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
+hashes, and long computation on message text. Only a file thread whose file is to get its row writes that row
+itself where the writer is idle. Results come back in batches: one wake-up of the reactor for all that
+finished since the last, because a wake-up per result costs more than most of the work. Each queue is bounded;
+a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
 """
 
 from __future__ import annotations
@@ -87,12 +88,12 @@ class Work(Service):
         return await answer
 
     async def prepared(self, prepare: Callable[[], P], function: Callable[[Connection, P], T]) -> T:
-        """`prepare()` in a file thread, then `function(db, prepared)` in the writer: one trip."""
+        """`prepare()` in a file thread, then `function(db, prepared)` in a transaction: one trip."""
         answer: Deferred[T] = Deferred()
 
         def first() -> None:
             value = prepare()
-            self._writer.put(lambda db: function(db, value), answer)
+            self._writer.write(lambda db: function(db, value), answer)
 
         self._files.put(first, answer, answers=False)
         return await answer
@@ -171,16 +172,31 @@ class _Queue:
             raise Overloaded(f"{self._name}: {waiting} operations are waiting")
         self._jobs.put(job)
 
-    def take(self, most: int) -> list[Any]:
-        """At least one job, at most `most`; none once the queue is closed and empty."""
-        jobs = [self._jobs.get()]
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._jobs.empty()
+
+    def take(self) -> Any | None:
+        """The next job, waited for; None once the queue is closed and empty."""
+        job = self._jobs.get()
+        if job is _END:
+            self._jobs.put(_END)  # for the next thread
+            return None
+        return job
+
+    def take_waiting(self, most: int) -> list[Any]:
+        """At most `most` jobs of those that are there."""
+        jobs: list[Any] = []
         try:
-            while jobs[-1] is not _END and len(jobs) < most:
-                jobs.append(self._jobs.get_nowait())
+            while len(jobs) < most:
+                job = self._jobs.get_nowait()
+                if job is _END:
+                    self._jobs.put(_END)
+                    break
+                jobs.append(job)
         except Empty:
             pass
-        if jobs[-1] is _END:
-            self._jobs.put(jobs.pop())  # for the next thread, or for ours when it comes back
         return jobs
 
     def close(self) -> None:
@@ -215,10 +231,10 @@ class _Pool:
 
     def _run(self) -> None:
         while True:
-            jobs = self._queue.take(1)
-            if not jobs:
+            taken = self._queue.take()
+            if taken is None:
                 return
-            [(job, answer, answers)] = jobs
+            job, answer, answers = taken
             try:
                 value = job()
             except BaseException:
@@ -226,14 +242,18 @@ class _Pool:
             else:
                 if answers:
                     self._results.put([(answer, value)])
-            del jobs, job, answer
+            del taken, job, answer
 
     async def close(self) -> None:
         await _close(self._queue, self._threads, self._results)
 
 
 class _Writer:
-    """The one thread that writes to the database: group commit."""
+    """Writes to the database, one transaction at a time: group commit.
+
+    It has a thread of its own. A thread that comes with an operation while nobody writes and nothing waits
+    writes it there and then: a hand-over costs more than the rows.
+    """
 
     def __init__(self, database: Transactions, results: _Results, config: WorkConfig) -> None:
         self._database = database
@@ -242,6 +262,18 @@ class _Writer:
         self._queue = _Queue("db-write", config.queue)
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
+        self._turn = threading.Lock()  # to write
+
+    def write(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
+        """Write now, in this thread, or have it written. Blocks; raise Overloaded."""
+        if self._queue.is_empty and self._turn.acquire(blocking=False):
+            try:
+                results = self._commit([(function, answer)])
+            finally:
+                self._turn.release()
+            self._results.put(results)
+        else:
+            self.put(function, answer)
 
     def put(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
         self._queue.put((function, answer))
@@ -252,11 +284,17 @@ class _Writer:
 
     def _run(self) -> None:
         while True:
-            jobs = self._queue.take(self._batch)
-            if not jobs:
+            first = self._queue.take()
+            if first is None:
                 return
-            self._results.put(self._commit(jobs))
-            del jobs
+            with self._turn:
+                jobs = [
+                    first,
+                    *self._queue.take_waiting(self._batch - 1),
+                ]  # and what came while somebody else wrote
+                results = self._commit(jobs)
+            self._results.put(results)
+            del first, jobs, results
 
     def _commit(self, jobs: list[tuple[Callable[[Connection], Any], Deferred[Any]]]) -> list[tuple[Any, Any]]:
         """The jobs' answers with what each came to. Whatever is raised, everybody is answered."""

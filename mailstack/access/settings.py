@@ -17,13 +17,17 @@ class ImapConfig:
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
     spool: Path | None = None  # folder for messages that arrive; None: the system's temporary one
     max_search_octets: int = 64 * 1024 * 1024  # of one message that a TEXT or BODY search looks into
+    url_hosts: tuple[str, ...] = ()  # names of this server in IMAP URLs, beside its own
+    submit_users: tuple[str, ...] = ()  # as whom submission servers log in, to use URLs of submit+user
+    refuse_8bit_headers: bool = False  # in APPEND, before ENABLE UTF8=ACCEPT (RFC 6855 section 4)
 
     max_notified: int = 1000  # mailboxes that one client may watch at a time (RFC 5465, NOTIFY)
+    max_contexts: int = 10  # searches that are kept up to date for one client at a time (RFC 5267, UPDATE)
 
     def __post_init__(self) -> None:
         _check(self.login_seconds, self.idle_seconds, self.max_auth_failures, self.auth_failure_seconds)
-        if self.max_notified < 1:
-            raise ValueError("access.imap: max_notified must be at least 1; try 1000")
+        if self.max_notified < 1 or self.max_contexts < 1:
+            raise ValueError("access.imap: max_notified and max_contexts must be at least 1; try 1000 and 10")
         if self.max_message_octets < 1024 or self.max_search_octets < 1024:
             raise ValueError("access.imap: max_message_octets and max_search_octets must be at least 1024")
 

@@ -104,7 +104,10 @@ def words(note: Note) -> str:
         case "received":
             return _received(detail)
         case "refused":
-            return f"{detail.get('what')} refused from {detail.get('peer')}: {detail.get('reply')}"
+            why = _said("; ", "; ".join(detail.get("verdicts") or ()))
+            return f"{detail.get('what')} refused from {detail.get('peer')}: {detail.get('reply')}{why}"
+        case "checked":
+            return "; ".join(detail.get("verdicts") or ()) or "; ".join(_pairs(detail))
         case "queued":
             return f"for {detail.get('hop')}" + _said(" after ", detail.get("last_reply"))
         case "delivered":
@@ -114,7 +117,11 @@ def words(note: Note) -> str:
             return _attempt(detail)
         case "reported":
             return f"{detail.get('action')} report {detail.get('report')}: {detail.get('reply')}"
-    return "; ".join(f"{name} {_text(value)}" for name, value in detail.items())
+    return "; ".join(_pairs(detail))
+
+
+def _pairs(detail: dict[str, Any]) -> list[str]:
+    return [f"{name} {_text(value)}" for name, value in detail.items()]
 
 
 def _received(detail: dict[str, Any]) -> str:

@@ -11,12 +11,16 @@ are fsynced: bytes, then directory, then row, then the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
@@ -50,8 +54,7 @@ class Database:
         # SQLite's read transactions are snapshots by themselves.
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql(config)
-        # SQLite's writer keeps the pages it wrote: on another connection it would read them all again.
-        self._writing = self._sqlite(config) if self.is_sqlite else self.engine
+        self._kept = _KeptWriter(self._sqlite(config)) if self.is_sqlite else None
 
     def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a read transaction: one consistent snapshot."""
@@ -73,13 +76,13 @@ class Database:
         done: list[Callable[[], None]] = []
         outcomes: list[Outcome[Any]] = []
         try:
-            with self._writing.connect().execution_options(mailstack_write=True) as db:
+            with self._transaction() as db:
                 db.info[_DIRECTORIES] = set()
                 try:
-                    with db.begin():
-                        outcomes.extend(_in_savepoint(db, function, done) for function in functions)
-                        for directory in db.info[_DIRECTORIES]:
-                            _fsync_directory(directory)
+                    run = _in_savepoint if len(functions) > 1 else _alone
+                    outcomes.extend(run(db, function, done) for function in functions)
+                    for directory in db.info[_DIRECTORIES]:
+                        _fsync_directory(directory)
                 finally:
                     db.info.pop(_DIRECTORIES, None)
         except Exception as error:
@@ -91,9 +94,20 @@ class Database:
         return outcomes
 
     def dispose(self) -> None:
-        """Close every pooled connection."""
-        self._writing.dispose()
+        """Close every connection."""
+        if self._kept is not None:
+            self._kept.close()
         self.engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A write transaction, committed at the end."""
+        if self._kept is not None:
+            with self._kept.transaction() as db:
+                yield db
+        else:
+            with self.engine.connect().execution_options(mailstack_write=True) as db, db.begin():
+                yield db
 
     def _sqlite(self, config: DatabaseConfig) -> Engine:
         pool = NullPool if self.url.database in (None, "", ":memory:") else QueuePool
@@ -107,8 +121,9 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(db: Connection) -> None:
-            writing = db.get_execution_options().get("mailstack_write")
-            db.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+            if not db.get_execution_options().get("mailstack_kept"):
+                writing = db.get_execution_options().get("mailstack_write")
+                db.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
         return engine
 
@@ -127,6 +142,64 @@ class Database:
         return engine
 
 
+class _KeptWriter:
+    """SQLite's writer: one connection, kept from one transaction to the next.
+
+    It keeps the pages it wrote, which another connection would read again, and it says BEGIN and COMMIT to
+    the driver itself: what SQLAlchemy does around each transaction costs as much as writing three rows. To
+    SQLAlchemy it is in one transaction as long as it lives, so that it begins none of its own.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._db: Connection | None = None
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction, committed at the end; one at a time. Raise DBAPIError."""
+        with self._turn:
+            db = self._db or self._connect()
+            driver: Any = db.connection.driver_connection
+            try:
+                _say(driver, "BEGIN IMMEDIATE")
+                yield db
+                _say(driver, "COMMIT")
+            except BaseException:
+                self._recover(driver)
+                raise
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens another."""
+        with self._turn:
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
+            self._engine.dispose()
+
+    def _connect(self) -> Connection:
+        db = self._engine.connect().execution_options(mailstack_kept=True)
+        db.begin()
+        self._db = db
+        return db
+
+    def _recover(self, driver: Any) -> None:
+        try:
+            driver.rollback()
+        except sqlite3.Error:
+            db, self._db = self._db, None
+            if db is not None:
+                db.invalidate()
+                db.close()
+
+
+def _say(driver: Any, statement: str) -> None:
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
+
+
 def sync_directory(db: Connection, directory: Path) -> None:
     """Have `directory` fsynced before this transaction commits; asked for often, done once."""
     db.info[_DIRECTORIES].add(directory)
@@ -135,6 +208,21 @@ def sync_directory(db: Connection, directory: Path) -> None:
 def undo(db: Connection, action: Callable[[], None]) -> None:
     """Have `action` called if this operation is rolled back: what was done to files beside the rows."""
     db.info[_UNDO].append(action)
+
+
+def _alone(db: Connection, function: Callable[[Connection], T], done: list[Callable[[], None]]) -> Outcome[T]:
+    """In no savepoint: nobody else's rows go with it if it fails. Raise what it does."""
+    actions: list[Callable[[], None]] = []
+    db.info[_UNDO] = actions
+    try:
+        value = function(db)
+    except Exception:
+        _take_back(actions)
+        raise
+    finally:
+        del db.info[_UNDO]
+    done.extend(actions)
+    return Outcome(value, None)
 
 
 def _in_savepoint(

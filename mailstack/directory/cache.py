@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
-from twisted.internet.interfaces import IReactorTime
+from typing import Generic, Protocol, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Clock(Protocol):
+    """What is needed of the reactor."""
+
+    def seconds(self) -> float: ...
+
+
 class Remembered(Generic[K, V]):
     """At most `most` answers, each for `seconds`; the oldest makes room."""
 
-    def __init__(self, clock: IReactorTime, seconds: float, most: int) -> None:
+    def __init__(self, clock: Clock, seconds: float, most: int) -> None:
         self._clock = clock
         self._seconds = seconds
         self._most = most
@@ -38,6 +42,10 @@ class Remembered(Generic[K, V]):
         while len(self._answers) >= self._most:
             del self._answers[next(iter(self._answers))]
         self._answers[key] = (self._clock.seconds() + self._seconds, answer)
+
+    def drop(self, key: K) -> None:
+        """Forget one answer."""
+        self._answers.pop(key, None)
 
     def forget(self) -> None:
         """Drop every answer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 from mailstack.mail.address import Address
@@ -61,6 +62,8 @@ class Report:
     statuses: tuple[Status, ...]
     original: bytes  # the message or its header section
     full: bool  # which of them
+    deliver_by: float | None = None  # until when its sender wanted it delivered (RFC 2852)
+    hold_until: float | None = None  # before when they did not want it sent (RFC 4865)
 
     @property
     def utf8(self) -> bool:
@@ -142,6 +145,11 @@ def _fields(report: Report) -> bytes:
     if report.envid is not None:
         per_message.insert(0, f"Original-Envelope-Id: {_one_line(report.envid)}")
     per_message.append(f"Arrival-Date: {formatdate(report.arrived)}")
+    if report.deliver_by is not None:  # RFC 2852 section 5
+        per_message.append(f"Deliver-By-Date: {formatdate(report.deliver_by)}")
+    if report.hold_until is not None:  # RFC 4865 section 5.1.2, whichever way the time was given
+        until = datetime.fromtimestamp(int(report.hold_until), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        per_message.append(f"Future-Release-Request: until;{until}")
     groups = [per_message, *(_recipient_fields(status) for status in report.statuses)]
     text = "\r\n\r\n".join("\r\n".join(group) for group in groups)
     encoding = "\r\nContent-Transfer-Encoding: 8bit" if not text.isascii() else ""

@@ -34,6 +34,11 @@ class Message:
         """Its octets."""
         return sum(len(part) if isinstance(part, bytes) else part.length for part in self.parts)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether none of it is in a file."""
+        return all(isinstance(part, bytes) for part in self.parts)
+
     def prefixed(self, fields: bytes) -> Message:
         """The same message with header fields in front: how trace fields are added."""
         return Message((fields, *self.parts))

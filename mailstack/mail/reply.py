@@ -33,6 +33,8 @@ class Reply:
     def encode(self) -> bytes:
         """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
+        if "\n" not in self.text:  # as nearly all are
+            return f"{self.code} {f'{prefix}{self.text}'.rstrip()}\r\n".encode("utf-8", "replace")
         lines = [f"{prefix}{line}".rstrip() for line in self.text.split("\n")]
         last = len(lines) - 1
         return b"".join(
@@ -54,9 +56,10 @@ class Replies:
 class Refused(Exception):
     """The peer gets this reply and the conversation goes on; only Conversation catches it."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, note: str = "") -> None:
         super().__init__(str(reply))
         self.reply = reply
+        self.note = note  # what the peer is not told, and the message's trail is
 
 
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error; try again later")

@@ -53,9 +53,14 @@ def sort(messages: Sequence[Sortable], criteria: Sequence[tuple[str, bool]]) -> 
     return [message.number for message in ordered]
 
 
+def _key(text: str) -> str:
+    """What could not be read in its charset comes last, by octets (RFC 5255 section 4.6)."""
+    return casemap(text) if "\ufffd" not in text else "\U0010ffff" + text
+
+
 def subject_key(subject: bytes | str) -> str:
     """The key of SUBJECT, of a Subject field's value."""
-    return casemap(base_subject(decode_words(subject).strip()).base)
+    return _key(base_subject(decode_words(subject).strip()).base)
 
 
 def mailbox_key(value: bytes | str) -> str:
@@ -64,7 +69,7 @@ def mailbox_key(value: bytes | str) -> str:
     if not addresses:
         return ""
     first = addresses[0]
-    return casemap(decode_words(first.name) if isinstance(first, Group) else first.local_part)
+    return _key(decode_words(first.name) if isinstance(first, Group) else first.local_part)
 
 
 def display_key(value: bytes | str) -> str:
@@ -75,5 +80,5 @@ def display_key(value: bytes | str) -> str:
     first = addresses[0]
     name = decode_words(first.name).strip() if first.name else ""
     if name or isinstance(first, Group):
-        return casemap(name)
-    return casemap(f"{first.local_part}@{first.domain}" if first.domain else first.local_part)
+        return _key(name)
+    return _key(f"{first.local_part}@{first.domain}" if first.domain else first.local_part)

@@ -2,7 +2,8 @@
 
 Theory of operation. Limits are looked at early, at MAIL and RCPT, so that a client hears of them before it
 sends; a message is counted once it is whole, in one transaction that checks again, because another connection
-or another process may have been quicker. Whoever names unknown recipients is looking for known ones, or
+or another process may have been quicker. So the early look may be some seconds old: what this process counts
+itself it sees at once. Whoever names unknown recipients is looking for known ones, or
 sends to a list that was bought: after so many in an hour, nobody is told any more who exists.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from mailstack.directory.cache import Remembered
 from mailstack.directory.model import User
 from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
@@ -19,6 +21,9 @@ from mailstack.msa.settings import MsaConfig
 from mailstack.net.trace import Clock, date_time
 
 T = TypeVar("T")
+
+_FRESH = 5.0  # seconds that an early look may be old
+_MOST_REMEMBERED = 8192  # users
 
 
 class Transactions(Protocol):
@@ -38,12 +43,17 @@ class HourlyLimits:
         self._unknown = config.unknown_per_hour
         self._work = work
         self._clock = clock
+        self._hours: Remembered[int, Hour] = Remembered(clock, _FRESH, _MOST_REMEMBERED)
 
     async def hour(self, user: User) -> Hour:
         """What a user has submitted; empty where nothing is limited."""
         if not (self._messages or self._recipients or self._unknown):
             return Hour()
-        return await self._work.read(counts.read, user.id, self._clock.seconds())
+        known = self._hours.get(user.id)
+        if known is None:
+            known = await self._work.read(counts.read, user.id, self._clock.seconds())
+            self._hours.put(user.id, known)
+        return known
 
     def check_message(self, hour: Hour) -> None:
         """May one more message begin? Raise Refused: 450 4.7.1."""
@@ -59,6 +69,7 @@ class HourlyLimits:
         if self._unknown:
             now = self._clock.seconds()
             await self._work.transaction(counts.add, user.id, now, Count(unknown=1))
+            self._hours.drop(user.id)
 
     async def count(self, user: User, recipients: int) -> None:
         """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""
@@ -72,6 +83,7 @@ class HourlyLimits:
             self._messages,
             self._recipients,
         )
+        self._hours.drop(user.id)
         if hour is not None:
             self._check(hour, counts.messages, self._messages, 1, "messages")
             self._check(hour, counts.recipients, self._recipients, recipients, "recipients")

@@ -17,6 +17,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
+from mailstack.mail.results import without_claims
 from mailstack.msa.counts import Hour
 from mailstack.msa.fix_up import Draft
 from mailstack.msa.limits import HourlyLimits
@@ -39,6 +40,7 @@ WELCOME = Reply(235, "2.7.0", "Authentication successful")
 WRONG = Reply(535, "5.7.8", "Authentication credentials invalid")
 CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
 UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure; try again later")
+TOO_MANY_GUESSES = Reply(454, "4.7.0", "Too many failed logins; try again later")
 TOO_MANY_FAILURES = Reply(421, "4.7.0", "Too many failed logins; closing")
 NOT_YOURS = Reply(553, "5.7.1", "Not your address: send from your own")
 TOO_LONG_HELD = Reply(501, "5.5.4", "The release is further away than we hold messages")  # RFC 4865
@@ -51,6 +53,7 @@ _REFUSALS = {
     Why.CANCELLED: CANCELLED,
     Why.WRONG: WRONG,
     Why.UNAVAILABLE: UNAVAILABLE,
+    Why.TOO_MANY: TOO_MANY_GUESSES,
 }
 _MOST_REMEMBERED = 100  # addresses whose owner a connection remembers
 
@@ -211,6 +214,7 @@ class SubmissionRole(SmtpRole):
     async def message(self, envelope: Envelope, header: bytes) -> tuple[bytes, bytes]:
         """Check From; add what is missing; take Bcc out (RFC 6409 sections 6.1 and 8)."""
         user = self._logged_in()
+        header = without_claims(header, self.hostname)
         draft = Draft(header)
         authors = draft.authors()
         for address in authors:

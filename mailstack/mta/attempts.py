@@ -24,6 +24,7 @@ from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
 from mailstack.mta.bounce import Bounces, wanted
 from mailstack.mta.entries import Batch, Entry
+from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.result import Result
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
@@ -31,7 +32,7 @@ from mailstack.mta.spool import Spool
 from mailstack.mta.suppression import is_hard, suppress
 from mailstack.trail import notes
 from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
-from mailstack.work import Overloaded, Work
+from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
 
@@ -88,23 +89,29 @@ class Attempts:
         self._trail = trail
         self._forwarding = forwarding
         self._refused = refused  # told of each login's recipients that remote servers refuse
+        self._leftovers = Leftovers(work, spool)
 
-    async def make(self, batch: Batch, message: Message | None = None) -> None:
+    async def make(self, batch: Batch, message: Message | None = None) -> float | None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
 
-        `message` where it is at hand still, else it is read from the spool.
+        `message` where it is at hand still, else it is read from the spool. Returns when the first of what
+        was deferred is due again.
         """
         if message is None:
             message = self._spool.message(batch.spool, batch.size)
         results = await self._results(batch, message)
         outcome = self._sorted(batch, results)
         warned = await self._tell(batch, message, outcome)
-        await self._settle(batch, outcome, warned)
+        return await self._settle(batch, outcome, warned)
+
+    async def close(self) -> None:
+        """Finish what goes on beside the attempts."""
+        await self._leftovers.close()
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         by = batch.envelope.deliver_by
         if by is not None and by.returned and self._clock.seconds() >= by.deadline:
-            # RFC 2852 section 4.1.2: it must not be delivered now.
+            # RFC 2852 section 4.1.3: it must not be delivered now.
             return [(entry, _TOO_LATE) for entry in batch.entries]
         try:
             envelope = batch.envelope
@@ -159,7 +166,12 @@ class Attempts:
         ]
         await self._report(batch, message, success, reported)
         await self._report(batch, message, "relayed", _left_the_range(batch, outcome.sent), always=True)
-        late = [(entry, result) for entry, result in outcome.waiting if self._late(batch, entry)]
+        overdue = self._overdue(batch)
+        late = [
+            (entry, _not_in_time(result) if overdue else result)
+            for entry, result in outcome.waiting
+            if self._late(batch, entry)
+        ]
         warned = await self._report(batch, message, "delayed", late)
         if not await self._report(batch, message, "failed", outcome.failed):
             outcome.waiting += outcome.failed
@@ -167,12 +179,14 @@ class Attempts:
         return frozenset(entry.id for entry, _ in late) if warned else frozenset()
 
     def _late(self, batch: Batch, entry: Entry) -> bool:
-        now = self._clock.seconds()
         limit = self._config.warn_after
-        by = batch.envelope.deliver_by
-        overdue = by is not None and now >= by.deadline  # RFC 2852 section 4.1.4, mode N
         released = max(batch.received_at, batch.envelope.hold_until or 0.0)
-        return (overdue or 0 < limit <= now - released) and not entry.delay_warned
+        long_since = 0 < limit <= self._clock.seconds() - released
+        return (self._overdue(batch) or long_since) and not entry.delay_warned
+
+    def _overdue(self, batch: Batch) -> bool:
+        by = batch.envelope.deliver_by
+        return by is not None and self._clock.seconds() >= by.deadline  # RFC 2852 section 4.1.3, mode N
 
     async def _report(
         self,
@@ -228,7 +242,7 @@ class Attempts:
             for (entry, result), word in words
         ]
 
-    async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> None:
+    async def _settle(self, batch: Batch, outcome: _Outcome, warned: frozenset[int]) -> float | None:
         done = [entry.id for entry, _ in outcome.sent + outcome.failed]
         now = self._clock.seconds()
         deferred = [
@@ -259,10 +273,8 @@ class Attempts:
             )
             await self._count_refused(batch, refused)
         if spool is not None:
-            try:
-                await self._work.files(self._spool.remove, spool)
-            except (OSError, Overloaded) as error:  # the next start of the process removes it
-                _log.warn("{id}: its file stays: {why}", id=batch.envelope.id, why=error)
+            self._leftovers.remove(spool)
+        return min(following.values(), default=None)
 
     def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
         """The addresses that do not exist, and who says so."""
@@ -310,6 +322,12 @@ def _last_words(by: DeliverBy | None, result: Result) -> Result:
         return result
     text = f"Delivery time expired; the last attempt came to: {result.reply}"
     return replace(result, reply=Reply(554, "5.4.7", text))
+
+
+def _not_in_time(result: Result) -> Result:
+    """What is said of an entry that is late by DELIVERBY, and goes on (RFC 2852 section 4.1.3)."""
+    text = f"Delivery time expired; we keep trying; the last attempt came to: {result.reply}"
+    return replace(result, reply=Reply(451, "4.4.7", text))
 
 
 def _left_the_range(batch: Batch, sent: Sequence[tuple[Entry, Result]]) -> list[tuple[Entry, Result]]:

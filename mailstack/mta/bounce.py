@@ -122,6 +122,8 @@ class Bounces:
             statuses=told,
             original=original,
             full=full,
+            deliver_by=envelope.deliver_by.deadline if envelope.deliver_by else None,
+            hold_until=envelope.hold_until,
         )
         data = await self._work.compute(compose, report)
         self._trail.note(

@@ -113,7 +113,8 @@ class Connections:
     def give(self, connection: Connection) -> None:
         """Keep a connection for the next message, or end it."""
         most = connection.room(self._messages)
-        if self._keep <= 0 or most <= 0 or not connection.dialogue.usable:
+        used_up = most <= 0 or connection.offers.limit("RCPTDOMAINMAX") is not None  # by other domains
+        if self._keep <= 0 or used_up or not connection.dialogue.usable:
             connection.dialogue.quit()
             return
         connection.kept, connection.since = True, self._reactor.seconds()

@@ -7,11 +7,11 @@ when a process of the same name starts again. So an attempt can be repeated afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, text, true, update
+from sqlalchemy import Connection, Row, Table, TextClause, select, text, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
@@ -21,6 +21,33 @@ MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises
 
 _e = queue_entries.c
 _m = queue_messages.c
+
+
+def _insert(table: Table, ending: str, *left_out: str) -> TextClause:
+    """An INSERT of all columns. What every message passes through is written out: to build it anew each time,
+    or to have SQLAlchemy find it in its cache, costs more than to run it.
+    """
+    names = [column.name for column in table.columns if column.name not in left_out]
+    values = ", ".join(f":{name}" for name in names)
+    return text(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {ending}")
+
+
+_INSERT_MESSAGE = _insert(queue_messages, "ON CONFLICT DO NOTHING")
+_INSERT_ENTRY = _insert(queue_entries, "RETURNING id", "id")
+_DEFER = text(
+    """
+    UPDATE queue_entries SET next_attempt = :next_attempt, last_reply = :last_reply,
+    delay_warned = :delay_warned, last_attempt = :now, attempts = attempts + 1, asked = :false,
+    lease_owner = NULL, lease_until = NULL WHERE id = :id
+    """
+)
+_DELETE_ENTRY = text("DELETE FROM queue_entries WHERE id = :id")
+_DELETE_EMPTY = text(
+    """
+    DELETE FROM queue_messages WHERE id = :id
+    AND NOT EXISTS (SELECT 1 FROM queue_entries WHERE message_id = :id) RETURNING spool
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +118,29 @@ def insert_message(
     lease: Lease,
 ) -> tuple[int, ...]:
     """Queue a message; return its entries' ids, or none where a message of this id is queued already."""
-    if db.execute(select(_m.id).where(_m.id == envelope.id)).first():
-        return ()
     reverse_path = None if envelope.reverse_path is None else str(envelope.reverse_path)
-    db.execute(
-        insert(queue_messages).values(
-            id=envelope.id,
-            reverse_path=reverse_path,
-            spool=spool,
-            size=size,
-            body=envelope.body,
-            smtputf8=envelope.smtputf8,
-            ret=envelope.ret,
-            envid=envelope.envid,
-            authenticated=envelope.authenticated,
-            junk=envelope.junk,
-            received_at=now,
-            requiretls=envelope.requiretls,
-            tls_optional=envelope.tls_optional,
-            hold_until=envelope.hold_until,
-            **_by_columns(envelope.deliver_by),
-        )
-    )
+    by = envelope.deliver_by
+    row = {
+        "id": envelope.id,
+        "reverse_path": reverse_path,
+        "spool": spool,
+        "size": size,
+        "body": envelope.body,
+        "smtputf8": envelope.smtputf8,
+        "ret": envelope.ret,
+        "envid": envelope.envid,
+        "authenticated": envelope.authenticated,
+        "junk": envelope.junk,
+        "received_at": now,
+        "requiretls": envelope.requiretls,
+        "tls_optional": envelope.tls_optional,
+        "hold_until": envelope.hold_until,
+        "deliver_by": None if by is None else by.deadline,
+        "by_mode": None if by is None else f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}",
+    }
+    if not db.execute(_INSERT_MESSAGE, row).rowcount:
+        return ()
     return tuple(_insert_entry(db, envelope, entry, now, expires, lease) for entry in new)
-
-
-def _by_columns(by: DeliverBy | None) -> dict[str, object]:
-    if by is None:
-        return {}
-    return {"deliver_by": by.deadline, "by_mode": f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}"}
 
 
 def _by_of(deadline: float | None, mode: str | None) -> DeliverBy | None:
@@ -131,187 +152,30 @@ def _by_of(deadline: float | None, mode: str | None) -> DeliverBy | None:
 def _insert_entry(
     db: Connection, envelope: Envelope, entry: NewEntry, now: float, expires: float, lease: Lease
 ) -> int:
-    result = db.execute(
-        insert(queue_entries).values(
-            message_id=envelope.id,
-            priority=envelope.priority,
-            recipient=str(entry.recipient.address),
-            orcpt=entry.recipient.orcpt,
-            notify=",".join(sorted(entry.recipient.notify)),
-            hop=entry.hop,
-            state=entry.state,
-            forwarded_by=entry.forwarded_by,
-            next_attempt=entry.next_attempt,
-            attempts=entry.attempts,
-            last_attempt=now if entry.attempts else None,
-            last_reply=entry.last_reply,
-            expires=expires,
-            delay_warned=False,
-            lease_owner=lease.owner if entry.leased else None,
-            lease_until=lease.until if entry.leased else None,
-        )
-    )
-    assert result.inserted_primary_key is not None
-    return int(result.inserted_primary_key[0])
+    row = {
+        "message_id": envelope.id,
+        "priority": envelope.priority,
+        "recipient": str(entry.recipient.address),
+        "orcpt": entry.recipient.orcpt,
+        "notify": ",".join(sorted(entry.recipient.notify)),
+        "hop": entry.hop,
+        "state": entry.state,
+        "forwarded_by": entry.forwarded_by,
+        "next_attempt": entry.next_attempt,
+        "attempts": entry.attempts,
+        "last_attempt": now if entry.attempts else None,
+        "last_reply": entry.last_reply,
+        "expires": expires,
+        "delay_warned": False,
+        "asked": False,
+        "lease_owner": lease.owner if entry.leased else None,
+        "lease_until": lease.until if entry.leased else None,
+    }
+    entry_id: int = db.execute(_INSERT_ENTRY, row).scalar_one()
+    return entry_id
 
 
-_Key = tuple[str, str | None]  # of a group: its message, and our address that stands for its recipients
-
-
-def claim(
-    db: Connection, lease: Lease, now: float, most: int, room: Callable[[str], int], after: str
-) -> tuple[list[Batch], str]:
-    """Lease at most `most` batches that are due, each hop in turn; return them, and where the next begins.
-
-    Hops are gone through in the order of their names from `after` on and round again, by an index, so what
-    waits elsewhere costs nothing; only those with urgent mail come before their turn (RFC 6710). `room(hop)`
-    is how many more batches a hop may have; it is asked here, in the database's thread.
-    """
-    db.execute(update(queue_entries).where(_e.lease_until <= now).values(lease_owner=None, lease_until=None))
-    urgent = _urgent_hops(db, now, most, room)
-    hops, last = _due_hops(db, now, most, room, after)
-    hops = urgent | {hop: more for hop, more in hops.items() if hop not in urgent}
-    found = {hop: _due_groups(db, hop, now, most, more, hop in urgent) for hop, more in hops.items()}
-    waiting = {hop: groups for hop, groups in found.items() if groups}
-    chosen: list[tuple[str, str, list[int]]] = []
-    while waiting and len(chosen) < most:  # one each, round and round
-        for hop in list(waiting)[: most - len(chosen)]:
-            (message_id, _), ids = waiting[hop].popitem()
-            chosen.append((message_id, hop, ids))
-            if not waiting[hop]:
-                del waiting[hop]
-    if not chosen:
-        return [], last
-    every = [entry_id for _, _, ids in chosen for entry_id in ids]
-    db.execute(
-        update(queue_entries).where(_e.id.in_(every)).values(lease_owner=lease.owner, lease_until=lease.until)
-    )
-    return _batches(db, chosen, every), last
-
-
-# A loose index scan: each step seeks the next name. Read as far as there is need for.
-_HOPS_DUE = text(
-    """
-    WITH RECURSIVE hops(hop) AS (
-        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > :after
-                ORDER BY q.hop LIMIT 1)
-        UNION ALL
-        SELECT (SELECT q.hop FROM queue_entries q WHERE q.state = 'waiting' AND q.hop > hops.hop
-                ORDER BY q.hop LIMIT 1)
-        FROM hops WHERE hops.hop IS NOT NULL
-    )
-    SELECT hop FROM hops WHERE hop IS NOT NULL
-    AND (SELECT q.next_attempt FROM queue_entries q
-         WHERE q.state = 'waiting' AND q.hop = hops.hop AND q.lease_owner IS NULL
-         ORDER BY q.next_attempt LIMIT 1) <= :now
-    """
-)
-
-
-def _due_hops(
-    db: Connection, now: float, most: int, room: Callable[[str], int], after: str
-) -> tuple[dict[str, int], str]:
-    """At most `most` hops with due entries and their room, from `after` on and round; and the last."""
-    hops: dict[str, int] = {}
-    last = after
-    for start in dict.fromkeys((after, "")):
-        for (hop,) in db.execute(_HOPS_DUE, {"after": start, "now": now}):
-            if start != after and hop > after:
-                break
-            more = room(hop)  # once: the reactor's thread changes it meanwhile
-            if hop not in hops and more > 0:
-                hops[hop] = more
-                last = hop
-            if len(hops) >= most:
-                return hops, last
-    return hops, last if hops else ""
-
-
-def _urgent_hops(db: Connection, now: float, most: int, room: Callable[[str], int]) -> dict[str, int]:
-    """Hops with room and due entries of a priority above 0, the most urgent first; such have an index."""
-    found = db.execute(
-        select(_e.hop)
-        .where(text("priority > 0"), _e.state == WAITING, _e.next_attempt <= now, _e.lease_owner.is_(None))
-        .group_by(_e.hop)
-        .order_by(func.max(_e.priority).desc(), _e.hop)
-        .limit(most)
-    )
-    rooms = {hop: room(hop) for (hop,) in found}
-    return {hop: more for hop, more in rooms.items() if more > 0}
-
-
-def _due_groups(
-    db: Connection, hop: str, now: float, most: int, room: int, urgent: bool
-) -> dict[_Key, list[int]]:
-    """The due entries of a hop by group, at most `room` groups; the last is the one to take first.
-
-    That is the one of the highest priority, then the one that waits longest (RFC 6710). Urgent ones are
-    looked for by themselves, so that no backlog hides them.
-    """
-    found: dict[int, tuple[int, _Key]] = {}
-    for look in (text("priority > 0"), text("priority <= 0")) if urgent else (true(),):
-        due = db.execute(
-            select(_e.id, _e.message_id, _e.forwarded_by, _e.priority)
-            .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None), look)
-            .order_by(_e.next_attempt, _e.id)
-            .limit(MOST_RECIPIENTS + min(room, most))
-            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's writers stand in line anyway
-        )
-        found |= {row.id: (row.priority, (row.message_id, row.forwarded_by)) for row in due}
-    groups: dict[_Key, list[int]] = {}
-    for entry_id, (_, key) in sorted(found.items(), key=lambda one: -one[1][0]):  # a stable sort
-        if key not in groups and len(groups) >= room:
-            continue
-        group = groups.setdefault(key, [])
-        if len(group) < MOST_RECIPIENTS:
-            group.append(entry_id)
-    return dict(reversed(groups.items()))
-
-
-def is_due(db: Connection, now: float) -> bool:
-    """Whether any entry is due that nobody attempts."""
-    free = or_(_e.lease_owner.is_(None), _e.lease_until <= now)
-    found = select(_e.id).where(_e.state == WAITING, _e.next_attempt <= now, free).limit(1)
-    return db.execute(found).first() is not None
-
-
-def following(db: Connection, now: float) -> float | None:
-    """When the next entry becomes due, or a lease ends, after `now`; None: none will."""
-    when: float | None = db.scalar(
-        select(_e.next_attempt)
-        .where(_e.state == WAITING, _e.next_attempt > now)
-        .order_by(_e.next_attempt)
-        .limit(1)
-    )
-    ends: float | None = db.scalar(select(func.min(_e.lease_until)).where(_e.lease_until > now))
-    return min((time for time in (when, ends) if time is not None), default=None)
-
-
-PUT_OFF = 1000  # entries in one transaction
-
-
-def put_off(db: Connection, hop: str, now: float, until: float, why: str, warn_after: float) -> int:
-    """Have due entries of a hop that is down wait until it is tried again; return how many, at most PUT_OFF.
-
-    Those that expire by then, whose DELIVERBY ends by then, whose sender is to hear of the delay, or that the
-    operator wants tried stay due: for them an attempt is made, which needs no connection to fail.
-    """
-    released = func.coalesce(_m.hold_until, _m.received_at)
-    young = exists().where(_m.id == _e.message_id, released > now - warn_after)
-    overdue = exists().where(_m.id == _e.message_id, _m.deliver_by <= until)
-    told = or_(_e.delay_warned, young) if warn_after > 0 else _e.id.is_not(None)
-    chosen = (
-        select(_e.id)
-        .where(_e.state == WAITING, _e.hop == hop, _e.next_attempt <= now, _e.lease_owner.is_(None))
-        .where(_e.expires > until, ~_e.asked, told, or_(_e.delay_warned, ~overdue))
-        .limit(PUT_OFF)
-    )
-    return db.execute(
-        update(queue_entries).where(_e.id.in_(chosen)).values(next_attempt=until, last_reply=why)
-    ).rowcount
-
-
-def _batches(db: Connection, chosen: Sequence[tuple[str, str, list[int]]], every: list[int]) -> list[Batch]:
+def batches(db: Connection, chosen: Sequence[tuple[str, str, list[int]]], every: list[int]) -> list[Batch]:
     """What was claimed, in two look-ups."""
     ids = {message_id for message_id, _, _ in chosen}
     messages = {row.id: row for row in db.execute(select(queue_messages).where(_m.id.in_(ids)))}
@@ -379,30 +243,15 @@ def settle(
 ) -> str | None:
     """Write what an attempt came to; return the spool file's name once no recipient is left."""
     if done:
-        db.execute(delete(queue_entries).where(_e.id.in_(done)))
-    for entry in deferred:
-        db.execute(
-            update(queue_entries)
-            .where(_e.id == entry.id)
-            .values(
-                next_attempt=entry.next_attempt,
-                last_reply=entry.last_reply,
-                delay_warned=entry.delay_warned,
-                last_attempt=now,
-                attempts=_e.attempts + 1,
-                asked=False,
-                lease_owner=None,
-                lease_until=None,
-            )
-        )
+        db.execute(_DELETE_ENTRY, [{"id": one} for one in done])
+    if deferred:
+        db.execute(_DEFER, [{**asdict(entry), "now": now, "false": False} for entry in deferred])
     return remove_empty(db, message_id)
 
 
 def remove_empty(db: Connection, message_id: str) -> str | None:
     """Delete a message without recipients; return its spool file's name, which may go once committed."""
-    empty = ~exists().where(_e.message_id == queue_messages.c.id)
-    removed = delete(queue_messages).where(_m.id == message_id, empty).returning(_m.spool)
-    spool: str | None = db.execute(removed).scalar()
+    spool: str | None = db.execute(_DELETE_EMPTY, {"id": message_id}).scalar()
     return spool
 
 

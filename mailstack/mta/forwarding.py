@@ -9,27 +9,26 @@ forwarding domain. All of it happens at the attempt, so a day in the queue costs
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
-from mailstack.mail.dkim import Chain, Signer, Verdict, Verifier
+from mailstack.mail.dkim import Signer
 from mailstack.mail.dkim.arc import Sealing, seal
-from mailstack.mail.dkim.canonical import BodyHash
 from mailstack.mail.dkim.signing import split
+from mailstack.mail.dkim.verifying import Records
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
-from mailstack.net.resolver import DnsError, NoSuchDomain
+from mailstack.mail.results import found_by, written
 from mailstack.signing import Keyring
+from mailstack.signing.verification import Reading, read
 from mailstack.trail.notes import FORWARDED, NO_NOTES, Notes
 from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
-
-MOST_NAMES = 16  # keys looked up for one message
 
 
 class Rewrites(Protocol):
@@ -38,20 +37,10 @@ class Rewrites(Protocol):
     async def rewrite(self, reverse_path: Address | None, domain: str) -> Address | None: ...
 
 
-class Texts(Protocol):
-    """What is asked of the resolver."""
+class Keys(Protocol):
+    """What is asked of `mailstack.net.lookups.DnsLookups`."""
 
-    async def txt(self, name: str) -> list[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """One message, read once."""
-
-    header: bytes
-    body_hash: bytes
-    verifier: Verifier
-    chain: Chain
+    async def keys(self, names: Iterable[str]) -> Records: ...
 
 
 class Forwarding:
@@ -65,15 +54,17 @@ class Forwarding:
         *,
         hostname: str,
         keyring: Keyring | None = None,
-        resolver: Texts | None = None,
+        lookups: Keys | None = None,
+        verified: bool = False,
         trail: Notes = NO_NOTES,
     ) -> None:
         self._return_paths = return_paths
         self._work = work
         self._clock = clock
         self._hostname = hostname
-        self._keyring = keyring  # None, as without a resolver: nothing is sealed
-        self._resolver = resolver
+        self._keyring = keyring  # None, as without look-ups: nothing is sealed
+        self._lookups = lookups
+        self._verified = verified  # the results that our name stands over, in what comes in, are our own
         self._trail = trail
 
     async def onward(self, by: Address, envelope: Envelope, message: Message) -> tuple[Envelope, Message]:
@@ -92,54 +83,30 @@ class Forwarding:
         return replace(envelope, reverse_path=reverse_path), message.prefixed(fields) if fields else message
 
     async def _sealed(self, by: Address, message: Message) -> tuple[bytes, str]:
-        if self._keyring is None or self._resolver is None:
+        if self._keyring is None or self._lookups is None:
             return b"", ""
         signers = [one for one in await self._keyring.signers(by.domain) if one.key.algorithm == "rsa"]
         if not signers:
             return b"", ""
         now = self._clock.seconds()
-        read = await self._work.files(_read, message, now)
-        names = list(dict.fromkeys([*read.chain.names, *read.verifier.names]))[:MOST_NAMES]
-        found = await gatherResults([Deferred.fromCoroutine(self._key(name)) for name in names])
-        records = dict(zip(names, found, strict=True))
-        return await self._work.files(_seal, read, records, signers[-1], self._hostname, int(now))
-
-    async def _key(self, name: str) -> list[bytes] | None:
-        assert self._resolver is not None
-        try:
-            return await self._resolver.txt(name)
-        except NoSuchDomain:
-            return []
-        except DnsError:
-            return None
+        reading: Reading = await self._work.files(_read, message, now)
+        records = await self._lookups.keys(reading.names)
+        about = self._hostname, int(now), self._verified
+        return await self._work.files(_seal, reading, records, signers[-1], *about)
 
 
-def _read(message: Message, now: float) -> _Read:
+def _read(message: Message, now: float) -> Reading:
     """Blocks."""
-    header, body = split(iter(message.chunks()))
-    verifier, chain, hashed = Verifier(header, now), Chain(header), BodyHash(relaxed=True)
-    for chunk in body:
-        for one in (verifier.body, chain.body, hashed.update):
-            one(chunk)
-    return _Read(header, hashed.digest(), verifier, chain)
+    return read(*split(iter(message.chunks())), now)
 
 
 def _seal(
-    read: _Read, records: dict[str, list[bytes] | None], signer: Signer, authserv: str, now: int
+    reading: Reading, records: Records, signer: Signer, authserv: str, now: int, verified: bool
 ) -> tuple[bytes, str]:
-    state, _ = read.chain.conclude(records)
-    results = "; ".join([*map(_words, read.verifier.conclude(records)), f"arc={state}"])
-    what = Sealing(signer, authserv, results.replace("; ", ";\r\n\t"), state, now)
-    return seal(read.header, read.body_hash, read.chain, what), results
-
-
-def _words(verdict: Verdict) -> str:
-    """One result in the words of RFC 8601 section 2.7.1."""
-    if not verdict.domain:
-        return f"dkim={verdict.result}"
-    return f"dkim={verdict.result} header.d={_safe(verdict.domain)} header.s={_safe(verdict.selector)}"
-
-
-def _safe(text: Iterable[str]) -> str:
-    """What is from an enemy's field, for ours: a domain name or nothing."""
-    return "".join(one for one in text if one.isascii() and (one.isalnum() or one in "._-"))[:255]
+    """The set of fields, and the results in it: those found when the message came, else those of now."""
+    found = reading.conclude(records)
+    results = found_by(reading.header, authserv) if verified else None
+    if results is None:
+        results = written(found.results())
+    what = Sealing(signer, authserv, results, found.chain, now)
+    return seal(reading.header, reading.body_hash, reading.chain, what), " ".join(results.split())

@@ -3,7 +3,8 @@
 It is the relay of port 25 with two differences. There is an answer for each recipient after the message,
 given when that recipient's copy is in the mailbox, or cannot be; and nothing that is ours is queued, because
 whoever speaks LMTP has a queue. An alias that leads elsewhere is the exception: what goes on from here is our
-queue's. There is no login and no check of the policy, so only networks that the operator names may come in.
+queue's, and so is what a check of the policy has added. There is no login, so only networks that the operator
+names may come in.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import Protocol
+
+from twisted.logger import Logger
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Replies, Reply
-from mailstack.mta.queue import Queue
 from mailstack.mta.relay import Relay, RelayConfig, RelayRole
 from mailstack.net.peer import Network, Peer
-from mailstack.net.reception import Transaction
+from mailstack.net.reception import Transaction, conclusion
 
+_log = Logger(namespace="mailstack.smtp")
+
+DROPPED = Reply(250, "2.0.0", "Ok")  # for who was taken away by a check
 NOT_FOR_YOU = Reply(554, "5.7.1", "LMTP is not for your network")
 
 _LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -34,10 +39,19 @@ class LmtpConfig(RelayConfig):
     networks: tuple[IPv4Network | IPv6Network, ...] = _LOOPBACK  # whose programs may come in by TCP
 
 
+class AtOnce(Protocol):
+    """What LMTP asks of the queue."""
+
+    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]: ...
+
+    async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]: ...
+
+
 class Lmtp(Relay):
     """Welcomes those who deliver by LMTP."""
 
     config: LmtpConfig
+    accepts: AtOnce
 
     def welcome(self, peer: Peer, say: object) -> LmtpRole:
         """The role for one connection."""
@@ -48,13 +62,15 @@ class LmtpRole(RelayRole):
     """Answers one of them."""
 
     protocol = "LMTP"
+    service = "lmtp"
 
     def __init__(self, service: Lmtp, peer: Peer) -> None:
         super().__init__(service, peer)
-        self._inspection = None  # who hands it to us has looked at it
         self.greet_pause = 0.0
         self._networks = service.config.networks
-        self._order: list[Any] = []  # what recipients are known by, for each RCPT that was accepted
+        self._queue = service.accepts
+        self._accepts = self
+        self._order: list[str] = []  # what recipients are known by, for each RCPT that was accepted
 
     async def greet(self) -> Reply:
         """Nobody from outside."""
@@ -83,20 +99,37 @@ class LmtpRole(RelayRole):
         """Only who is here, and has room. A queue that names many who are not is no harvester."""
         return await self._resident(recipient)
 
+    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """Deliver now, or say for each recipient what stands in the way (`Accepts`).
+
+        Nobody waits for an answer about those whom a check has added: they are our queue's. If it cannot take
+        them now, nothing is delivered, so that the client's next try does not double what this one did.
+        """
+        named = tuple(one for one in envelope.recipients if self.identity(one.address) in self._order)
+        added = tuple(one for one in envelope.recipients if one not in named)
+        answers: dict[Address, Reply] = {}
+        if added:
+            answers = await self._queue.accept(envelope.only(added), message)
+            lost = next((reply for reply in answers.values() if not reply.accepted), None)
+            if lost is not None and lost.transient:
+                return dict.fromkeys((one.address for one in envelope.recipients), lost)
+            if lost is not None:
+                _log.warn(
+                    "{id}: not for a recipient that a check has added: {reply}",
+                    id=envelope.id,
+                    reply=str(lost),
+                )
+        if named:
+            answers |= await self._queue.deliver(envelope.only(named), message)
+        return answers
+
     def conclude(
         self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]
     ) -> Replies:
-        """A reply for each."""
+        """A reply for each; who was taken away by a check hears what became of the message otherwise."""
         known = {self.identity(address): reply for address, reply in answers.items()}
-        return Replies(tuple(known.get(one, LOCAL_ERROR) for one in self._order))
-
-
-class AtOnce:
-    """Accepts messages for LMTP: delivered now or answered with what stands in the way (`Accepts`)."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-
-    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
-        """See `Queue.deliver`."""
-        return await self._queue.deliver(envelope, message)
+        kept = {self.identity(one.address) for one in envelope.recipients}
+        others = {one: reply for one, reply in known.items() if one not in self._order}
+        otherwise = conclusion(envelope, others) if others else DROPPED
+        replies = [known.get(one, LOCAL_ERROR) if one in kept else otherwise for one in self._order]
+        return Replies(tuple(replies))

@@ -90,7 +90,7 @@ class Queue(Service):
         self._owner = node or hostname
         self._hops = hops or known_hops(config, clock, random)
         self._trail = trail
-        self._sign = sign  # what we write ourselves
+        self._sign = sign  # what is ours and leaves
         self._spool = Spool(spool)
         self._senders = Senders(
             config,
@@ -125,11 +125,15 @@ class Queue(Service):
         If no recipient can be accepted, each gets its own 4xx or 5xx, and the client keeps it. If some
         can, all are: the others wait in the queue, or bounce.
         """
-        return await self._accept(envelope, message, keep=False)
+        return await self._accept(envelope, message)
+
+    async def submit(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """As `accept`, for a message of our own users: it is signed, unless all of it stays here."""
+        return await self._accept(envelope, message, ours=True)
 
     async def take(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
-        """As `accept`, for a message that we made ourselves: what cannot be delivered now is queued."""
-        return await self._accept(envelope, await self._sign(envelope, message), keep=True)
+        """As `submit`, for a message that we made ourselves: what cannot be delivered now is queued."""
+        return await self._accept(envelope, message, ours=True, keep=True)
 
     async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """As `accept`, but each answer is that recipient's own, and what is for the MDA never waits here.
@@ -165,7 +169,9 @@ class Queue(Service):
                 answers |= {one.address: LOCAL_ERROR for one in onward}
         return answers
 
-    async def _accept(self, envelope: Envelope, message: Message, keep: bool) -> dict[Address, Reply]:
+    async def _accept(
+        self, envelope: Envelope, message: Message, ours: bool = False, keep: bool = False
+    ) -> dict[Address, Reply]:
         steps: list[Step] = []
         refused: dict[Address, Reply] = {}
         for recipient in envelope.recipients:
@@ -179,10 +185,13 @@ class Queue(Service):
         if not steps:
             return refused
         steps = _once(steps)
+        stays = all(step.local for step in steps)
+        if ours and not stays:
+            message = await self._sign(envelope, message)
         if self._held(envelope):
             await self._hold(envelope, message, steps, refused)
             return dict.fromkeys(_addresses(envelope), queued(envelope.id))
-        if all(step.local for step in steps):
+        if stays:
             return await self._deliver(envelope, message, steps, refused, keep)
         return await self._enqueue(envelope, message, steps, refused)
 
@@ -205,12 +214,13 @@ class Queue(Service):
         left = list({one.address: one for one in refused_now}.values())
         if not left or not (accepted or (keep and any(replies[one.address].transient for one in left))):
             return replies
+        new = self._later(left, replies)
         try:
-            await self._write(envelope, message, self._later(left, replies))
+            await self._write(envelope, message, new)
         except Exception:
             _log.failure("{id}: not queued", id=envelope.id)
             return replies
-        self._scheduler.wake()
+        self._scheduler.waits(new)
         return replies | {one.address: queued(envelope.id) for one in left}
 
     def _later(self, recipients: Iterable[Recipient], replies: dict[Address, Reply]) -> list[NewEntry]:
@@ -258,7 +268,7 @@ class Queue(Service):
             for hop, _ in promised:
                 self._scheduler.forget(hop)
             raise
-        in_memory = message if all(isinstance(part, bytes) for part in message.parts) else None
+        in_memory = message if message.in_memory else None
         for key in promised:
             if key in batches:
                 self._scheduler.begin(batches[key], in_memory)
@@ -269,8 +279,7 @@ class Queue(Service):
                 await self._attempts.make(batches[_HERE], message)
             except Exception:  # it is in the queue: whatever happened now, the answer is 250
                 _log.failure("{id}: the first attempt failed by itself", id=envelope.id)
-        if any(not one.leased for one in new):
-            self._scheduler.wake()
+        self._scheduler.waits(new)
         await self._tell_of_expansion(envelope, message, steps)
         return dict.fromkeys(_addresses(envelope), queued(envelope.id))
 
@@ -308,7 +317,7 @@ class Queue(Service):
             NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
         ]
         await self._write(envelope, message, new)
-        self._scheduler.wake()
+        self._scheduler.waits(new)
 
     def _expires(self, envelope: Envelope, now: float) -> float:
         """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
@@ -409,6 +418,7 @@ class Queue(Service):
         if self._starting is not None:
             await self._starting
         await self._scheduler.stop()
+        await self._attempts.close()
 
     def _sweep_names(self) -> list[str]:
         return list(self._spool.older_than(self._clock.seconds() - ORPHAN_AGE))
@@ -422,6 +432,17 @@ class Queue(Service):
                 if name not in wanted_still:
                     await self._work.files(self._spool.remove, name)
                     _log.info("removed a spool file without a message: {name}", name=name)
+
+
+class Submissions:
+    """The queue as it is for those who take our own users' mail; see `Accepts`."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
+        """See `Queue.submit`."""
+        return await self._queue.submit(envelope, message)
 
 
 def _key(step: Step) -> _Key:

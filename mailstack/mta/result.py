@@ -8,7 +8,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.reply import Reply
 
-# What a code says by itself, where the server gives no enhanced one (RFC 7504 sections 4 and 5).
+# What a code says by itself, where the server gives no enhanced one (RFC 7504 sections 3 and 4).
 _MEANINGS = {521: "5.3.2", 556: "5.1.10"}
 
 

@@ -50,9 +50,18 @@ class Spool:
         """The message in a file; nothing is read yet."""
         return Message((Stored(self._root / name, 0, size),))
 
-    def remove(self, name: str) -> None:
-        """Unlink a file that no row names any more; not there is as good."""
-        (self._root / name).unlink(missing_ok=True)
+    def remove(self, *names: str) -> None:
+        """Unlink files that no row names any more; not there is as good. Raises OSError, after trying all."""
+        failed: OSError | None = None
+        for name in names:
+            try:
+                os.unlink(f"{self._root}/{name}")
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def older_than(self, limit: float) -> Iterator[str]:
         """Names of files last written before `limit` (seconds of the epoch), half-written ones too."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
@@ -18,7 +17,7 @@ from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
 from mailstack.mta.exchangers import Target
 from mailstack.mta.result import NextExchangerError, Result, failure, same_for_all, unexpected
-from mailstack.net.dialogue import Broken, Dialogue
+from mailstack.net.dialogue import DATA, Broken, Dialogue
 from mailstack.wire.smtp import client
 from mailstack.wire.smtp.client import Offers
 from mailstack.work import Work
@@ -51,15 +50,19 @@ class Transaction:
         mail = client.mail(
             envelope, size, self.offers, body, smtputf8, requiretls=requiretls, by_time=by_time
         )
-        rcpts = [client.rcpt(recipient, self.offers) for recipient in envelope.recipients]
-        mail_reply, replies = await self._envelope(mail, rcpts)
+        by = envelope.deliver_by
+        rcpts = [client.rcpt(recipient, self.offers, by) for recipient in envelope.recipients]
+        binary = body == "BINARYMIME"
+        mail_reply, replies, go_ahead = await self._envelope(mail, rcpts, with_data=not binary)
+        if go_ahead is not None and not any(reply.accepted for reply in replies):
+            await self._send_nothing(go_ahead)
         if not mail_reply.accepted:
             return same_for_all(envelope, self._result(failure(mail_reply)))
         answered = list(zip(envelope.recipients, replies, strict=True))
         results = {recipient.address: self._result(failure(reply)) for recipient, reply in answered}
         accepted = [recipient for recipient, reply in answered if reply.accepted]
         if accepted:
-            results |= await self._content(accepted, message, body == "BINARYMIME")
+            results |= await self._content(accepted, message, binary, go_ahead)
         return results
 
     def _by_time(self, envelope: Envelope) -> int:
@@ -92,8 +95,13 @@ class Transaction:
             body = "7BIT"
         return body, smtputf8
 
-    async def _envelope(self, mail: bytes, rcpts: Sequence[bytes]) -> tuple[Reply, list[Reply]]:
-        """The replies to MAIL and to each RCPT; where MAIL was refused, nothing about the others matters."""
+    async def _envelope(
+        self, mail: bytes, rcpts: Sequence[bytes], with_data: bool
+    ) -> tuple[Reply, list[Reply], Reply | None]:
+        """The replies to MAIL, to each RCPT, and to DATA where that went with them.
+
+        Where MAIL was refused, nothing about the others matters.
+        """
         if "PIPELINING" not in self.offers:
             reply = await self.dialogue.command(mail)
             self._still_there(reply)
@@ -101,22 +109,44 @@ class Transaction:
             for rcpt in rcpts if reply.accepted else ():
                 replies.append(await self.dialogue.command(rcpt))
                 self._still_there(replies[-1])
-            return reply, replies
-        lines = iter([mail, *rcpts])
+            return reply, replies, None
+        # RFC 2920 section 3.1: DATA may be the last of a group.
+        with_data = with_data and len(rcpts) + 2 <= PIPELINED
+        lines = [mail, *rcpts, *([DATA] if with_data else [])]
         replies = []
-        while group := list(islice(lines, PIPELINED)):
-            replies += await self.dialogue.pipeline(group)
-        for reply in replies:
-            self._still_there(reply)
-        return replies[0], replies[1:]
+        for start in range(0, len(lines), PIPELINED):
+            replies += await self.dialogue.pipeline(lines[start : start + PIPELINED])
+            for reply in replies[: len(rcpts) + 1]:
+                self._still_there(reply)
+            if not replies[0].accepted:
+                break
+        if replies[0].accepted and len(replies) <= len(rcpts):
+            self.dialogue.check()
+        go_ahead = replies.pop() if with_data and len(replies) == len(lines) else None
+        return replies[0], replies[1:], go_ahead
+
+    async def _send_nothing(self, go_ahead: Reply) -> None:
+        """RFC 2920 section 3.1: a server may say 354 though it took no recipient; it gets no content."""
+        if go_ahead.code != 354:
+            return
+        if self.target.lmtp:  # there would be a reply for each recipient: none
+            self.dialogue.abort()
+            return
+        try:
+            await self.dialogue.command(b".\r\n")
+        except Broken:
+            pass  # what was said of the recipients holds
 
     async def _content(
-        self, recipients: Sequence[Recipient], message: Message, binary: bool
+        self, recipients: Sequence[Recipient], message: Message, binary: bool, go_ahead: Reply | None
     ) -> dict[Address, Result]:
         """What came of the content: in LMTP for each recipient, else the same for all."""
         number = len(recipients) if self.target.lmtp else 1
         try:
-            replies = await (self._chunk(message, number) if binary else self._data(message, number))
+            if binary:
+                replies = await self.dialogue.send_chunk(message, self.work, number)
+            else:
+                replies = await self._data(message, number, go_ahead)
         except Broken as error:
             if not self.dialogue.content_sent:
                 raise
@@ -131,15 +161,13 @@ class Transaction:
         results += [broken] * (len(recipients) - len(results))
         return {recipient.address: result for recipient, result in zip(recipients, results, strict=True)}
 
-    async def _data(self, message: Message, number: int) -> list[Reply]:
-        reply = await self.dialogue.command(b"DATA\r\n", self.dialogue.timeouts.data)
+    async def _data(self, message: Message, number: int, reply: Reply | None) -> list[Reply]:
+        if reply is None:
+            reply = await self.dialogue.command(DATA, self.dialogue.timeouts.data)
         self._still_there(reply)
         if reply.code != 354:
             return [unexpected(reply) if reply.accepted else failure(reply)] * number
         return await self.dialogue.send_content(message, self.work, number)
-
-    async def _chunk(self, message: Message, number: int) -> list[Reply]:
-        return await self.dialogue.send_chunk(message, self.work, number)
 
     def _verdict(self, reply: Reply) -> Result:
         """What the server says at the end."""

@@ -126,7 +126,7 @@ class Transfer(Service):
     async def _to(
         self, plan: Plan, target: Target, envelope: Envelope, message: Message
     ) -> dict[Address, Result]:
-        """As many connections as the server's MAILMAX asks for (RFC 9422 section 3.1)."""
+        """As many connections as the server's MAILMAX and RCPTDOMAINMAX ask for (RFC 9422 section 4)."""
         security = await self._security(plan, target, envelope)
         results: dict[Address, Result] = {}
         left = envelope.recipients
@@ -224,7 +224,7 @@ class Transfer(Service):
         """As many as the server's limits ask for and its connection is for (RFC 9422)."""
         dialogue, target, offers = connection.dialogue, connection.target, connection.offers
         results: dict[Address, Result] = {}
-        groups = client.groups(envelope.recipients, offers)
+        groups = client.in_one_session(client.groups(envelope.recipients, offers), offers)
         for group in groups[: max(1, connection.room(len(groups) + connection.messages))]:
             dialogue.content_sent = False
             transaction = Transaction(dialogue, target, offers, self._work, self._reactor.seconds())

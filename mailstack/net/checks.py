@@ -29,7 +29,7 @@ class Connection:
     """One client's connection, the same object while it lasts: a check may keep what it knows by it."""
 
     peer: Peer  # .address, .port, .local_port, .secure, .tls ("TLSv1.3 TLS_AES_256_GCM_SHA384"), .early
-    service: str  # "relay": from other MTAs; "submission": from our users
+    service: str  # "relay": from other MTAs; "submission": from our users; "lmtp": from a program's queue
     hostname: str  # ours
 
 
@@ -100,6 +100,7 @@ class Verdict:
     junk: bool = False  # deliver into the Junk mailbox
     discard: bool = False  # tell the client that it is accepted, and drop it
     changes: Changes | None = None  # only from `message`
+    note: str = ""  # what the message's trail says of it; "" where the other values say it all
 
 
 ACCEPT = Verdict(final=True)
@@ -133,6 +134,11 @@ class Incoming:
                 return decode_words(field_value(raw))
         return ""
 
+    @property
+    def content(self) -> Message:
+        """The body, for a thread to read."""
+        return self._body
+
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces of at most CHUNK octets, so that a big one need never be in memory."""
         for part in self._body.parts:
@@ -165,6 +171,9 @@ class Outcome:
 
 class Inspection(Protocol):
     """The checks of one connection. Each method raises Refused with the reply for the client."""
+
+    def verdicts(self) -> list[str]:
+        """What each check has said so far of the transaction, and of what came before it."""
 
     async def connected(self, now: Transaction) -> None: ...
 

@@ -21,6 +21,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,11 +29,14 @@ from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
 from mailstack.net.client_tls import ClientTls, Shown
 from mailstack.net.peer import Peer
+from mailstack.net.prompt import offer
 from mailstack.net.transcript import Transcript
 from mailstack.wire.smtp.client import BadReply, DotStuffing, ReplyReader
 from mailstack.work import Work
 
 CLOSING = 10.0  # seconds to close politely
+AT_ONCE = 64 * 1024  # octets of a message that is written whole
+DATA = b"DATA\r\n"
 
 
 class Broken(Exception):
@@ -115,10 +119,23 @@ class Dialogue(Protocol):
         return reply
 
     async def pipeline(self, lines: Sequence[bytes], wait: float | None = None) -> list[Reply]:
-        """Say several lines at once and return their replies (RFC 2920); raise Broken."""
+        """Say several lines at once and return their replies (RFC 2920); raise Broken.
+
+        There are fewer replies where one is 421, or where the connection breaks after a refusal: that holds.
+        """
         self._write(b"".join(lines))
-        wait = self.timeouts.command if wait is None else wait
-        return [await self._reply(wait, _verb(line)) for line in lines]
+        replies: list[Reply] = []
+        for line in lines:
+            limit = self.timeouts.data if line == DATA else self.timeouts.command
+            try:
+                replies.append(await self._reply(limit if wait is None else wait, _verb(line)))
+            except Broken:
+                if any(reply.code >= 400 for reply in replies):
+                    break
+                raise
+            if replies[-1].code == 421:
+                break
+        return replies
 
     async def secret(self, line: bytes) -> Reply:
         """As `command`, for what no transcript may show."""
@@ -135,7 +152,7 @@ class Dialogue(Protocol):
         """
         if not self._reader.idle:
             self._break(TlsFailed("more was sent after the reply to STARTTLS"))
-        self._check()
+        self.check()
         self._securing = True
         creator = creator or ClientTls(server_name)
         self.transport.startTLS(creator)  # type: ignore[union-attr]
@@ -154,6 +171,8 @@ class Dialogue(Protocol):
         the end stops the sending: it is returned for all, and the connection is of no more use.
         """
         stuffing = DotStuffing()
+        if message.size <= AT_ONCE:
+            return await self._send_whole(stuffing, message, work, replies)
         return await self._send(
             map(stuffing.encode, message.chunks()), stuffing.finish, message, work, replies
         )
@@ -162,6 +181,19 @@ class Dialogue(Protocol):
         """As `send_content`, by one BDAT command, octet for octet (RFC 3030 section 2)."""
         self._write(b"BDAT %d LAST\r\n" % message.size)
         return await self._send(message.chunks(), lambda: b"", message, work, replies)
+
+    async def _send_whole(
+        self, stuffing: DotStuffing, message: Message, work: Work, replies: int
+    ) -> list[Reply]:
+        """A short message: one trip to a thread at most, one write."""
+        self._in_content = True
+        data = message.read() if message.in_memory else await work.files(message.read)
+        if not self._reader.idle:
+            return [await self._early()] * replies
+        self.content_sent = True
+        self._write(stuffing.encode(data) + stuffing.finish())
+        self._in_content = False
+        return await self._verdicts(replies)
 
     async def _send(
         self,
@@ -174,7 +206,7 @@ class Dialogue(Protocol):
         outlet = _Outlet(self)
         self._in_content = True
         self.transport.registerProducer(outlet, True)  # type: ignore[union-attr]
-        in_memory = all(isinstance(part, bytes) for part in message.parts)
+        in_memory = message.in_memory
         try:
             while True:
                 chunk = next(chunks, None) if in_memory else await work.files(next, chunks, None)
@@ -282,7 +314,7 @@ class Dialogue(Protocol):
 
     async def _wait(self, seconds: float, what: str) -> None:
         """Until something happens; raise Broken if nothing does within `seconds`, or nothing more can."""
-        self._check()
+        self.check()
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
         call = self._clock.callLater(max(0.0, seconds), self._expire, what)
@@ -293,7 +325,7 @@ class Dialogue(Protocol):
             if call.active():
                 call.cancel()
         if self._reader.idle:
-            self._check()
+            self.check()
 
     def _expire(self, what: str) -> None:
         self._break(Broken(f"timed out waiting for {what}"))
@@ -301,12 +333,16 @@ class Dialogue(Protocol):
         self._abort()
 
     def _write(self, data: bytes, secret: bool = False) -> None:
-        self._check()
+        self.check()
         if self._transcript is not None:
             self._transcript.received(b"(credentials)\r\n" if secret else data)
-        self.transport.write(data)  # type: ignore[union-attr]
+        if isinstance(self.transport, Connection) and len(data) <= 2 * AT_ONCE:
+            data = offer(self.transport, data)
+        if data:
+            self.transport.write(data)  # type: ignore[union-attr]
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise Broken where the connection is."""
         if self._broken is not None:
             raise self._broken
 

@@ -37,24 +37,25 @@ class Peer:
         return within(self.address, networks)
 
 
+@lru_cache(maxsize=1024)
+def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that `host` is, its zone left out; None: it is none."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+
+
 def within(host: str, networks: Sequence[Network]) -> bool:
     """Whether the IP address `host` lies in one of `networks`."""
-    if not networks:
-        return False
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return any(address in network for network in networks)
+    address = ip_address(host) if networks else None
+    return address is not None and any(address in network for network in networks)
 
 
 @lru_cache(maxsize=1024)
 def plain_address(host: str) -> str:
     """`host` as people write it: an IPv4 client of a dual-stack socket is no ``::ffff:192.0.2.1``."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
+    address = ip_address(host)
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped) if mapped else host
 
@@ -62,9 +63,8 @@ def plain_address(host: str) -> str:
 @lru_cache(maxsize=1024)
 def origin(host: str) -> str:
     """What connections are counted by: an IPv4 address, or the /64 that one IPv6 customer is given."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = ip_address(host)
+    if address is None:
         return host
     if isinstance(address, ipaddress.IPv6Address) and not address.is_loopback:
         return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

@@ -12,9 +12,10 @@ import ipaddress
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
-from mailstack.net.peer import Network, origin, within
+from mailstack.net.peer import Network, ip_address, origin, within
 
 MINUTE = 60.0
 FEW = 10  # connections that an origin may always have, while there is any place
@@ -111,11 +112,11 @@ class Places:
             self._turned_away.clear()
 
 
+@lru_cache(maxsize=1024)
 def network_of(host: str) -> str:
     """The network that `host` is counted with: an IPv4 /24, or the /48 that one IPv6 site is given."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = ip_address(host)
+    if address is None:
         return f"{host}/network"
     if isinstance(address, ipaddress.IPv4Address):
         return str(ipaddress.IPv4Network((int(address) >> 8 << 8, 24)))

@@ -8,7 +8,7 @@ way: a stream must stop at a full buffer, or one fast reader would keep the reac
 
 from __future__ import annotations
 
-from twisted.internet.tcp import Server
+from twisted.internet.tcp import Connection, Server
 
 SHORT = 4096  # octets: a reply, or one in its TLS record
 
@@ -21,12 +21,20 @@ class PromptServer(Server):
 
         After STARTTLS the TLS layer comes between, and goes Twisted's way.
         """
-        if len(data) <= SHORT and self.connected and not (self.TLS or self._has_unsent()):
-            sent = self.writeSomeData(data)
-            if isinstance(sent, int):  # else the connection is lost: the reactor will find it so
-                data = data[sent:]
+        if len(data) <= SHORT:
+            data = offer(self, data)
         if data:
             super().write(data)
 
-    def _has_unsent(self) -> bool:
-        return bool(self._tempDataBuffer or self.dataBuffer or self._writeDisconnected)
+
+def offer(transport: Connection, data: bytes) -> bytes:
+    """Have the socket take what it will of `data`, where nothing waits before it; return the rest."""
+    if not transport.connected or transport.TLS or _has_unsent(transport):
+        return data
+    sent = transport.writeSomeData(data)
+    # Else the connection is lost: the reactor will find it so.
+    return data[sent:] if isinstance(sent, int) else data
+
+
+def _has_unsent(transport: Connection) -> bool:
+    return bool(transport._tempDataBuffer or transport.dataBuffer or transport._writeDisconnected)

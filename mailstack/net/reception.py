@@ -36,7 +36,7 @@ HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
 NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
-TOO_SOON = Reply(501, "5.5.4", "BY asks for less time than we need")
+TOO_SOON = Reply(555, "5.5.4", "BY asks for less time than we need")  # RFC 2852 section 3
 LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
 NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
 GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -111,6 +111,7 @@ class Transaction:
     began: float  # seconds of the epoch
     room: Callable[[str], Content]  # for bodies that checks put in the place of its own
     spares: list[Content] = field(default_factory=list)
+    overflowed: bool = False  # there was a recipient too many: the log knows
 
     def spare(self) -> Content:
         """Room for one more body."""
@@ -179,7 +180,7 @@ class SmtpRole:
             "ENHANCEDSTATUSCODES",  # RFC 2034
             "CHUNKING",  # RFC 3030
             "DSN",  # RFC 3461
-            f"LIMITS RCPTMAX={self._limits.max_recipients}",  # RFC 9422
+            f"LIMITS RCPTMAX={min(self._limits.max_recipients, 999_999)}",  # RFC 9422 section 4.2
             f"DELIVERBY {self._limits.min_deliver_by_seconds}".removesuffix(" 0"),  # RFC 2852
             *(("REQUIRETLS",) if self.peer.secure else ()),  # RFC 8689 section 2: only in TLS
         )
@@ -278,7 +279,7 @@ class SmtpRole:
             if event.size is not None and event.size > self.max_message_octets:
                 raise Refused(TOO_BIG)
             if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
-                raise Refused(TOO_SOON)  # RFC 2852 section 4.1.2
+                raise Refused(TOO_SOON)
             await self.mail(event)
             self._forget()
             name, spool = self.reception.names.new(), self.reception.spool
@@ -302,6 +303,9 @@ class SmtpRole:
                 await self._inspection.recipient(self._now(recipient=recipient))
             self.accepted(transaction, recipient)
         except Refused as refused:
+            if refused.reply is TOO_MANY_RECIPIENTS and transaction.overflowed:
+                raise  # a million of them are one line in the log
+            transaction.overflowed |= refused.reply is TOO_MANY_RECIPIENTS
             self._log_refused(
                 "recipient",
                 refused.reply,
@@ -435,7 +439,7 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self._note_checked(envelope, incoming.header, outcome)
+            self._note_checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:
@@ -490,17 +494,13 @@ class SmtpRole:
 
     # The log and the trail.
 
-    def _note_checked(self, envelope: Envelope, before: bytes, outcome: checks.Outcome) -> None:
+    def _note_checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
         """What the checks said of a message that they did not refuse."""
-        added = outcome.header.removesuffix(before)
-        self.reception.trail.note(
-            envelope.id,
-            CHECKED,
-            None,
-            discard=outcome.discard or None,
-            changed=outcome.body is not None or added == outcome.header or None,
-            added=added.decode("utf-8", "replace") if added != outcome.header else None,
-        )
+        verdicts = self._inspection.verdicts() if self._inspection else []
+        if verdicts or outcome.discard:
+            self.reception.trail.note(
+                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
+            )
 
     def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
         added = message.parts[0]
@@ -558,6 +558,7 @@ class SmtpRole:
             reply=str(reply),
             sender=fields.get("sender"),
             recipients=recipients,
+            verdicts=(self._inspection.verdicts() if self._inspection else []) or None,
             **self._client(),
         )
 

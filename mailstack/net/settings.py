@@ -109,8 +109,15 @@ class AuthConfig:
     plaintext_networks: tuple[Network, ...] = ()  # whose clients may log in without TLS
     mechanisms: tuple[str, ...] = _MECHANISMS  # offered, in this order; see operator-sign-in.md
     scram_iterations: int = 10_000  # what a guess at a stolen key costs, and a sign-in the client
+    guesses_per_address: int = 20  # failed logins from one IPv4 address or IPv6 /64, then 454; 0: any number
+    guesses_per_network: int = 100  # from one IPv4 /24 or IPv6 /48; 0: any number
+    guesses_per_account: int = 50  # at one account, from where it was not entered before; 0: any number
+    guess_seconds: float = 900.0  # a failure counts, a refusal lasts so long (an address's: doubling)
+    unlimited_networks: tuple[Network, ...] = LOOPBACK  # whose addresses are not counted: a webmail's
 
     def __post_init__(self) -> None:
+        if self.guess_seconds <= 0:
+            raise ValueError("auth.guess_seconds must be above 0")
         unknown = [name for name in self.mechanisms if name not in sasl.MECHANISMS]
         if unknown:
             known = ", ".join(sasl.MECHANISMS)

@@ -1,11 +1,13 @@
 """Signing in, the same for SMTP, IMAP and POP3: who may come in, by what, and how often they may try.
 
 Theory of operation. A `Door` goes with each connection. The protocol's role hands it what the client says,
-already decoded, and gets back an outcome: the next challenge, a welcome, or a refusal, which the role puts in
-its protocol's words. Where a mechanism wants keys, a password or a token looked at, the door asks the
-directory or the provider. Passwords and tokens are taken only where nobody can listen. A refusal waits, each
-longer than the one before; unknown users, wrong passwords and users whose secret does not fit the mechanism
-are refused alike.
+already decoded, and gets back an outcome: the next challenge, a welcome, or a refusal, which the role puts
+in its protocol's words. Where a mechanism wants keys, a password or a token looked at, the door asks the
+directory or the provider. Passwords and tokens are taken only where nobody can listen. A refusal waits,
+each longer than the one before, of the connection or of its address; unknown users, wrong passwords and
+users whose secret does not fit the mechanism are refused alike. Who has guessed too often (see `guesses`)
+is refused unasked, before a login is looked at and again when it has been: so of many guesses made at the
+same time those beyond the limit learn nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from twisted.logger import Logger
 from mailstack.directory.directory import Claim
 from mailstack.directory.model import User
 from mailstack.net.binding import END_POINT
+from mailstack.net.guesses import Guesses
 from mailstack.net.peer import Peer
 from mailstack.net.settings import AuthConfig
 from mailstack.wire import sasl
@@ -32,10 +35,14 @@ _log = Logger(namespace="mailstack.sign_in")
 
 _NONCE_OCTETS = 18  # of chance in SCRAM and CRAM-MD5; 144 bits, 24 letters
 _GROWTH = 1.5  # a refusal waits so many times as long as the one before
+_SHOWN = 100  # characters of a login in the log
+_LONGEST = 30.0  # seconds that a refusal waits at most
 
 
 class Clock(Protocol):
     """What we ask of the reactor: IReactorTime."""
+
+    def seconds(self) -> float: ...
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
@@ -90,6 +97,7 @@ class Why(Enum):
     MALFORMED = auto()  # what it said is not in the mechanism's form
     WRONG = auto()  # whatever is wrong: user, password, key, token
     UNAVAILABLE = auto()  # it cannot be checked now
+    TOO_MANY = auto()  # failures before this one: it is not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class SignIn:
         self.networks = config.plaintext_networks
         self.hostname = hostname
         self.provider = provider
+        self.guesses = Guesses(config, clock)
         self.nonce = nonce  # printable, without a comma, never the same again
         self.mechanisms = tuple(
             name for name in config.mechanisms if provider is not None or name not in sasl.BEARER
@@ -188,7 +197,10 @@ class Door:
         """What can be used now, in the order to be offered in."""
         if not self.is_private:
             return ()
-        return self._service.mechanisms if self._can_bind() else self._service.unbound
+        service = self._service
+        if service.mechanisms == service.unbound or self._can_bind():
+            return service.mechanisms
+        return service.unbound
 
     def _can_bind(self) -> bool:
         if not self._peer.secure:
@@ -245,13 +257,12 @@ class Door:
         if not self.is_private:
             return Refusal(Why.IN_CLEAR)
         if not login or not password or "\0" in login + password:
-            return await self._wrong()
+            return await self._wrong(login, password)
         self._name = "password"
         try:
-            user = await self._service.directory.authenticate(login, password, self._peer.address)
+            return await self._check(login, password)
         except Overloaded as error:
             return self._unavailable(error)
-        return await self._entered(user)
 
     def malformed(self, text: str) -> Refusal:
         """Count words that are not even in the right form."""
@@ -276,24 +287,39 @@ class Door:
                 case Challenge():
                     return step
                 case sasl.Credentials(login, password):
-                    return await self._entered(await directory.authenticate(login, password, peer))
+                    return await self._check(login, password)
                 case sasl.Wanted(login, mechanism, resume):
+                    barred = await self._barred(login)
+                    if barred is not None:
+                        return barred
                     self._claim = await directory.claim(login, mechanism)
                     step = resume(self._claim.keys)
                 case sasl.Proven():
                     assert self._claim is not None  # or the mechanism could have proved nothing
-                    return await self._entered(await directory.admit(self._claim, peer))
+                    user = await directory.admit(self._claim, peer)
+                    return await self._entered(user, self._claim.login)
                 case sasl.Denied(reason):
                     if self._claim is None:  # a token: it was counted when it was refused
                         return Refusal(Why.WRONG)
-                    directory.refused(self._claim.login, peer, self._claim.obstacle or reason)
-                    return await self._wrong()
+                    login = self._claim.login
+                    directory.refused(login, peer, self._claim.obstacle or reason)
+                    return await self._wrong(login)
                 case sasl.Token(login, token, refuse):
+                    barred = await self._barred(login)
+                    if barred is not None:
+                        return barred
                     found = await self._vouched(login, token)
                     if isinstance(found, User):
-                        return await self._entered(found)
-                    await self._wrong()  # now, because the client may break off instead of hearing it
+                        return await self._entered(found, login)
+                    await self._wrong(login)  # now, because the client may break off instead of hearing it
                     step = refuse(found)
+
+    async def _check(self, login: str, password: str) -> Outcome:
+        barred = await self._barred(login)
+        if barred is not None:
+            return barred
+        user = await self._service.directory.authenticate(login, password, self._peer.address)
+        return await self._entered(user, login, password)
 
     async def _vouched(self, login: str, token: str) -> User | Mapping[str, str]:
         """The user whose token it is, or what to tell the client."""
@@ -306,24 +332,58 @@ class Door:
             return answer.told
         return await directory.vouched(answer.address, peer) or {"status": "invalid_token"}
 
-    async def _entered(self, user: User | None) -> Outcome:
+    async def _entered(self, user: User | None, login: str, password: str | None = None) -> Outcome:
         if user is None:
-            return await self._wrong()
+            return await self._wrong(login, password)
+        address = str(user.address)
+        barred = await self._barred(login or address)
+        if barred is not None:
+            return barred
+        self._service.guesses.passed(self._peer.address, address)
         _log.info(
             "{protocol} login of {login} from {peer} by {mechanism}",
             protocol=self._protocol,
-            login=str(user.address),
+            login=address,
             peer=self._peer.address,
             mechanism=self._name,
             tls=self._peer.tls,
         )
         return Welcome(user)
 
-    async def _wrong(self) -> Refusal:
+    async def _barred(self, login: str) -> Refusal | None:
+        """The refusal of who has guessed too often, whatever it is that they say now."""
+        guesses, peer = self._service.guesses, self._peer.address
+        reason = guesses.against(peer, login)
+        if reason is None:
+            return None
+        if guesses.to_be_told(peer, login):
+            self._service.directory.refused(login, peer, reason)
+        await self._wait()
+        return Refusal(Why.TOO_MANY)
+
+    async def _wrong(self, login: str, password: str | None = None) -> Refusal:
         """Refuse slowly: guessing must not pay. The directory has logged why."""
-        delay = self._patience.seconds * _GROWTH**self.failures
+        peer = self._peer.address
+        barred = await self._barred(login)
+        if barred is not None:
+            return barred
+        for what, seconds in self._service.guesses.failed(peer, login, password):
+            _log.warn(
+                "{protocol}: too many failed logins of {what}: refused for {seconds:.0f} s; "
+                "login={login!r} peer={peer}",
+                protocol=self._protocol,
+                what=what,
+                seconds=seconds,
+                login=login[:_SHOWN],
+                peer=peer,
+            )
+        await self._wait()
+        return Refusal(Why.WRONG)
+
+    async def _wait(self) -> None:
+        steps = max(self.failures, self._service.guesses.level(self._peer.address) - 1)
+        delay = self._patience.seconds * _GROWTH ** min(steps, 20)
         self.failures += 1
         waited: Deferred[None] = Deferred()
-        self._service.clock.callLater(delay, waited.callback, None)
+        self._service.clock.callLater(min(delay, _LONGEST), waited.callback, None)
         await waited
-        return Refusal(Why.WRONG)

@@ -29,10 +29,15 @@ class Check:
     """
 
     Settings: ClassVar[type[Any] | None] = None  # a dataclass: what [policy.NAME] may hold
+    services: ClassVar[tuple[str, ...]] = ("relay", "submission", "lmtp")  # unless [policy.NAME] says other
 
     def __init__(self, settings: Any, surroundings: Surroundings) -> None:
         self.settings = settings
         self.surroundings = surroundings
+
+    def concerns(self, connection: Connection) -> bool:
+        """Asked once for each client, and first: False, and it is asked nothing more about that one."""
+        return True
 
     async def connected(self, now: Transaction) -> Verdict | None:
         """A client has connected; a refusal is its greeting."""

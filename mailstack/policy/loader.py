@@ -20,8 +20,7 @@ from mailstack.policy.check import Check, Surroundings
 from mailstack.policy.panel import Panel, Seat
 from mailstack.policy.settings import Listed, PolicyConfig
 
-Service = Literal["relay", "submission"]
-SERVICES: tuple[Service, ...] = ("relay", "submission")
+Service = Literal["relay", "submission", "lmtp"]
 
 
 class BadPolicy(Exception):
@@ -32,7 +31,7 @@ class BadPolicy(Exception):
 class Common:
     """What [policy.NAME] may hold for every check, beside its own settings."""
 
-    services: tuple[Service, ...] = SERVICES
+    services: tuple[Service, ...] | None = None  # None: those that the check says itself
     on_error: Literal["tempfail", "pass"] | None = None
     seconds: float | None = None
     message_seconds: float | None = None
@@ -63,7 +62,7 @@ def _seat(config: PolicyConfig, listed: Listed, surroundings: Surroundings) -> S
     return Seat(
         listed.name,
         check,
-        common.services,
+        kind.services if common.services is None else common.services,
         common.on_error or config.on_error,
         common.seconds or config.seconds,
         common.message_seconds or config.message_seconds,

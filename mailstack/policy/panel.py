@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -29,6 +29,7 @@ UNAVAILABLE_AT_CONNECT = Reply(421, "4.7.1", "Cannot check this now; try again l
 POINTS = ("connected", "hello", "mail", "recipient", "message")
 NOTICES = ("reset", "closed")
 MOST_FIELDS = 100  # that the checks of one message may add
+MOST_NOTES = 100  # that one point leaves in the trail
 
 _log = Logger(namespace="mailstack.policy")
 _NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 2.2
@@ -62,11 +63,16 @@ class Panel:
         self._clock = clock
         self._by_service: dict[str, _Points] = {}
 
+    def has(self, kind: type[Check], service: str) -> bool:
+        """Whether a check of that class is asked about that service."""
+        return any(isinstance(seat.check, kind) and service in seat.services for seat in self._seats)
+
     def inspection(self, connection: Connection) -> PanelInspection | None:
         """The checks of one connection; None where none is for its service."""
         points = self._by_service.get(connection.service)
         if points is None:
             points = self._by_service[connection.service] = self._points(connection.service)
+        points = {point: _concerned(seats, connection) for point, seats in points.items()}
         return PanelInspection(connection, points, self._clock) if any(points.values()) else None
 
     def _points(self, service: str) -> _Points:
@@ -77,6 +83,10 @@ class Panel:
         }
 
 
+def _concerned(seats: tuple[tuple[int, Seat], ...], connection: Connection) -> tuple[tuple[int, Seat], ...]:
+    return tuple(one for one in seats if one[1].check.concerns(connection)) if seats else seats
+
+
 @dataclass(slots=True)
 class _Found:
     """What verdicts said that holds for a connection, or for a transaction."""
@@ -85,6 +95,11 @@ class _Found:
     junk: bool = False
     discard: bool = False
     last: int = sys.maxsize  # the place of the check after which no other is asked
+    notes: list[str] = field(default_factory=list)  # for the trail
+
+    def note(self, seat: Seat, what: str) -> None:
+        if what and len(self.notes) < MOST_NOTES:
+            self.notes.append(f"{seat.name}: {what}")
 
     def add(self, place: int, verdict: Verdict) -> None:
         self.fields += verdict.fields
@@ -107,6 +122,7 @@ class PanelInspection:
         self._client = _Found()
         self._named = _Found()
         self._transaction = _Found()
+        self._said = _Found()  # of a message
 
     async def connected(self, now: Transaction) -> None:
         """A client has connected."""
@@ -124,7 +140,7 @@ class PanelInspection:
 
     async def recipient(self, now: Transaction) -> None:
         """One more recipient. Who trusts one has not trusted the others."""
-        found = _Found()
+        found = _Found(notes=self._transaction.notes)
         await self._ask("recipient", found, now)
         self._transaction.add(0, found.verdict())
 
@@ -138,7 +154,7 @@ class PanelInspection:
             if state.discard or place > last:
                 break
             call = seat.check.message(now, state.incoming)
-            verdict = await self._guarded(seat, "message", call, seat.message_seconds)
+            verdict = await self._guarded(seat, "message", call, seat.message_seconds, self._said)
             if verdict is not None:
                 state.apply(verdict)
                 if verdict.final:
@@ -147,12 +163,20 @@ class PanelInspection:
 
     def reset(self) -> None:
         """The transaction is over."""
-        self._transaction = _Found()
+        self._transaction, self._said = _Found(), _Found()
         self._tell("reset", lambda check: check.reset(self._connection))
 
     def closed(self) -> None:
         """The client is gone."""
         self._tell("closed", lambda check: check.closed(self._connection))
+
+    def verdicts(self) -> list[str]:
+        """What each check has said so far of the transaction, and of what came before it."""
+        return [
+            note
+            for found in (self._client, self._named, self._transaction, self._said)
+            for note in found.notes
+        ]
 
     def _last(self) -> int:
         return min(self._client.last, self._named.last, self._transaction.last)
@@ -163,12 +187,17 @@ class PanelInspection:
             if place > min(last, found.last):
                 return
             call = getattr(seat.check, point)(now)
-            verdict = await self._guarded(seat, point, call, seat.seconds)
+            verdict = await self._guarded(seat, point, call, seat.seconds, found)
             if verdict is not None:
                 found.add(place, verdict)
 
     async def _guarded(
-        self, seat: Seat, point: str, call: Coroutine[Deferred[Any], Any, Verdict | None], seconds: float
+        self,
+        seat: Seat,
+        point: str,
+        call: Coroutine[Deferred[Any], Any, Verdict | None],
+        seconds: float,
+        found: _Found,
     ) -> Verdict | None:
         try:
             answer = Deferred.fromCoroutine(call).addTimeout(seconds, self._clock)
@@ -177,13 +206,17 @@ class PanelInspection:
                 raise TypeError(f"{point} of {seat.name} returned {type(verdict).__name__}, not a Verdict")
             for name, value in verdict.fields if verdict else ():
                 _field(name, value)
-        except Refused:
+        except Refused as refused:
+            found.note(seat, _joined(refused.note, "refused"))
             raise
         except Exception as error:
+            found.note(seat, "it failed")
             self._log_failure(seat, point, error)
             if seat.on_error == "pass":
                 return None
             raise Refused(UNAVAILABLE_AT_CONNECT if point == "connected" else UNAVAILABLE) from error
+        if verdict is not None:
+            found.note(seat, verdict.note or _summary(verdict))
         return verdict
 
     def _log_failure(self, seat: Seat, point: str, error: Exception) -> None:
@@ -249,6 +282,21 @@ class _Message:
         self.envelope = self.envelope.only(tuple(kept))
         if changes.sender is not None:
             self.envelope = replace(self.envelope, reverse_path=changes.sender[0])
+
+
+def _summary(verdict: Verdict) -> str:
+    """A verdict in few words."""
+    return _joined(
+        "" if verdict.fields == () else f"adds {', '.join(name for name, _ in verdict.fields[:10])}",
+        "changes the message" if verdict.changes else "",
+        "junk" if verdict.junk else "",
+        "discard" if verdict.discard else "",
+        "trusted" if verdict.final else "",
+    )
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
 
 
 def _field(name: str, value: str) -> bytes:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+AUTHENTICATION = "mailstack.policy.authentication:Authentication"
+
 OnError = Literal["tempfail", "pass"]
 
 _LISTED = re.compile(r"(?:(?P<name>[a-z][\w-]*)=)?(?P<module>[A-Za-z_][\w.]*):(?P<class_name>\w+)")
@@ -25,7 +27,7 @@ class Listed:
 class PolicyConfig:
     """What is asked before mail is taken. Each check has its own settings in [policy.NAME]."""
 
-    checks: tuple[str, ...] = ()  # in this order: "module:Class" or "NAME=module:Class"
+    checks: tuple[str, ...] = (AUTHENTICATION,)  # in this order: "module:Class" or "NAME=module:Class"
     plugins: Path = Path("plugins")  # the folder that is searched for their modules, before Python's own
     seconds: float = 60.0  # that one check may take at connect, EHLO, MAIL or RCPT
     message_seconds: float = 480.0  # and for a whole message

@@ -1,9 +1,9 @@
-"""Signs messages on their way into the queue.
+"""Signs messages that we answer for.
 
-Theory of operation. `Signing` stands in front of the queue for those whose mail we answer for: our users'
-submissions and our own reports. By then a message is as it will be sent, but for trace fields, which are not
-signed. Hashing and signing run in the file threads, which read the message in chunks; a message that cannot
-be signed goes unsigned, and the log says why.
+Theory of operation. The queue has `Signing` sign what our users submit and the reports that we write, once it
+knows that some of it leaves us. By then a message is as it will be sent, but for trace fields, which are not
+signed; a recipient here gets it with the signatures that the others get. Hashing and signing run in the file
+threads, which read the message in chunks; a message that cannot be signed goes unsigned: the log says why.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from mailstack.directory.names import domain_key
-from mailstack.mail.address import Address
 from mailstack.mail.dkim import Signer
 from mailstack.mail.dkim.signing import sign, split
-from mailstack.mail.envelope import Accepts, Envelope
+from mailstack.mail.envelope import Envelope
 from mailstack.mail.fields import Group, parse_addresses, split_fields
 from mailstack.mail.message import Message
-from mailstack.mail.reply import Reply
 from mailstack.signing.keyring import Keyring
 from mailstack.trail.notes import NO_NOTES, SIGNED, Notes
 
@@ -45,10 +43,6 @@ class Signing:
         self._clock = clock
         self._trail = trail
 
-    def before(self, accepts: Accepts) -> Accepts:
-        """What signs, then hands on."""
-        return _Before(self, accepts)
-
     async def signed(self, envelope: Envelope, message: Message) -> Message:
         """The message with a signature of each key of its author's domain in front; or as it is."""
         try:
@@ -71,17 +65,6 @@ class Signing:
         if all(isinstance(part, bytes) for part in message.parts):
             return author_domain(message)
         return await self._work.files(author_domain, message)
-
-
-class _Before:
-    """See `Signing.before`."""
-
-    def __init__(self, signing: Signing, accepts: Accepts) -> None:
-        self._signing = signing
-        self._accepts = accepts
-
-    async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
-        return await self._accepts.accept(envelope, await self._signing.signed(envelope, message))
 
 
 def author_domain(message: Message) -> str:

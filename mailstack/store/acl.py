@@ -96,6 +96,14 @@ def locate_new(db: Connection, user_id: int, name: str) -> Place:
     return replace(place, name=f"{place.name}{SEPARATOR}{last}")
 
 
+def rights_in(db: Connection, user_id: int, mailbox_id: int) -> str:
+    """What a user may do with a mailbox, whatever its name is; nothing if it is gone."""
+    owner = db.execute(select(mailboxes.c.user_id).where(mailboxes.c.id == mailbox_id)).scalar_one_or_none()
+    if owner is None:
+        return ""
+    return ALL_RIGHTS if owner == user_id else effective(entries_of(db, mailbox_id), address_of(db, user_id))
+
+
 def shared_with(db: Connection, user_id: int) -> list[MailboxInfo]:
     """The mailboxes of others that the user may see, by name."""
     address = address_of(db, user_id)

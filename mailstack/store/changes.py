@@ -47,12 +47,13 @@ class FlagChange:
     mode: str  # "add", "remove" or "replace"
     flags: frozenset[str]
     unchanged_since: int | None = None
+    kept: int = 0  # bits that "replace" leaves as they are: the user may not change them (RFC 4314)
 
     def after(self, before: int, mask: int) -> int:
         """The bits that a message has then."""
         if self.mode == "add":
             return before | mask
-        return before & ~mask if self.mode == "remove" else mask
+        return before & ~mask if self.mode == "remove" else (before & self.kept) | (mask & ~self.kept)
 
     def concerns(self, mask: int) -> ColumnElement[bool]:
         """Which rows `after` would change."""
@@ -60,7 +61,7 @@ class FlagChange:
         if self.mode == "add":
             condition = column.bitwise_and(mask) != mask
         else:
-            condition = column.bitwise_and(mask) != 0 if self.mode == "remove" else column != mask
+            condition = column.bitwise_and(mask) != 0 if self.mode == "remove" else column != self.value(mask)
         if self.unchanged_since is not None:
             condition = and_(condition, messages.c.modseq <= self.unchanged_since)
         return condition
@@ -69,7 +70,9 @@ class FlagChange:
         """`after`, said in SQL."""
         if self.mode == "add":
             return messages.c.flags.bitwise_or(mask)
-        return messages.c.flags.bitwise_and(~mask) if self.mode == "remove" else mask
+        if self.mode == "remove":
+            return messages.c.flags.bitwise_and(~mask)
+        return messages.c.flags.bitwise_and(self.kept).bitwise_or(mask & ~self.kept) if self.kept else mask
 
 
 def store_flags(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from mailstack.store.values import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, TooMany
 
@@ -22,6 +22,14 @@ _ATOM = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]+")  # RFC 3501 secti
 def system_bit(flag: str) -> int | None:
     """The bit of a system flag in any case, or None."""
     return _BY_KEY.get(flag.casefold())
+
+
+def kept_bits(rights: Container[str]) -> int:
+    """The bits that somebody with these rights may not change (RFC 4314 section 4)."""
+    kept = 0 if "s" in rights else SEEN_BIT
+    if "t" not in rights:
+        kept |= DELETED_BIT
+    return kept if "w" in rights else kept | ((1 << LAST_KEYWORD + 1) - 1) & ~(SEEN_BIT | DELETED_BIT)
 
 
 def is_keyword(flag: str) -> bool:

@@ -1,11 +1,11 @@
 """The full-text index of one user's mail: which messages may hold a text. Blocking.
 
 Theory of operation. An FTS5 table of trigrams without content and detail lies in a SQLite file in the user's
-Maildir, whichever the database is: it can always be made again from the messages. It holds the folded text
-that SEARCH compares, so that a message without all trigrams of a needle cannot hold the needle; what it names
-is still compared. UIDs only go up: each mailbox has one mark, and all messages up to it have been taken in;
-those above are candidates always, and so are those too long to be taken in. Rows of expunged messages stay
-(SQLite 3.40 cannot delete them) until they are the most, then the file is made anew.
+Maildir, whichever the database is: it can always be made again from the messages. It holds the casemapped
+text that SEARCH compares, so that a message without all trigrams of a needle cannot hold the needle; what it
+names is still compared. UIDs only go up: each mailbox has one mark, and all messages up to it have been taken
+in; those above are candidates always, and so are those too long to be taken in. Rows of expunged messages
+stay (SQLite 3.40 cannot delete them) until they are the most, then the file is made anew.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, split_fields
 from mailstack.mail.mime import scan, search_text
 from mailstack.store.maildir import find, read_file, remove
@@ -28,7 +29,7 @@ MAX_OCTETS = 16 * 1024 * 1024  # of a message that is taken in
 MAX_TEXT = 4 * 1024 * 1024  # characters of its text
 MAX_HEADER = 256 * 1024  # octets of its header section
 MOST_GRAMS = 32  # of a needle that are asked for
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = f"""
 CREATE TABLE marks(mailbox_id INTEGER PRIMARY KEY, uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL);
 CREATE TABLE too_long(id INTEGER PRIMARY KEY);
@@ -38,6 +39,7 @@ CREATE VIRTUAL TABLE texts USING fts5(
   text, content='', detail=none, columnsize=0, tokenize='trigram case_sensitive 1');
 PRAGMA user_version = {_VERSION};
 """
+Needle = str | frozenset[str]
 _writing = threading.Lock()  # a file is never removed under this process's own hands
 
 
@@ -103,8 +105,11 @@ def take_in(scope: Scope, mark: int, sources: Sequence[Source], seconds: float) 
         return last
 
 
-def search(scope: Scope, needle: str) -> Hits | None:
-    """The messages that may hold `needle`, casefolded; None where the index cannot tell."""
+def search(scope: Scope, needle: Needle) -> Hits | None:
+    """The messages that may hold `needle`, casemapped; None where the index cannot tell.
+
+    A set of trigrams: those that hold one of them at least.
+    """
     query = query_of(needle)
     if query is None:
         return None
@@ -134,25 +139,35 @@ def discard(maildir: Path) -> None:
         remove(maildir / (FILE + suffix))
 
 
-def query_of(needle: str) -> str | None:
+def query_of(needle: Needle) -> str | None:
     """The query for all trigrams of a needle; None where there is none, or it cannot be asked."""
-    if len(needle) < 3 or "\0" in needle:
-        return None
-    try:
-        needle.encode()
-    except UnicodeEncodeError:
+    if not isinstance(needle, str):
+        return _query(sorted(needle), " OR ") if all(map(_can_be_asked, needle)) else None
+    if not _can_be_asked(needle):
         return None
     grams = list(dict.fromkeys(needle[at : at + 3] for at in range(len(needle) - 2)))
     step = max(1, len(grams) // MOST_GRAMS)
-    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams[::step][:MOST_GRAMS])
+    return _query(grams[::step][:MOST_GRAMS], " AND ")
+
+
+def _query(grams: Iterable[str], word: str) -> str | None:
+    return word.join('"' + gram.replace('"', '""') + '"' for gram in grams) or None
+
+
+def _can_be_asked(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(text) >= 3 and "\0" not in text
 
 
 def text_of(data: bytes) -> str | None:
-    """All text that a search may compare, folded; None where it is too long."""
+    """All text that a search may compare, casemapped; None where it is too long."""
     part = scan(data)
     if part.body - part.header > MAX_HEADER:
         return None
-    text = search_text(part, data).casefold()
+    text = casemap(search_text(part, data))
     if len(text) > MAX_TEXT:
         return None
     found = [text]
@@ -160,8 +175,8 @@ def text_of(data: bytes) -> str | None:
         value = raw.partition(b":")[2]
         # As SEARCH reads one field by itself, where that differs.
         readings = {
-            decode_words(value).casefold(),
-            value.replace(b"\r", b"").replace(b"\n", b"").decode("latin-1").lower(),
+            casemap(decode_words(value)),
+            casemap(value.replace(b"\r", b"").replace(b"\n", b"").decode("latin-1")),
         }
         found += [reading for reading in readings if reading not in text]
     joined = "\n".join(found).replace("\0", " ")  # where the tokenizer would end

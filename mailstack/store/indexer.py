@@ -108,8 +108,11 @@ class Indexer:
             self._call.cancel()
             self._call = None
 
-    async def candidates(self, mailbox_id: int, needle: str, last: int) -> index.Hits | None:
-        """What the index knows of a casefolded needle; None where it cannot tell. `last`: the highest UID."""
+    async def candidates(self, mailbox_id: int, needle: index.Needle, last: int) -> index.Hits | None:
+        """What the index knows of a needle, as `index.search` has it; None where it cannot tell.
+
+        `last`: the highest UID.
+        """
         if not self.enabled or index.query_of(needle) is None:
             return None
         try:

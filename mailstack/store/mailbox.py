@@ -19,14 +19,16 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
-from mailstack.store.index import Hits
+from mailstack.store.flags import kept_bits
+from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
 from mailstack.store.packing import Damaged
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
+from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
@@ -49,7 +51,7 @@ class Surroundings:
     claimed: Callable[[int, int], None]  # mailbox id, first UID not yet \Recent to anybody
     behind: Callable[[], None]  # file names are behind the index
     doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
-    candidates: Callable[[int, str, int], Awaitable[Hits | None]]  # asks the full-text index
+    candidates: Callable[[int, Needle, int], Awaitable[Hits | None]]  # asks the full-text index
 
 
 class Mailbox:
@@ -167,13 +169,20 @@ class Mailbox:
     # Changing it
 
     async def store_flags(
-        self, uids: Sequence[int], mode: str, flags: frozenset[str], unchanged_since: int | None = None
+        self,
+        uids: Sequence[int],
+        mode: str,
+        flags: frozenset[str],
+        unchanged_since: int | None = None,
+        rights: str = ALL_RIGHTS,
     ) -> Stored:
         """Change flags; `mode` is "add", "remove" or "replace". UIDs that are gone are passed over.
 
+        "replace" leaves alone what `rights` do not let it change; the others take the flags as they are.
+
         Raise NoSuchMailbox if the mailbox was deleted, TooMany keywords.
         """
-        wanted = changes.FlagChange(mode, flags, unchanged_since)
+        wanted = changes.FlagChange(mode, flags, unchanged_since, kept_bits(rights))
         spans = self._spans(uids)
         stored, change = await self._around.work.transaction(
             changes.store_flags, self._around.root, self.id, spans, wanted
@@ -317,8 +326,15 @@ class Mailbox:
         None: every message is a candidate, because the needle has less than three characters or there is no
         index. Compare the text itself; the index knows header sections and bodies as one.
         """
+        return await self._candidates(casemap(needle))
+
+    async def similar(self, runs: frozenset[str] | None) -> set[int] | None:
+        """The same for messages whose text holds one of some casemapped runs of three characters."""
+        return None if runs is None else await self._candidates(runs)
+
+    async def _candidates(self, needle: Needle) -> set[int] | None:
         uids = self.timeline.current.uids
-        hits = await self._around.candidates(self.id, needle.casefold(), uids[-1] if uids else 0)
+        hits = await self._around.candidates(self.id, needle, uids[-1] if uids else 0)
         if hits is None:
             return None
         uids = self.timeline.current.uids

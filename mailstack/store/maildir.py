@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import mmap
 import os
 import re
@@ -43,6 +44,8 @@ KEPT = "mailstack-expunged"  # in a mailbox's directory: files of expunged messa
 IN_MEMORY = 1024 * 1024  # octets of a message that is read whole
 STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
+_PROCESS = secrets.token_hex(8)  # with _COUNT, what no other file in any tmp/ is called
+_COUNT = itertools.count()
 _UID = re.compile(r",U=(\d{1,10})(?=,|$)")
 _SIZE = re.compile(r",S=(\d{1,18})(?=,|$)")
 _NO_LETTER = re.compile(r"[^A-Za-z0-9]")
@@ -143,12 +146,13 @@ def write_message(
     tmp: Path, message: Message, internal_date: int, compression: Compression = "none"
 ) -> Written:
     """Write a message into tmp/, fsync it, compute its facts. Raise OSError; no file is left then."""
-    path = tmp / f"{int(time.time())}.R{secrets.token_hex(8)}.{_HOST}"
+    path = tmp / f"{int(time.time())}.R{_PROCESS}{next(_COUNT):x}.{_HOST}"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             facts = _write(descriptor, path, message, compression)
-            os.utime(descriptor, (internal_date, internal_date))  # a rebuild has the date from here
+            if int(os.fstat(descriptor).st_mtime) != internal_date:  # a rebuild has the date from here
+                os.utime(descriptor, (internal_date, internal_date))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

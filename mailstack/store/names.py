@@ -21,7 +21,11 @@ _BAD_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogate
 
 
 def canonical(name: str) -> str:
-    """The name as it is kept: INBOX, as a first level too, in capitals (RFC 3501 section 5.1)."""
+    """The name as it is kept: INBOX, as a first level too, in capitals (RFC 3501 section 5.1).
+
+    And in Unicode's normal form C: who asks in another one means the same mailbox (RFC 9051 section 5.1).
+    """
+    name = name if name.isascii() else unicodedata.normalize("NFC", name)
     first, separator, rest = name.partition(SEPARATOR)
     return INBOX + separator + rest if first.upper() == INBOX else name
 

@@ -27,20 +27,6 @@ def preview(part: Part, data: bytes | mmap.mmap) -> bytes:
     return _first_words(text).encode("utf-8", "replace")
 
 
-def _first_words(text: str) -> str:
-    """What `LENGTH` characters show of a text; no more of it is looked at than that needs."""
-    size = 2 * LENGTH
-    while True:
-        shown = text[:size]
-        words = shown.split()
-        if not "".join(words).isprintable():  # blanks are not, but those are gone
-            words = "".join([letter if letter.isprintable() else " " for letter in shown]).split()
-        first = " ".join(words)
-        if len(first) >= LENGTH or size >= len(text):  # more text would only follow
-            return first[:LENGTH].rstrip()
-        size *= 8
-
-
 def plain(markup: str) -> str:
     """What is to be read of HTML: no tags, comments, scripts, styles; entities undone. Linear time."""
     kept: list[str] = []
@@ -56,6 +42,22 @@ def plain(markup: str) -> str:
         if at < 0:
             break
     return html.unescape("".join(kept))
+
+
+def _first_words(text: str) -> str:
+    """The first LENGTH characters that can be seen, white space made single blanks."""
+    size = 2 * LENGTH
+    while True:
+        shown = " ".join(_visible(text[:size]).split())
+        if len(shown) >= LENGTH or size >= len(text):
+            return shown[:LENGTH].rstrip()
+        size *= 4  # there was little to be seen: look at more
+
+
+def _visible(text: str) -> str:
+    if all(map(str.isprintable, text.split())):
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _after_tag(markup: str, opening: int, kept: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailstack.store import acl, mailboxes
+from mailstack.store import acl, mailboxes, url_keys
 from mailstack.store import annotations as notes
 from mailstack.store.names import canonical
 from mailstack.store.news import News
@@ -32,6 +32,10 @@ class Sharing:
         place = await self._located(user_id, name, "")
         await self._work.read(mailboxes.must_exist, place.owner_id, place.name)
         return place.rights
+
+    async def rights_in(self, user_id: int, mailbox_id: int) -> str:
+        """The same for a mailbox that the user has open, whatever its name is now; nothing if it is gone."""
+        return await self._work.read(acl.rights_in, user_id, mailbox_id)
 
     async def list_acl(self, user_id: int, name: str) -> dict[str, str]:
         """Rights by identifier, the owner first (RFC 4314 section 3.3). Raise NoSuchMailbox, NoPermission."""
@@ -68,6 +72,28 @@ class Sharing:
         limits = notes.Limits(self._config.metadata_entries, self._config.metadata_octets)
         for noted in await self._work.transaction(notes.write, user_id, name, dict(entries), limits):
             self.news.publish(noted)
+
+    # URLs that carry their own authorization (RFC 4467)
+
+    async def user_of(self, address: str) -> int | None:
+        """The user with that address who may log in; None if there is none."""
+        return await self._work.read(url_keys.user_of, address)
+
+    async def url_key(self, user_id: int, name: str, *, make: bool = False) -> bytes | None:
+        """The key with which the user signs URLs of a mailbox; `make` one if there is none.
+
+        Raise NoSuchMailbox, NoPermission.
+        """
+        await self._located(user_id, name, "r")
+        key: bytes | None = await self._work.read(url_keys.key_of, user_id, name)
+        if key is None and make:
+            key = await self._work.transaction(url_keys.made_key, user_id, name)
+        return key
+
+    async def reset_url_keys(self, user_id: int, name: str | None) -> None:
+        """Forget the user's key for a mailbox, or with None all. Raise NoSuchMailbox, NoPermission."""
+        await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
+        await self._work.transaction(url_keys.reset, user_id, name)
 
     # Inside
 

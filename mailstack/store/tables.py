@@ -178,6 +178,22 @@ mailbox_annotations = Table(  # RFC 5464
     Index(None, "user_id"),
 )
 
+url_keys = Table(  # RFC 4467
+    "url_keys",
+    metadata,
+    Column("mailbox_id", ForeignKey("mailboxes.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Index(None, "user_id"),
+)
+
+pop3_fetched = Table(  # what POP3 clients have fetched, where the settings ask for it to be known
+    "pop3_fetched",
+    metadata,
+    Column("message_id", ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", BigInteger, nullable=False),  # seconds of the epoch
+)
+
 mailbox_rights = Table(  # RFC 4314
     "mailbox_rights",
     metadata,

@@ -172,6 +172,15 @@ class View:
             recent = len(self.recent)
         return Update(expunged, exists, recent, changed, vanished)
 
+    def gone(self) -> set[int]:
+        """The UIDs that were expunged, and that the client still counts."""
+        removed: set[int] = set()
+        epoch = self._epoch
+        while epoch.following is not None:
+            removed |= epoch.removed
+            epoch = epoch.following
+        return removed
+
     def close(self) -> None:
         """The session leaves the mailbox. A view that is merely forgotten is as good as closed."""
         self._epoch.views.discard(self)
@@ -193,16 +202,11 @@ class View:
 
         And their UIDs, ascending.
         """
-        removed: set[int] = set()
-        epoch = self._epoch
-        while epoch.following is not None:
-            removed |= epoch.removed
-            epoch = epoch.following
-        gone = sorted(uid for uid in removed if self.sequence(uid) is not None)
+        gone = sorted(uid for uid in self.gone() if self.sequence(uid) is not None)
         numbers = [number for number in map(self.sequence, gone) if number is not None]
         self._epoch.views.discard(self)
         self._count -= len(numbers)
-        self._enter(epoch)
+        self._enter(self._mailbox.timeline.current)
         return numbers[::-1], gone
 
     def _changed(self) -> list[int]:

@@ -102,6 +102,7 @@ def test_addresses(value: str, mailbox: str, display: str) -> None:
         ("=?utf-8?q?Re:_=C3=A9?=", "E\u0301"),
         (b"", ""),
         (b"[x] Hi\r\n there", "HI THERE"),
+        ("=?utf-8?q?a=FF?=", "\U0010ffffa\ufffd"),  # after all that can be read (RFC 5255 section 4.6)
     ],
 )
 def test_subjects(value: bytes | str, key: str) -> None:

@@ -223,6 +223,17 @@ class TestMessage:
             b"From: alice@example.org\r\nSubject: hi\r\nX-Bcc: kept\r\n\r\nBcc: in the body\r\n\r\n"
         )
 
+    def test_nobody_speaks_in_our_name_of_results(self, office: Office) -> None:
+        office.submit(
+            "From: alice@example.org\r\nAuthentication-Results: mail.example.org; dmarc=pass\r\n"
+            "Authentication-Results: other.example; dkim=pass\r\nSubject: hi\r\n\r\nhello\r\n"
+        )
+        data = office.box.taken[0][1]
+        assert data.endswith(
+            b"From: alice@example.org\r\nAuthentication-Results: other.example; dkim=pass\r\n"
+            b"Subject: hi\r\n\r\nhello\r\n\r\n"
+        )
+
     def test_blind_copies_of_a_big_message(self, office: Office) -> None:
         body = b"z" * 60 + b"\r\n"
         office.submit("Subject: big\r\nBcc: x@example.org\r\nX: y\r\n\r\n" + (body * 4000).decode())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import globalLogPublisher
 
 from mailstack.mta.relay import Relay, RelayConfig
 from tests.net.fakes import Box, Connection, Here, Town, reception
@@ -320,16 +322,77 @@ def test_a_line_of_ten_megabytes_costs_nothing(port: Port25) -> None:
     assert len(connection.conversation._session._buffer) < 100  # type: ignore[attr-defined]
 
 
-def test_many_recipients_are_bounded(port: Port25) -> None:
+@pytest.mark.parametrize("line_ends", [False, True])
+def test_ten_megabytes_of_content_in_one_line(port: Port25, tmp_path: Path, line_ends: bool) -> None:
+    """Too big, and so said at the end; the disk holds none of it then, and the next message is taken."""
     connection = Connection(port.service, port.clock)
-    connection.send(MAIL)
-    for start in range(0, 20_000, 500):
-        lines = [f"RCPT TO:<alice+{start + n}@example.org>" for n in range(500)]
-        said = connection.say(*lines).split("\r\n")
-        wanted = "250 2.1.5" if start == 0 else "452 4.5.3"
-        assert said[0].startswith(wanted)
-        assert said[499].startswith("452 4.5.3")
-    assert connection.say("NOOP") == "250 2.0.0 Ok\r\n"
+    connection.send(RCPT + b"DATA\r\nS: x\r\n\r\n")
+    piece = b"x" * 65_534 + (b"\r\n" if line_ends else b"xx")
+    for _ in range(160):
+        assert connection.send(piece) == ""
+    assert connection.send(b"\r\n.\r\nNOOP\r\n").split("\r\n")[:2] == [
+        "552 5.3.4 Message is too big",
+        "250 2.0.0 Ok",
+    ]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    said = connection.send(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\nS: x\r\n.\r\n")
+    assert said.split("\r\n")[3].startswith("250 2.0.0 Ok: queued")
+
+
+def test_a_chunk_without_end_costs_nothing(port: Port25, tmp_path: Path) -> None:
+    """BDAT of a quintillion octets: refused before a byte of it is kept, and swallowed as it comes."""
+    connection = Connection(port.service, port.clock)
+    connection.send(RCPT + b"BDAT 999999999999999999\r\n")
+    for _ in range(160):
+        assert connection.send(b"x" * 65_536) == ""
+    assert len(connection.conversation._session._buffer) < 100  # type: ignore[attr-defined]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+MANY = int(os.environ.get("MAILSTACK_RCPTS", "50000"))  # 1000000 takes twenty seconds
+
+
+def test_many_recipients_are_bounded(port: Port25) -> None:
+    """All are answered; the envelope, the log and memory grow no more once it is full."""
+    logged: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("what") == "recipient":
+            logged.append(event["recipient"])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        connection = Connection(port.service, port.clock)
+        connection.send(MAIL)
+        for start in range(0, MANY, 500):
+            said = connection.send(
+                b"".join(b"RCPT TO:<alice+%d@example.org>\r\n" % (start + n) for n in range(500))
+            )
+            wanted = "250 2.1.5 Ok\r\n" * 100 * (start == 0)
+            assert said.startswith(wanted)
+            assert said.count("\r\n452 4.5.3 ") + said.startswith("452 4.5.3") == (400 if start == 0 else 500)
+        assert connection.say("NOOP") == "250 2.0.0 Ok\r\n"
+        assert len(connection.conversation._role._transaction.recipients) == 100  # type: ignore[attr-defined]
+        assert logged == ["alice+100@example.org"]
+        assert connection.say("DATA").startswith("354")
+        assert connection.say("S: x", "", ".").startswith("250 2.0.0")
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"EHLO x\r\n", HELLO + b"NOO", HELLO + b"STARTTLS\r\n", MAIL, RCPT, RCPT + b"DATA\r\n", RCPT + b"DATA\r\nS: x\r\n.",
+     RCPT + b"DATA\r\nS: x\r\n.\r", RCPT + b"BDAT 5\r\nab", RCPT + b"BDAT 2\r\nab", RCPT + b"BDAT 2\r\nabBDAT 1 LAST\r\n"],
+)  # fmt: skip
+def test_half_closed_at_each_phase(port: Port25, tmp_path: Path, data: bytes) -> None:
+    connection = Connection(port.service, port.clock)
+    connection.send(data)
+    connection.conversation.readConnectionLost()
+    assert connection.transport.disconnecting
+    connection.vanish()
+    assert port.box.taken == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_one_byte_a_second_ends_with_the_message(port: Port25) -> None:

@@ -69,7 +69,7 @@ class TestNextHops(Base):
             ({"MAIL": HANG}, (), "4.4.2", "timed out waiting for reply to MAIL"),
             ({"MAIL": b"garbage\r\n"}, (), "4.4.2", "bad reply"),
             ({"RCPT": CLOSE}, ("PIPELINING",), "4.4.2", "connection lost"),
-            ({"RCPT": HANG}, ("PIPELINING",), "4.4.2", "timed out waiting for reply to RCPT"),
+            ({"RCPT": HANG, "DATA": HANG}, ("PIPELINING",), "4.4.2", "timed out waiting for reply to RCPT"),
             ({"DATA": CLOSE}, (), "4.4.2", "connection lost"),
             ({"DATA": HANG}, (), "4.4.2", "timed out waiting for reply to DATA"),
         ):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
-from mailstack.mta import entries
+from mailstack.mta import claims
 from mailstack.mta.entries import Lease
 from tests.mta.world import World, addr, fields
 
@@ -42,6 +44,18 @@ class TestOnSqlite(World):
         self.assertEqual(len([one for one in self.transfer.got if one[2] == ("carol@b.test",)]), 1)
         _, report = self.bounce(self.mda)
         self.assertEqual(fields(report)[1]["Status"], "5.4.7")
+        self.assertIn("Arrival-Date", fields(report)[0])
+        self.assertIn("Deliver-By-Date", fields(report)[0])
+
+    async def test_a_report_names_the_release_that_was_asked_for(self) -> None:
+        self.transfer.says["carol@b.test"] = Reply(550, "5.1.1", "No")
+        self.start()
+        now = self.clock.seconds()
+        await self.send("carol@b.test", hold_until=now + 3600)
+        await self.pass_time(3601)
+        await self.until(lambda: self.bounces(self.mda))
+        _, report = self.bounce(self.mda)
+        self.assertEqual(fields(report)[0]["Future-Release-Request"], "until;2001-09-09T02:46:40Z")
 
     async def test_what_is_late_and_may_be_is_told_once_and_goes_on(self) -> None:
         self.transfer.says["carol@b.test"] = LATER
@@ -52,7 +66,8 @@ class TestOnSqlite(World):
         await self.pass_time(100)
         await self.until(lambda: self.bounces(self.mda) == 1)
         _, report = self.bounce(self.mda)
-        self.assertEqual(fields(report)[1]["Action"], "delayed")
+        self.assertEqual((fields(report)[1]["Action"], fields(report)[1]["Status"]), ("delayed", "4.4.7"))
+        self.assertEqual(parsedate_to_datetime(fields(report)[0]["Deliver-By-Date"]).timestamp(), now + 100)
         del self.transfer.says["carol@b.test"]
         await self.pass_time(700)
         await self.until(lambda: not self.entries())
@@ -73,9 +88,9 @@ class TestOnSqlite(World):
         now = self.clock.seconds()
 
         def claim(db):  # type: ignore[no-untyped-def]
-            return entries.claim(db, Lease("me", now + 60), now, 10, lambda hop: 10, "")
+            return claims.claim(db, Lease("me", now + 60), now, 10, lambda hop: 10, "")
 
-        batches, _ = self.database.write(claim)
+        batches = self.database.write(claim).batches
         self.assertEqual([batch.envelope.id for batch in batches], ["q2", "q4", "q0", "q3", "q1"])
         self.assertEqual([batch.envelope.priority for batch in batches], [9, 4, 0, 0, -3])
 
@@ -83,16 +98,16 @@ class TestOnSqlite(World):
         for number, domain in enumerate(("b1", "b2", "b3", "b4")):
             await self.send(f"carol@{domain}.test", id=f"q{number}", priority=4 if domain == "b4" else 0)
         now = self.clock.seconds()
-        batches, _ = self.database.write(
-            entries.claim, Lease("me", now + 60), now, 2, lambda hop: 10, "b1.test"
-        )
+        batches = self.database.write(
+            claims.claim, Lease("me", now + 60), now, 2, lambda hop: 10, "b1.test"
+        ).batches
         self.assertEqual([batch.hop for batch in batches], ["b4.test", "b2.test"])
 
     async def test_what_must_be_told_in_time_is_not_put_off_with_a_hop(self) -> None:
         now = self.clock.seconds()
         for id, seconds in (("soon", 100.0), ("later", 9000.0)):
             await self.send("carol@b.test", id=id, deliver_by=DeliverBy(now + seconds, returned=False))
-        number = self.database.write(entries.put_off, "b.test", now, now + 600, "451 down", 4000.0)
+        number = self.database.write(claims.put_off, "b.test", now, now + 600, "451 down", 4000.0)
         self.assertEqual(number, 1)
         self.assertEqual({one.next_attempt for one in self.entries() if one.message_id == "soon"}, {now})
 

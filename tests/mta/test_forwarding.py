@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -18,7 +19,6 @@ from mailstack.mta.queue import Queue
 from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.net.resolver import NoSuchDomain, TemporaryDnsError
 from mailstack.signing import Keyring, Signing, verbs
 from mailstack.signing.tables import dkim_keys
 from mailstack.trail import Trail, TrailConfig, rows
@@ -37,12 +37,8 @@ class Names:
         self.texts = {"s._domainkey.c.test": [THEIRS.record().encode()]}
         self.broken = False
 
-    async def txt(self, name: str) -> list[bytes]:
-        if self.broken:
-            raise TemporaryDnsError(f"{name}: no answer")
-        if name not in self.texts:
-            raise NoSuchDomain(f"{name}: there is none")
-        return self.texts[name]
+    async def keys(self, names: Iterable[str]) -> dict[str, list[bytes] | None]:
+        return {name: None if self.broken else self.texts.get(name, []) for name in names}
 
     def ask(self, name: bytes, timeout: int = 5) -> bytes | None:
         return self.texts.get(name.decode().rstrip("."), [None])[0]
@@ -50,6 +46,8 @@ class Names:
 
 class ForwardingWorld(world.World):
     """A queue that forwards, signs and seals; a.test has keys."""
+
+    verified = False  # what comes in has our results
 
     def setUp(self) -> None:
         super().setUp()
@@ -86,7 +84,8 @@ class ForwardingWorld(world.World):
                 self.clock,
                 hostname="mail.a.test",
                 keyring=self.keyring,
-                resolver=self.names,
+                lookups=self.names,
+                verified=self.verified,
                 trail=self.trail,
             ),
         )
@@ -158,6 +157,23 @@ class TestForwarding(ForwardingWorld):
         twice = self.transfer.got[-1][3]
         self.assertIn(b"arc=pass", twice)
         self.assertEqual(dkim.arc_verify(twice, dnsfunc=self.names.ask)[0], b"pass")
+
+    async def test_a_third_seal_and_a_broken_chain(self) -> None:
+        _, data = await self.forwarded(LETTER)
+        self.directory.aliases["again"] = ("y@b.test",)
+        for number, change, state in (
+            (2, (b"", b""), b"pass"),
+            (3, (b"", b""), b"pass"),
+            (4, (b"Subject: hello", b"Subject: hullo"), None),  # a chain that has ended
+            (5, (b"", b""), None),
+        ):
+            envelope = Envelope(f"q{number}", addr("carol@c.test"), (Recipient(addr("again@a.test")),))
+            await self.queue.accept(envelope, Message.of(data.replace(*change)))
+            await self.until(lambda number=number: len(self.transfer.got) == number and not self.entries())
+            data = self.transfer.got[-1][3]
+            self.assertIn(b"cv=" + (state or b"fail"), data.partition(b"ARC-Message")[0])
+            self.assertEqual(dkim.arc_verify(data, dnsfunc=self.names.ask)[0], state)
+        self.assertNotIn(b"ARC-Seal: i=5", data)  # RFC 8617 section 5.1.2: nothing more on top of a failure
 
     async def test_a_bounce_comes_back_to_the_sender(self) -> None:
         envelope, _ = await self.forwarded(LETTER)
@@ -264,6 +280,26 @@ class TestForwarding(ForwardingWorld):
         self.assertEqual((bounced.address, bounced.detail["tls"]), ("x@b.test", "TLSv1.3"))
 
 
+class TestSealedResults(ForwardingWorld):
+    """What was found when the message came is what the seal says."""
+
+    verified = True
+    found = b"Authentication-Results: mail.a.test;\r\n\tspf=pass smtp.mailfrom=carol@c.test;\r\n\tdmarc=pass header.from=c.test\r\n"
+
+    async def test_ours(self) -> None:
+        theirs = b"Authentication-Results: mx.c.test; dmarc=fail\r\n"
+        _, data = await self.forwarded(b"Received: from x by mail.a.test\r\n" + self.found + theirs + LETTER)
+        said = self.found.replace(b"Authentication-Results:", b"ARC-Authentication-Results: i=1;")
+        self.assertIn(said, data)
+        self.assertEqual(dkim.arc_verify(data, dnsfunc=self.names.ask)[0], b"pass")
+
+    async def test_without_ours_what_is_found_now(self) -> None:
+        _, data = await self.forwarded(LETTER)
+        self.assertIn(
+            b"ARC-Authentication-Results: i=1; mail.a.test;\r\n\tdkim=none;\r\n\tarc=none\r\n", data
+        )
+
+
 class TestSigning(ForwardingWorld):
     """What our users submit."""
 
@@ -275,6 +311,25 @@ class TestSigning(ForwardingWorld):
             self.assertTrue(signed.endswith(data))
             self.assertTrue(dkim.DKIM(signed).verify(0, dnsfunc=self.names.ask))
             self.assertTrue(dkim.DKIM(signed).verify(1, dnsfunc=self.names.ask))
+
+    async def test_only_what_leaves_also_by_an_alias_and_then_for_all(self) -> None:
+        data = b"From: Alice <alice@a.test>\r\nSubject: x\r\n\r\nhello\r\n"
+        self.start()
+        for number, (to, signed) in enumerate(
+            [(("bob@a.test",), 0), (("x@b.test",), 2), (("team@a.test",), 2), (("both@a.test",), 2)]
+        ):
+            recipients = tuple(Recipient(addr(one)) for one in to)
+            envelope = Envelope(f"q{number}", addr("alice@a.test"), recipients)
+            await self.queue.submit(envelope, Message.of(data))
+            await self.until(lambda: not self.entries())
+            got = [one[3] for one in (*self.mda.got, *self.transfer.got) if one[1] == envelope.id]
+            fields = [(b"\r\n" + text).count(b"\r\nDKIM-Signature:") for text in got]
+            self.assertEqual(fields, [signed] * len(got))
+            self.assertEqual(len(got), 2 if to == ("both@a.test",) else 1)
+
+    async def test_not_what_others_send(self) -> None:
+        _, text = await self.forwarded(b"From: Alice <alice@a.test>\r\nSubject: x\r\n\r\nhello\r\n")
+        self.assertNotIn(b"DKIM-Signature:", text)
 
     async def test_nobody_elses(self) -> None:
         for author in (b"From: x@c.test\r\n", b"", b"From: broken\r\n", b"From: x@nota.test\r\n"):

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from mailstack.mail.reply import Reply
-from mailstack.mta import entries, senders, suppression
+from mailstack.mta import claims, senders, suppression
 from mailstack.mta.rates import Rates
 from mailstack.mta.suppression import Suppressions, is_hard
 from mailstack.mta.transfer import Result
@@ -173,7 +173,7 @@ class SlowClaim:
 
     async def transaction(self, function: Any, *args: Any) -> Any:
         found = await self._work.transaction(function, *args)
-        if function is entries.claim and not self.claimed.called:
+        if function is claims.claim and not self.claimed.called:
             self.claimed.callback(None)
             await self.may_return
         return found

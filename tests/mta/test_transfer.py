@@ -156,6 +156,18 @@ class TestRefusals(TransferCase):
         self.assertEqual(await self.code(hop), "550 5.1.1")
         self.assertNotIn("DATA", hop.lines)
 
+    async def test_data_goes_with_the_recipients_and_nothing_follows_a_refusal(self) -> None:
+        """RFC 2920 section 3.1, whatever is said to DATA; what was said of a recipient holds."""
+        for data in ("554 5.5.1 No valid recipients", "354 Go on", "421 4.3.2 going down", "250 what", CLOSE):
+            says: dict[str, str | bytes] = {"RCPT": "550 5.1.1 no", "DATA": data, ".": "554 5.5.1 Nothing"}
+            hop = self.hop(says, ("PIPELINING",))
+            self.assertEqual(await self.code(hop), "550 5.1.1", data)
+            self.assertEqual(hop.lines[3], "DATA")
+            self.assertIn(hop.messages, ([], [b""]))
+        hop = self.hop(offers=("PIPELINING",))
+        self.assertEqual(await self.code(hop), "250 2.0.0")
+        self.assertIn(3, hop.writes)  # MAIL, RCPT and DATA
+
     async def test_replies_about_the_message_are_final_for_this_attempt(self) -> None:
         for verb in ("MAIL", "RCPT", "DATA", "."):
             for reply, expected in (

@@ -8,13 +8,13 @@ from typing import Any
 from twisted.internet import reactor
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import DeliverBy
+from mailstack.mail.envelope import DeliverBy, Recipient
 from mailstack.mail.message import Message
 from mailstack.mta.exchangers import Exchangers, Target
 from mailstack.mta.settings import MtaConfig, Route
 from mailstack.mta.transfer import Transfer
 from mailstack.net.tls import ServerTls
-from mailstack.wire.smtp.client import Offers, groups
+from mailstack.wire.smtp.client import Offers, groups, in_one_session, rcpt
 from tests.certificates import issue
 from tests.mta.test_transfer import BOB, EVE, MESSAGE, SHORT, TransferCase, envelope
 from tests.net.next_hop import CLOSE, NextHop
@@ -102,6 +102,16 @@ class TestLimits(ExtensionCase):
         self.assertEqual(await self.codes(hop, envelope(BOB, EVE)), ["250 2.0.0"] * 2)
         self.assertEqual((len(hop.messages), len(hop.sessions)), (2, 2))
 
+    async def test_domains_of_one_session(self) -> None:
+        """RCPTDOMAINMAX counts in the session, not in the transaction, and such a session is not kept."""
+        hop = self.hop(offers=("LIMITS RCPTDOMAINMAX=1 RCPTMAX=1",))
+        far = Address("x", "c.test")
+        self.assertEqual(await self.codes(hop, envelope(BOB, EVE, far)), ["250 2.0.0"] * 3)
+        self.assertEqual((len(hop.messages), len(hop.sessions)), (3, 2))
+        made = groups(envelope(BOB, far).recipients, Offers("mx", {"LIMITS": "RCPTDOMAINMAX=1"}))
+        self.assertEqual(len(in_one_session(made, Offers("mx", {"LIMITS": "RCPTDOMAINMAX=1"}))), 1)
+        self.assertEqual(len(in_one_session(made, Offers())), 2)
+
     async def test_what_came_before_a_failure_holds(self) -> None:
         hop = self.hop({"RCPT <eve@b.test>": CLOSE}, offers=("LIMITS RCPTMAX=1",))
         self.assertEqual(await self.codes(hop, envelope(BOB, EVE)), ["250 2.0.0", "451 4.4.2"])
@@ -122,7 +132,9 @@ class TestLimits(ExtensionCase):
         offers = Offers("mx", {"LIMITS": "RCPTDOMAINMAX=2 FOO=3 RCPTMAX=x"})
         self.assertEqual([len(group) for group in groups(to, offers)], [3, 1])
         self.assertEqual(groups(to, Offers()), [to])
-        for text in ("RCPTMAX=0", "RCPTMAX", "RCPTMAX=-1", "RCPTMAX=" + "9" * 30, "=", ""):
+        bad = ("RCPTMAX=0", "RCPTMAX", "RCPTMAX=-1", "RCPTMAX=" + "9" * 30, "=", "", "RCPTMAX=01", "RCPTMAX=1000000",
+               "RCPTMAX=+1", "RCPTMAX=\u0663")  # fmt: skip
+        for text in bad:
             self.assertEqual(groups(to, Offers("mx", {"LIMITS": text})), [to])
 
 
@@ -141,6 +153,14 @@ class TestParameters(ExtensionCase):
         hop = self.hop(offers=("DELIVERBY 60",))
         self.assertEqual(await self.codes(hop, envelope(deliver_by=soon)), ["554 5.4.7"])
         whenever = DeliverBy(soon.deadline, returned=False)
+        hop = self.hop(offers=("DELIVERBY 60,X-NEW", "DSN"))
+        self.assertEqual(await self.codes(hop, envelope(deliver_by=soon)), ["554 5.4.7"])
+        self.assertEqual(await self.codes(hop, envelope(deliver_by=whenever)), ["250 2.0.0"])
+        self.assertIn("RCPT TO:<bob@b.test>", hop.lines)
+        for notify, told in ((), "DELAY,FAILURE"), (("SUCCESS",), "DELAY,SUCCESS"), (("NEVER",), "NEVER"):
+            recipient = Recipient(BOB, frozenset(notify))
+            said = rcpt(recipient, Offers("mx", {"DSN": ""}), whenever)
+            self.assertEqual(said, f"RCPT TO:<bob@b.test> NOTIFY={told}\r\n".encode())
         [result] = (await self.through(self.hop(), envelope(deliver_by=whenever))).values()
         self.assertEqual((result.reply.code, result.by), (250, False))
 

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from mailstack.db import Database, metadata
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
-from mailstack.mta import entries, verbs
+from mailstack.mta import claims, entries, verbs
 from mailstack.mta.entries import Lease, NewEntry
 from mailstack.mta.tables import queue_entries, queue_messages
 from tests.databases import empty_database
@@ -36,8 +36,7 @@ def put(database: Database, queue_id: str, sender: str | None, *recipients: str)
 
 
 def claimed(database: Database, owner: str, until: float, now: float, most: int) -> list[entries.Batch]:
-    batches, _ = database.write(entries.claim, Lease(owner, until), now, most, lambda hop: 5, "")
-    return batches
+    return database.write(claims.claim, Lease(owner, until), now, most, lambda hop: 5, "").batches
 
 
 def ids(database: Database, **options: object) -> list[str]:
@@ -150,35 +149,30 @@ class TestClaims:
         assert database.write(entries.release_all, "one") == 1
 
     def test_when_the_next_is_due(self, database: Database) -> None:
-        assert database.read(entries.following, NOW) == NOW + 500
-        assert not database.read(entries.is_due, NOW + 499)
-        assert database.read(entries.is_due, NOW + 500)
-        assert database.read(entries.following, NOW + 500) is None
+        assert database.read(claims.next_due, NOW) == NOW + 500
+        assert database.read(claims.next_due, NOW + 600) == NOW + 500
         claimed(database, "one", NOW + 700, NOW + 600, 9)
-        assert not database.read(entries.is_due, NOW + 600)
-        assert database.read(entries.following, NOW + 600) == NOW + 700
-        assert database.read(entries.is_due, NOW + 700)
+        assert database.read(claims.next_due, NOW + 600) == NOW + 700
+        assert database.read(claims.next_due, NOW + 700) == NOW + 500
 
     def test_each_hop_in_turn(self, database: Database) -> None:
         for number in range(20):
             put(database, f"big{number}", None, "x@a-big.test")
-        batches, turn = database.write(
-            entries.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, ""
-        )
-        assert [batch.hop for batch in batches] == ["a-big.test", "b.test", "c.test"]
-        assert turn == "c.test"
-        batches, turn = database.write(
-            entries.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, turn
-        )
-        assert [batch.hop for batch in batches] == ["sub.b.test", "a-big.test", "b.test"]
+        found = database.write(claims.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, "")
+        assert [batch.hop for batch in found.batches] == ["a-big.test", "b.test", "c.test"]
+        assert (found.last, found.left) == ("c.test", True)
+        found = database.write(claims.claim, Lease("me", NOW + 2000), NOW + 600, 3, lambda hop: 5, "c.test")
+        assert [batch.hop for batch in found.batches] == ["sub.b.test", "a-big.test", "b.test"]
 
     def test_no_hop_gets_more_than_its_room(self, database: Database) -> None:
         for number in range(20):
             put(database, f"big{number}", None, "x@a-big.test")
         room = {"a-big.test": 4, "b.test": 0}
-        batches, _ = database.write(
-            entries.claim, Lease("me", NOW + 2000), NOW + 600, 50, lambda hop: room.get(hop, 1), ""
+        found = database.write(
+            claims.claim, Lease("me", NOW + 2000), NOW + 600, 50, lambda hop: room.get(hop, 1), ""
         )
+        batches = found.batches
+        assert found.left
         assert sorted(batch.hop for batch in batches) == ["a-big.test"] * 4 + ["c.test", "sub.b.test"]
         assert sorted(batch.envelope.id for batch in batches)[:4] == ["big0", "big1", "big2", "big3"]
 
@@ -189,6 +183,37 @@ class TestClaims:
         ]
         assert [len(one.entries) for one in batches] == [100]
 
+    @pytest.mark.parametrize("waiting", [0, 40])
+    def test_recipients_go_together_whatever_waits_between_them(
+        self, database: Database, waiting: int
+    ) -> None:
+        """More than one look reads at once comes between the first recipient and the last."""
+        put(database, "list", None, *(f"u{n}@many.test" for n in range(30)))
+        for number in range(waiting):
+            put(database, f"between{number}", None, "x@many.test")
+        database.write(
+            lambda db: db.execute(
+                update(queue_entries)
+                .where(queue_entries.c.recipient == "u29@many.test")
+                .values(next_attempt=NOW + 550)
+            )
+        )
+        found = database.write(claims.claim, Lease("me", NOW + 2000), NOW + 600, 2, lambda hop: 1, "e.test")
+        first = found.batches[0]
+        assert (first.hop, first.envelope.id, len(first.entries)) == ("many.test", "list", 30)
+        assert found.left
+
+    def test_a_claim_says_whether_it_left_anything(self, database: Database) -> None:
+        def claim(most: int, room: int) -> bool:
+            return database.write(
+                claims.claim, Lease("me", NOW + 2000), NOW + 600, most, lambda hop: room, ""
+            ).left
+
+        assert claim(9, 0)
+        assert claim(1, 5)
+        assert not claim(9, 5)
+        assert not claim(9, 0)
+
     def test_what_waits_for_a_hop_that_is_down_is_put_off(self, database: Database) -> None:
         put(database, "asked", None, "x@b.test")
         database.write(verbs.retry, ["asked"], NOW + 550)
@@ -198,7 +223,7 @@ class TestClaims:
                 update(queue_messages).where(queue_messages.c.id == "late").values(received_at=NOW - 9999)
             )
         )
-        put_off = (entries.put_off, "b.test", NOW + 600, NOW + 5000, "451 nobody there", 4000.0)
+        put_off = (claims.put_off, "b.test", NOW + 600, NOW + 5000, "451 nobody there", 4000.0)
         assert database.write(*put_off) == 2
         assert database.write(*put_off) == 0
         due = claimed(database, "me", NOW + 2000, NOW + 600, 50)

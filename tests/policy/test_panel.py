@@ -389,7 +389,7 @@ class TestLoading:
         assert (first.name, first.check.settings.words, first.services, first.seconds) == (
             "a",
             (),
-            ("relay", "submission"),
+            ("relay", "submission", "lmtp"),
             60.0,
         )
         assert (second.check.settings.words, second.services, second.seconds) == (("x",), ("relay",), 5.0)

@@ -60,7 +60,9 @@ class TestCandidates:
         [
             ("QUICK", {1, 3}),
             ("quick brown", {1}),
-            ("STRASSE", {2}),
+            ("STRA\u00dfE", {2}),
+            ("U\u0308BER", {2}),  # in Unicode's other form (RFC 5051)
+            ("uber die", set()),
             ("Grüße", {2}),
             ("folded subject", {3}),
             ("nowhere", set()),

@@ -6,10 +6,12 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+from mailstack.db import engine as engine_module
 from mailstack.mail.message import Message, Stored
 from mailstack.store import (
     Delivered,
@@ -151,7 +153,7 @@ class TestDelivery:
         now(harness.store.provision(1))
         harness.deliver(0)  # reserves UIDs
         steps: list[str] = []
-        rename = os.rename
+        rename, say = os.rename, engine_module._say
 
         def fsync(descriptor: int) -> None:
             steps.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
@@ -160,9 +162,15 @@ class TestDelivery:
             steps.append(f"rename to {Path(target).parent.name}")
             rename(source, target)
 
+        def said(driver: Any, statement: str) -> None:
+            say(driver, statement)
+            if statement == "COMMIT":
+                steps.append("commit")
+
         monkeypatch.setattr(os, "fsync", fsync)
         monkeypatch.setattr(os, "rename", renamed)
-        event.listen(harness.database.engine, "commit", lambda db: steps.append("commit"))
+        event.listen(harness.database.engine, "commit", lambda db: steps.append("commit"))  # PostgreSQL
+        monkeypatch.setattr(engine_module, "_say", said)  # SQLite's writer
         harness.deliver(1)
         assert steps[steps.index("bytes") :] == ["bytes", "rename to new", "directory", "commit"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,34 @@ class TestPrepared(WorkCase):
 
         self.assertEqual(await self.work.prepared(prepare, write), 7)
         self.assertEqual(await self.work.read(ids), [7])
-        self.assertEqual(
-            [name.rstrip("-0123456789") for name in threads], ["mailstack-files", "mailstack-db-write"]
-        )
+        # Nobody wrote: the file's thread writes the row as well.
+        self.assertEqual([name.rstrip("-0123456789") for name in threads], ["mailstack-files"] * 2)
+
+    async def test_the_row_waits_for_a_writer_that_is_at_work_and_for_what_came_before(self) -> None:
+        gate = Gate()
+        first = start(self.work.transaction(gate))
+        gate.reached.wait(30)
+        rows: list[int] = []
+        prepared = [threading.Event() for _ in range(3)]
+
+        def row(_db: Connection, number: int) -> str:
+            rows.append(number)
+            return threading.current_thread().name
+
+        def prepare(number: int) -> int:
+            prepared[number].set()
+            return number
+
+        writing = []
+        for number, done in enumerate(prepared):
+            writing.append(start(self.work.prepared(partial(prepare, number), row)))
+            done.wait(30)
+        last = start(self.work.transaction(row, 3))
+        gate.open()
+        self.assertEqual(await gatherResults([*writing, last]), ["mailstack-db-write"] * 4)
+        self.assertEqual(await first, "through")
+        self.assertEqual(sorted(rows), [0, 1, 2, 3])
+        self.assertEqual(sum(self.database.batches), 5)
 
     async def test_what_cannot_be_prepared_is_not_written(self) -> None:
         def prepare() -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mailstack.access.imap import urls
-from mailstack.access.imap.context import Context, Unsupported, completed, refuse
+from mailstack.access.imap.context import Context, completed, refuse
+from mailstack.access.imap.header import Header
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.sharing import need
+from mailstack.access.imap.tree import normalized
 from mailstack.mail.message import Message, Stored
 from mailstack.store import Expunged, Mailbox, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
@@ -32,6 +34,7 @@ class _Incoming:
     """One message that is arriving."""
 
     command: c.Append
+    header: Header | None = None  # while it must be looked at
     data: list[bytes] = field(default_factory=list)
     file: Any = None  # open for writing
     path: Path | None = None
@@ -66,7 +69,9 @@ class Appending:
             return refused
         if self._messages and self._messages[-1].file is not None:
             await self._work.files(_flush, self._messages[-1:])  # one open file at a time
-        self._messages.append(_Incoming(command))
+        config = self._context.services.config
+        looks = config.refuse_8bit_headers and not self._context.utf8
+        self._messages.append(_Incoming(command, Header() if looks else None))
         return Continuation()
 
     async def _look_up(self, mailbox: str) -> None:
@@ -76,8 +81,6 @@ class Appending:
             await context.store.status(context.user_id, mailbox)
 
     async def _refusal(self, command: c.Append) -> AnyResponse | None:
-        if command.utf8:
-            raise Unsupported("UTF8")
         most = self._context.services.config.max_message_octets
         if command.size > most:
             return refuse(command, f"A message has at most {most} octets", "TOOBIG")
@@ -107,6 +110,9 @@ class Appending:
 
     async def _keep(self, command: c.Command, data: bytes) -> AnyResponse | None:
         message = self._messages[-1]
+        if message.header is not None and message.header.has_8bit(data):  # RFC 6855 section 4
+            await self.drop()
+            return refuse(command, "A header in UTF-8 needs ENABLE UTF8=ACCEPT", "CANNOT")
         message.data.append(data)
         message.size += len(data)
         self._held += len(data)
@@ -194,12 +200,12 @@ class Appending:
         finally:
             await self.drop()
         code = append_uid(done.uidvalidity, done.uids)
+        said = await normalized(context, mailbox)
         if replaces is None:
-            return completed(command, "APPEND", code)
+            return *said, completed(command, "APPEND", code)
         # RFC 8508 section 4.3: the UID is told before the EXPUNGE, which comes with the other updates
-        return Untagged("OK", "Replacement message ready", code), Tagged(
-            command.tag, "OK", "REPLACE completed"
-        )
+        ready = Untagged("OK", "Replacement message ready", code)
+        return *said, ready, Tagged(command.tag, "OK", "REPLACE completed")
 
     async def drop(self) -> None:
         """Forget what has come so far."""

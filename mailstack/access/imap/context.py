@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -13,13 +13,14 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, View
+from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, NoPermission, View
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
 from mailstack.work import Work
 
 if TYPE_CHECKING:
+    from mailstack.access.imap.contexts import Updated
     from mailstack.access.imap.watching import Watch
 
 PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
@@ -69,10 +70,37 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    examined: bool = False  # it was opened to be read only, whatever the rights
+    doubted: bool = False  # the rights may have changed
+    wake: Callable[[], None] | None = None  # called then: somebody waits to be told
+    stops: list[Callable[[], None]] = field(default_factory=list)  # end what listens for that
+    uid_only: bool = False  # no message numbers: UIDFETCH, VANISHED (RFC 9586)
+    updated: dict[str, Updated] = field(default_factory=dict)  # searches kept up to date, by tag
     seconds: Callable[[], float] = time.time  # the clock, for OLDER and YOUNGER
+    revised: bool = False  # the client is told as RFC 9051 has it: UIDs with flags, nothing of Recent
+    utf8: bool = False  # it reads UTF-8 in quoted strings
+
+    @property
+    def recent(self) -> Collection[int]:
+        """The UIDs that are Recent to this client; those of IMAP4rev2 know no such flag."""
+        return () if self.revised else self.view.recent
+
+    def fetch(self, uid: int) -> bytes:
+        """The beginning of a response of FETCH: by number, or by UID where there are no numbers."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (" % uid
+        return b"* %d FETCH (" % (self.view.sequence(uid) or 0)
+
+    def fetches(self, uids: Sequence[int]) -> tuple[bytes, Iterable[int]]:
+        """The same for many: a template, and the number for each."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (", uids
+        return b"* %d FETCH (", self.view.numbers(uids)
 
     def close(self) -> None:
         """Leave it."""
+        for stop in self.stops:
+            stop()
         self.view.close()
         self.mailbox.close()
 
@@ -90,6 +118,9 @@ class Context:
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
     appended_to: str | None = None  # where the last APPEND, if it succeeded, put its messages
+    uid_only: bool = False  # it has enabled UIDONLY
+    revised: bool = False  # it has enabled IMAP4rev2 (RFC 9051)
+    utf8: bool = False  # it has enabled UTF-8 in strings, by UTF8=ACCEPT (RFC 6855) or IMAP4rev2
     tag: str = ""  # of the command in hand
     told: float = 0.0  # when it began, or the client last heard how far it has come
     watch: Watch | None = None  # what NOTIFY asked for; None: it was never said
@@ -108,11 +139,16 @@ class Context:
 
     @property
     def selected(self) -> Selected:
-        """Only in selected state (`wire.imap.states` sees to it); raise Deleted where the mailbox is gone."""
+        """Only in selected state (`wire.imap.states` sees to it).
+
+        Raise Deleted where the mailbox is gone, NoPermission where it may not be read any more.
+        """
         if self.current is None:
             raise RuntimeError("nothing is selected")
         if self.current.mailbox.deleted:
             raise Deleted
+        if "r" not in self.current.rights:
+            raise NoPermission("you may not read this mailbox any more")
         return self.current
 
     @property
@@ -144,6 +180,27 @@ class Context:
             self.current.vanishes = True
         self.enable_condstore()
 
+    def enable_uid_only(self) -> None:
+        """From here on there are no message numbers (RFC 9586 section 3); there is no way back."""
+        self.uid_only = True
+        if self.current is not None:
+            self.current.uid_only = True
+            for search in self.current.updated.values():
+                search.uid = True
+
+    def enable_utf8(self) -> None:
+        """From here on strings for the client may hold UTF-8 (RFC 6855 section 3)."""
+        self.utf8 = True
+        if self.current is not None:
+            self.current.utf8 = True
+
+    def enable_revised(self) -> None:
+        """From here on the client is answered as RFC 9051 has it."""
+        self.revised = True
+        if self.current is not None:
+            self.current.revised = True
+        self.enable_utf8()
+
     def forget(self) -> None:
         """The user is gone, and what they chose (RFC 8437)."""
         self.leave()
@@ -151,7 +208,7 @@ class Context:
             self.watch.close()
             self.watch = None
         self.user = self.appended_to = None
-        self.condstore = self.qresync = False
+        self.condstore = self.qresync = self.uid_only = self.revised = self.utf8 = False
 
     def leave(self) -> None:
         """Nothing is selected any more."""

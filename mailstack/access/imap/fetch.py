@@ -63,8 +63,8 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
 
 async def push(context: Context, selected: Selected, uids: Sequence[int], items: Sequence[c.Item]) -> None:
     r"""Say these items of messages unasked (RFC 5465 section 5.2). Nothing is \Seen by that."""
-    if selected.vanishes:
-        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4
+    if (selected.vanishes or selected.revised) and not selected.uid_only:
+        items = (*_missing(items, c.Attribute.UID), *items)  # RFC 7162 section 3.2.4, RFC 9051
     if selected.modseqs and c.Attribute.FLAGS in items:
         items = (*items, *_missing(items, c.Attribute.MODSEQ))
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
@@ -125,7 +125,7 @@ class _Writer:
         return self._answered
 
     async def _write_memory(self, uids: Sequence[int]) -> None:
-        mailbox, view, line = self._selected.mailbox, self._selected.view, self._plan.line
+        selected, mailbox, line = self._selected, self._selected.mailbox, self._plan.line
         for start in range(0, len(uids), MEMORY_SLICE):
             if start:
                 await self._context.services.pause()
@@ -134,7 +134,7 @@ class _Writer:
             if len(rows) < len(some):  # some are expunged
                 some = [row[0] & UID_MASK for row in rows]
             self._answered += len(rows)
-            await self._say(b"".join(line.responses(view.numbers(some), some, rows)))
+            await self._say(b"".join(line.responses(selected.fetches(some), some, rows)))
 
     async def _write_slices(self, uids: Sequence[int]) -> None:
         """Slice by slice; the next one is read while this one is written."""
@@ -206,10 +206,8 @@ class _Writer:
         return replace(facts, fields=header)
 
     async def _write_facts(self, found: Found) -> None:
-        sequence, write = self._selected.view.sequence, self._plan.line.write
-        lines = [
-            b"* %d FETCH (%b)\r\n" % (sequence(entry.uid) or 0, write(entry, facts)) for entry, facts in found
-        ]
+        head, write = self._selected.fetch, self._plan.line.write
+        lines = [b"%b%b)\r\n" % (head(entry.uid), write(entry, facts)) for entry, facts in found]
         self._answered += len(lines)
         await self._say(b"".join(lines))
 
@@ -233,8 +231,7 @@ class _Writer:
         entry = self._selected.mailbox.entry(wanted.uid) or wanted.entry
         line = self._fresh_line if wanted.uid in self._fresh else self._plan.line
         items = line.write(entry, wanted.facts)
-        number = self._selected.view.sequence(wanted.uid) or 0
-        return b"* %d FETCH (%b%b" % (number, items, b" " if items else b"")
+        return b"%b%b%b" % (self._selected.fetch(wanted.uid), items, b" " if items else b"")
 
     async def _stream(self, head: bytes, wanted: texts.Wanted, file: texts.OpenText) -> None:
         try:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.numbers import named
+from mailstack.access.imap.permission import changeable
 from mailstack.access.imap.updates import flag_responses, known_flags, modseq_responses, pending
 from mailstack.store import Stored
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Tagged
-from mailstack.wire.imap.rights import needed_for_flags
 from mailstack.wire.imap.sequence import SequenceSet
 
 SLICE = 1000  # messages answered before others are served
@@ -21,7 +21,8 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     selected = context.selected
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
-    if (refused := _forbidden(selected, command)) is not None:
+    flags = changeable(command.flags, selected.rights)
+    if (refused := _forbidden(selected, command, flags)) is not None:
         return refused
     if command.unchanged_since is not None:
         context.enable_condstore()
@@ -33,7 +34,7 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     before = {uid: entry.flags for uid in present if (entry := selected.mailbox.entry(uid)) is not None}
     if present:
         stored = await selected.mailbox.store_flags(
-            present, command.mode, command.flags, command.unchanged_since
+            present, command.mode, flags, command.unchanged_since, selected.rights
         )
     selected.view.silence(_as_expected(selected, command, before) if command.silent else present)
     if selected.keywords != selected.mailbox.keywords:
@@ -45,14 +46,13 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     return _result(selected, command, stored.failed, len(uids) - len(present))
 
 
-def _forbidden(selected: Selected, command: c.Store) -> Tagged | None:
-    r"""NO where the rights are lacking (RFC 4314 section 4): s for \Seen, t for \Deleted, w for others."""
-    needed = needed_for_flags(command.flags) if command.flags else frozenset()
+def _forbidden(selected: Selected, command: c.Store, flags: frozenset[str]) -> Tagged | None:
+    """NO where the rights do not let any of it be done (RFC 4314 section 4: one flag is enough)."""
     if command.mode == "replace":
-        needed = frozenset("stw")
-    if needed <= set(selected.rights):
-        return None
-    return refuse(command, "You have no right to change these flags", "NOPERM")
+        allowed = bool(set("stw") & set(selected.rights))
+    else:
+        allowed = bool(flags) or not command.flags
+    return None if allowed else refuse(command, "You have no right to change these flags", "NOPERM")
 
 
 def _as_expected(selected: Selected, command: c.Store, before: dict[int, frozenset[str]]) -> list[int]:

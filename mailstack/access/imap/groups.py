@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mailstack.access.imap.listing import Tree, superiors
 from mailstack.access.imap.patterns import INBOX
-from mailstack.store.names import OTHER_USERS, SEPARATOR
+from mailstack.access.imap.tree import Tree, superiors
+from mailstack.store.names import OTHER_USERS, SEPARATOR, canonical
 from mailstack.wire.imap import extensions as x
 
 _OTHERS = OTHER_USERS + SEPARATOR
@@ -20,7 +20,7 @@ class Group:
     def __init__(self, source: x.MailboxFilter, *, inbox_only: bool) -> None:
         """`inbox_only`: mail is delivered to INBOX alone, so that "inboxes" means no other."""
         self._filter = source
-        self._names = frozenset(source.names)
+        self._names = frozenset(map(canonical, source.names))
         self._wide = not inbox_only
 
     def covers(self, name: str, subscribed: bool) -> bool:

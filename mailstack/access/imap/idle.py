@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap.context import Context
+from mailstack.access.imap.permission import recheck
+from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.updates import pending
 from mailstack.net.conversation import Vanished
 from mailstack.wire.imap import commands as c
@@ -19,13 +21,14 @@ _log = Logger(namespace="mailstack.access.imap")
 class Idling:
     """The pushing side of one connection, from IDLE to DONE."""
 
-    __slots__ = ("_context", "_news", "_pushing", "_unwatch")
+    __slots__ = ("_context", "_done", "_news", "_pushing", "_unwatch")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._unwatch: Callable[[], None] | None = None
         self._pushing = False
         self._news = False
+        self._done: Deferred[None] | None = None  # who waits for the end of a push
 
     async def start(self, command: c.Idle) -> AnyResponse:
         """Watch the mailbox, and tell at once what the client does not know yet."""
@@ -36,8 +39,19 @@ class Idling:
             return Continuation("idling")
         if selected is not None and not selected.mailbox.deleted:
             self._unwatch = selected.mailbox.watch(self._changed)
-            said = pending(selected, expunges=True)
+            selected.wake = self._changed
+            if takes_more(self._context):
+                await tell_selected(self._context, expunges=True)
+            else:
+                said = pending(selected, expunges=True)
         return Continuation("idling"), said
+
+    async def end(self) -> None:
+        """Push no more, and wait until what is being pushed is out."""
+        self.stop()
+        if self._pushing:
+            self._done = Deferred()
+            await self._done
 
     def stop(self) -> None:
         """Push no more."""
@@ -46,6 +60,8 @@ class Idling:
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()
+            if self._context.current is not None:
+                self._context.current.wake = None
 
     def _changed(self) -> None:
         if self._pushing:
@@ -59,9 +75,11 @@ class Idling:
             self._news = True
             while self._news and self._unwatch is not None:
                 self._news = False
+                await recheck(self._context)
                 selected = self._context.current
-                said = pending(selected, expunges=True) if selected is not None else b""
-                if said:
+                if takes_more(self._context):
+                    await tell_selected(self._context, expunges=True)
+                elif selected is not None and (said := pending(selected, expunges=True)):
                     await self._context.say(said)
         except Vanished:
             self.stop()
@@ -70,3 +88,5 @@ class Idling:
             self.stop()
         finally:
             self._pushing = False
+            if self._done is not None:
+                self._done.callback(None)

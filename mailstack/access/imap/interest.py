@@ -6,7 +6,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mailstack.access.imap.groups import Group
-from mailstack.access.imap.listing import Tree, in_order
+from mailstack.access.imap.listing import in_order
+from mailstack.access.imap.tree import Tree
 from mailstack.store import Counts, MailboxInfo
 from mailstack.store.names import SEPARATOR
 from mailstack.wire.imap import extensions as x

@@ -20,6 +20,7 @@ from mailstack.access.imap.updates import flag_list
 from mailstack.store import Entry, Facts
 from mailstack.store.news import Row
 from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Preview, Section
+from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import date_time, literal
 
 Value = Callable[[Entry, Facts], bytes | int]
@@ -49,11 +50,13 @@ class Line:
         """The items of one message."""
         return self.template % tuple([value(entry, facts) for value in self.values])
 
-    def responses(self, numbers: Iterable[int], uids: Sequence[int], rows: Sequence[Row]) -> list[bytes]:
-        """``* 7 FETCH (...)`` of many messages, from `columns`."""
+    def responses(
+        self, head: tuple[bytes, Iterable[int]], uids: Sequence[int], rows: Sequence[Row]
+    ) -> list[bytes]:
+        """``* 7 FETCH (...)`` of many messages, from `columns`; `head` as `Selected.fetches` gives it."""
         columns = [column(uids, rows) for column in self.columns]
-        template = b"* %d FETCH (" + self.template + b")\r\n"
-        return list(map(template.__mod__, zip(numbers, *columns, strict=True)))
+        template = head[0] + self.template + b")\r\n"
+        return list(map(template.__mod__, zip(head[1], *columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def _common(section: Section) -> Value:
 
 
 def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple[str, ...]]:
-    recent = selected.view.recent
+    recent, text = selected.recent, _as_it_is if selected.utf8 else seven_bit
     match item:
         case Attribute.FLAGS:
             return b"%b", lambda entry, facts: flag_list(entry.flags, entry.uid in recent), ()
@@ -138,11 +141,11 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.MODSEQ:
             return b"(%d)", lambda entry, facts: entry.modseq, ()
         case Attribute.ENVELOPE:
-            return b"%b", lambda entry, facts: facts.envelope or NO_ENVELOPE, ("envelope",)
+            return b"%b", lambda entry, facts: text(facts.envelope or NO_ENVELOPE), ("envelope",)
         case Attribute.BODY:
-            return b"%b", lambda entry, facts: facts.body or _no_body(entry), ("body",)
+            return b"%b", lambda entry, facts: text(facts.body or _no_body(entry)), ("body",)
         case Attribute.BODYSTRUCTURE:
-            value: Value = lambda entry, facts: facts.body_structure or _no_body(entry)  # noqa: E731
+            value: Value = lambda entry, facts: text(facts.body_structure or _no_body(entry))  # noqa: E731
             return b"%b", value, ("body_structure",)
         case Attribute.EMAILID:
             return b"(%b)", lambda entry, facts: facts.email_id, ("email_id",)
@@ -151,6 +154,10 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
         case Attribute.SAVEDATE:  # never NIL: every mailbox of ours keeps it (RFC 8514 section 4.2)
             return b"%b", lambda entry, facts: _date(facts.saved, 0), ("saved",)
     raise Unsupported(item.value.decode())
+
+
+def _as_it_is(value: bytes) -> bytes:
+    return value
 
 
 class _FlagLists(dict[int, bytes]):
@@ -181,7 +188,7 @@ def _column(item: Item, selected: Selected) -> Column:
 
 
 def _flags_column(selected: Selected) -> Column:
-    recent, flags_of, written = selected.view.recent, selected.mailbox.flags_of, _FlagLists(selected)
+    recent, flags_of, written = selected.recent, selected.mailbox.flags_of, _FlagLists(selected)
 
     def column(uids: Sequence[int], rows: Sequence[Row]) -> Iterable[bytes]:
         if not recent:

@@ -16,7 +16,9 @@ from enum import IntEnum
 from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.numbers import uids_in, uids_numbered
 from mailstack.access.imap.sections import field_pattern
+from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, parse_date
+from mailstack.mail.likeness import Needle
 from mailstack.store import Entry, Facts
 from mailstack.store.facts import COMMON_FIELDS
 from mailstack.wire.imap import keys as k
@@ -41,14 +43,15 @@ class Cost(IntEnum):
 class Candidate:
     """One message, as far as it is known."""
 
-    __slots__ = ("entry", "facts", "fields", "header", "text")
+    __slots__ = ("entry", "facts", "fields", "header", "scores", "text")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.facts = NO_FACTS  # the columns that the tests need
         self.fields = b""  # the common fields, or the whole header section
         self.header: Callable[[], bytes] = bytes
-        self.text: Callable[[bool], str] = nothing  # decoded and casefolded; with the header, or without
+        self.text: Callable[[bool], str] = nothing  # decoded and casemapped; with the header, or without
+        self.scores: list[int] = []  # of each FUZZY key that it matches
 
 
 def nothing(header: bool) -> str:
@@ -86,6 +89,8 @@ def compile_key(key: k.Key, selected: Selected) -> Test:
             return _joined([test], lambda m: not test.passes(m))
         case k.Header():
             return _header(key.name, key.value)
+        case k.Fuzzy():
+            return _fuzzy(key.key)
         case k.Body():
             return _text(key.value, header=False)
         case k.Text():
@@ -193,13 +198,13 @@ def _sent_day(fields: bytes) -> int | None:
     return _day(*parsed) if parsed else None
 
 
-# Text: a substring, without case (RFC 3501 section 6.4.4).
+# Text: a substring by i;unicode-casemap (RFC 3501 section 6.4.4, RFC 5255 section 4).
 
 
 def _header(name: str, value: str) -> Test:
     raw_name = name.encode("utf-8", "replace")
     find = field_pattern([raw_name]).finditer
-    needle = value.casefold()
+    needle = casemap(value)
     plain = needle.encode("ascii") if needle.isascii() else None
 
     def passes(octets: bytes) -> bool:
@@ -213,10 +218,35 @@ def _header(name: str, value: str) -> Test:
 def _contains(raw: bytes, needle: str, plain: bytes | None) -> bool:
     """Whether the field's body holds `needle`; words in RFC 2047's code are read only where there are any."""
     if plain is not None and b"=?" not in raw and raw.isascii():
-        return plain in raw.replace(b"\r", b"").replace(b"\n", b"").lower()
-    return needle in decode_words(raw).casefold()
+        return plain in raw.replace(b"\r", b"").replace(b"\n", b"").upper()
+    return needle in casemap(decode_words(raw))
+
+
+def _fuzzy(key: k.Key) -> Test:
+    """A string that may be matched nearly (RFC 6203); `fuzzy.pushed` has seen to it that it is one."""
+    assert isinstance(key, k.Header | k.Body | k.Text)
+    score = Needle(key.value).score
+
+    def noted(m: Candidate, found: int) -> bool:
+        if found:
+            m.scores.append(found)
+        return found > 0
+
+    if not isinstance(key, k.Header):
+        whole = isinstance(key, k.Text)
+        return Test(Cost.TEXT, lambda m: noted(m, score(m.text(whole))))
+    raw_name = key.name.encode("utf-8", "replace")
+    find = field_pattern([raw_name]).finditer
+
+    def best(octets: bytes) -> int:
+        values = (casemap(decode_words(found[0].partition(b":")[2])) for found in find(octets))
+        return max(map(score, values), default=0)
+
+    if raw_name.lower() in COMMON_FIELDS:
+        return Test(Cost.FIELDS, lambda m: noted(m, best(m.fields)), FIELDS)
+    return Test(Cost.HEADER, lambda m: noted(m, best(m.header())))
 
 
 def _text(value: str, header: bool) -> Test:
-    needle = value.casefold()
+    needle = casemap(value)
     return Test(Cost.TEXT, lambda m: needle in m.text(header))

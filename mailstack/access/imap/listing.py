@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from mailstack.access.imap import metadata
 from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.mailboxes import status_items
-from mailstack.access.imap.patterns import INBOX, SEPARATOR, Pattern, join
-from mailstack.store import MailboxInfo
+from mailstack.access.imap.patterns import INBOX, Pattern, join
+from mailstack.access.imap.tree import NO_SELECT, Tree, superiors, tree_of
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.extension_responses import Metadata, MyRightsResponse
 from mailstack.wire.imap.responses import AnyResponse, ListResponse, LsubResponse, Response, StatusResponse
 from mailstack.wire.imap.rights import written
 
-NO_SELECT = r"\Noselect"
 MOST_PATTERNS = 100  # in one LIST
 MANY = 2000  # names times patterns: more are matched in a thread
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """All names of a user."""
-
-    boxes: dict[str, MailboxInfo]
-    subscribed: frozenset[str]
-    user_id: int
-    parents: frozenset[str] = field(init=False)  # names that have an existing name below
-
-    def __post_init__(self) -> None:
-        parents = frozenset(above for name in self.boxes for above in superiors(name))
-        object.__setattr__(self, "parents", parents)
-
-    def attributes(self, name: str) -> tuple[str, ...]:
-        r"""What the name is; a name that does not exist is \Noselect too, for clients that know no better."""
-        box = self.boxes.get(name)
-        words = [r"\HasChildren" if name in self.parents else r"\HasNoChildren"]
-        if box is None:
-            return (r"\NonExistent", NO_SELECT, *words)
-        if not box.selectable:
-            words.insert(0, NO_SELECT)
-        return (*words, *box.special_use)
-
-
-def superiors(name: str) -> list[str]:
-    """The names above, the outermost first."""
-    return [name[:place] for place, letter in enumerate(name) if letter == SEPARATOR]
-
-
-async def tree_of(context: Context) -> Tree:
-    """The user's names as they are now."""
-    boxes = await context.store.mailboxes(context.user_id)
-    boxes += await context.store.shared_mailboxes(context.user_id)
-    subscribed = await context.store.subscriptions(context.user_id)
-    return Tree({box.name: box for box in boxes}, subscribed, context.user_id)
 
 
 async def list_mailboxes(context: Context, command: c.List) -> AnyResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.logger import Logger
 
 import mailstack
@@ -24,15 +26,17 @@ from mailstack.wire.imap.responses import (
 
 _log = Logger(namespace="mailstack.access.imap")
 
-BEFORE_LOGIN = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
+BEFORE_LOGIN = ("IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 AFTER_LOGIN = (
-    "IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "NAMESPACE", "IDLE", "UIDPLUS", "MOVE", "CHILDREN",
+    "IMAP4rev1", "IMAP4rev2", "UTF8=ACCEPT", "LITERAL+", "SASL-IR", "ID", "ENABLE", "NAMESPACE", "IDLE",
+    "UIDPLUS", "MOVE", "CHILDREN",
     "UNSELECT", "CONDSTORE", "QRESYNC", "SEARCHRES", "WITHIN", "PARTIAL", "ESORT", "SORT", "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "COMPRESS=DEFLATE", "UNAUTHENTICATE",
     "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS",
-    "REPLACE", "CATENATE", "BINARY", "SAVEDATE", "OBJECTID", "PREVIEW", "METADATA", "METADATA-SERVER",
-    "LIST-METADATA", "ACL", "RIGHTS=kxte", "LIST-MYRIGHTS", "FILTERS", "LANGUAGE", "MULTISEARCH",
-    "INPROGRESS", "NOTIFY",
+    "REPLACE", "CATENATE", "URLAUTH", "URL-PARTIAL", "BINARY", "SAVEDATE", "OBJECTID", "PREVIEW",
+    "METADATA", "METADATA-SERVER",
+    "LIST-METADATA", "ACL", "RIGHTS=kxte", "LIST-MYRIGHTS", "FILTERS", "LANGUAGE", "I18NLEVEL=1",
+    "SEARCH=FUZZY", "MULTISEARCH", "INPROGRESS", "NOTIFY", "CONTEXT=SEARCH", "CONTEXT=SORT", "UIDONLY",
     "STATUS=SIZE", "ESEARCH", "MULTIAPPEND", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 )  # fmt: skip
 
@@ -63,12 +67,20 @@ async def identify(context: Context, command: c.Id) -> AnyResponse:
 
 async def enable(context: Context, command: c.Enable) -> AnyResponse:
     """ENABLE (RFC 5161)."""
-    known = tuple(dict.fromkeys(name for name in command.capabilities if name in ("CONDSTORE", "QRESYNC")))
-    if "QRESYNC" in known:
-        context.enable_qresync()
-    elif known:
-        context.enable_condstore()
-    return Enabled(known), completed(command, "ENABLE")
+    known = [name for name in dict.fromkeys(command.capabilities) if name in _ENABLED]
+    for name in known:
+        _ENABLED[name](context)
+    return Enabled(tuple(_SPELLED.get(name, name) for name in known)), completed(command, "ENABLE")
+
+
+_ENABLED: dict[str, Callable[[Context], None]] = {
+    "CONDSTORE": Context.enable_condstore,
+    "QRESYNC": Context.enable_qresync,
+    "UIDONLY": Context.enable_uid_only,
+    "UTF8=ACCEPT": Context.enable_utf8,  # RFC 6855
+    "IMAP4REV2": Context.enable_revised,  # RFC 9051
+}
+_SPELLED = {"IMAP4REV2": "IMAP4rev2"}
 
 
 async def unauthenticate(context: Context, command: x.Unauthenticate) -> AnyResponse:
@@ -140,4 +152,5 @@ _REFUSALS = {
     Why.UNKNOWN_MECHANISM: ("No such mechanism", "CANNOT"),
     Why.WRONG: ("Wrong user name or password", "AUTHENTICATIONFAILED"),
     Why.UNAVAILABLE: ("Cannot check it now; try again later", "UNAVAILABLE"),
+    Why.TOO_MANY: ("Too many failed logins; try again later", "UNAVAILABLE"),
 }

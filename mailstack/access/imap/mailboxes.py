@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
+from mailstack.access.imap.tree import normalized
 from mailstack.store import DELETED, MailboxInfo
 from mailstack.store.names import OTHER_USERS
 from mailstack.wire.imap import commands as c
@@ -33,22 +34,25 @@ async def create(context: Context, command: c.Create) -> AnyResponse:
         return refuse(command, "That special use is not supported", "USEATTR")
     name = command.mailbox.removesuffix("/")
     made = await context.store.create(context.user_id, name, tuple(use for use in uses if use))
-    return completed(command, "CREATE", mailbox_id(made.object_id) if made.object_id else None)
+    code = mailbox_id(made.object_id) if made.object_id else None
+    return *await normalized(context, name), completed(command, "CREATE", code)
 
 
 async def delete(context: Context, command: c.Delete) -> AnyResponse:
     """DELETE; whoever deletes what they have selected has nothing selected."""
     await context.store.delete(context.user_id, command.mailbox)
+    said = await normalized(context, command.mailbox)
     if context.current is not None and context.current.mailbox.deleted:
         context.leave()
-        return Tagged(command.tag, "OK", "DELETE completed", becomes=State.AUTHENTICATED)
-    return completed(command, "DELETE")
+        return *said, Tagged(command.tag, "OK", "DELETE completed", becomes=State.AUTHENTICATED)
+    return *said, completed(command, "DELETE")
 
 
 async def rename(context: Context, command: c.Rename) -> AnyResponse:
     """RENAME."""
-    await context.store.rename(context.user_id, command.source, command.target.removesuffix("/"))
-    return completed(command, "RENAME")
+    target = command.target.removesuffix("/")
+    await context.store.rename(context.user_id, command.source, target)
+    return *await normalized(context, command.source, target), completed(command, "RENAME")
 
 
 async def subscribe(context: Context, command: c.Subscribe) -> AnyResponse:

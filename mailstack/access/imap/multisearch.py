@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from mailstack.access.imap.context import Context, Selected, Unsupported, completed, refuse
+from dataclasses import replace
+
+from mailstack.access.imap.context import Context, Selected, completed, refuse
+from mailstack.access.imap.contexts import begin, reuses_tag
+from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.groups import Group, readable
-from mailstack.access.imap.listing import in_order, tree_of
+from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.access.imap.tree import tree_of
 from mailstack.store import Entry, NoSuchMailbox
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
-from mailstack.wire.imap.responses import AnyResponse, ESearch, Tagged
+from mailstack.wire.imap.codes import no_update
+from mailstack.wire.imap.responses import AnyResponse, ESearch, Tagged, Untagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 MOST_MAILBOXES = 1000  # in one search
@@ -21,8 +27,10 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
     """One ESEARCH response for each mailbox in which something is found (RFC 7377 section 2.1)."""
     sources = command.sources or _SELECTED
     check_returns(command.returns)
+    if (misused := misuses_relevancy(command)) is not None:
+        return misused
     here = any(source.kind == "selected" for source in sources)
-    if here and context.current is None:
+    if (here or "UPDATE" in command.returns) and context.current is None:
         return Tagged(command.tag, "BAD", "No mailbox is selected")
     only_here = all(source.kind == "selected" for source in sources)
     if not only_here and ("SAVE" in command.returns or _numbers(command.key)):
@@ -32,9 +40,17 @@ async def search(context: Context, command: x.MultiSearch) -> AnyResponse:
     names = readable(tree, [Group(source, inbox_only=inbox_only) for source in sources])
     if len(names) > MOST_MAILBOXES:
         return refuse(command, "Too many mailboxes", "LIMIT")
-    if here:
-        await _search(context, context.selected, command)
     current = context.current
+    if current is not None and (refused := reuses_tag(current, command)) is not None:
+        return refused
+    here = here or any(current is not None and tree.boxes[name].id == current.mailbox.id for name in names)
+    if here:
+        updates = await begin(context, context.selected, command)
+        found = await _search(context, context.selected, command)
+        if updates is not None:
+            await updates.end(context, found, _source(context.selected))
+    elif "UPDATE" in command.returns:  # RFC 7377 section 2.2: only the selected mailbox
+        await context.say(Untagged("NO", "The selected mailbox is not among them", no_update(command.tag)))
     for name in in_order(names):
         if not (here and current is not None and tree.boxes[name].id == current.mailbox.id):
             await _search_closed(context, command, name)
@@ -59,14 +75,22 @@ async def _search_closed(context: Context, command: x.MultiSearch, name: str) ->
         opened.close()
 
 
-async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> None:
-    found = await find(context, selected, command.key)
+async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> list[int]:
+    """Search one mailbox and say what is found; the UIDs."""
+    scores: dict[int, int] = {}
+    found = await find(context, selected, command.key, scores=scores)
     uids = [entry.uid for entry in found]
     if "SAVE" in command.returns:
         keep(selected, uids, command.returns, command.partial)
     if uids and command.returns != {"SAVE"}:
-        await context.say(_response(selected, command, found, uids))
+        response = _response(selected, command, found, uids)
+        await context.say(replace(response, relevancy=relevancy(command, uids, scores)))
     await context.services.pause()
+    return uids
+
+
+def _source(selected: Selected) -> tuple[str, int]:
+    return selected.name or selected.mailbox.name, selected.mailbox.uidvalidity
 
 
 def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], uids: list[int]) -> ESearch:
@@ -80,7 +104,7 @@ def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], ui
         all=SequenceSet.of(uids) if "ALL" in wanted else None,
         modseq=max(entry.modseq for entry in found) if asks_modseq(command.key) else None,
         partial=None if partial is None else (partial, SequenceSet.of(uids[partial.slice(len(uids))])),
-        source=(selected.name or selected.mailbox.name, selected.mailbox.uidvalidity),
+        source=_source(selected),
     )
 
 
@@ -95,8 +119,6 @@ def _numbers(key: k.Key) -> bool:
             return any(map(_numbers, key.keys))
         case k.Or():
             return _numbers(key.left) or _numbers(key.right)
-        case k.Not():
+        case k.Not() | k.Fuzzy():
             return _numbers(key.key)
-        case k.Fuzzy():
-            raise Unsupported("FUZZY")
     return False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.interest import Wanted
-from mailstack.access.imap.listing import superiors
-from mailstack.access.imap.updates import pending
+from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.tree import superiors
 from mailstack.access.imap.watching import Overflow, Watch
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
@@ -28,12 +28,12 @@ async def notify(context: Context, command: x.Notify) -> AnyResponse:
     except BaseException:
         watch.close()
         raise
-    if command.groups and context.current is not None:  # it is a NOOP too
-        if said := pending(context.current, expunges=True, with_uid=True):
-            await context.say(said)
-    before, context.watch = context.watch, watch
+    before, context.watch = context.watch, None
     if before is not None:
         before.close()
+    if command.groups:  # it is a NOOP too
+        await tell_selected(context, expunges=True, with_uid=True)
+    context.watch = watch
     if command.status:
         await watch.tell_status()
     await watch.tell_denied()

@@ -6,7 +6,40 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from mailstack.store import View
+from mailstack.wire.imap import commands as c
+from mailstack.wire.imap import extensions as x
+from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.sequence import SequenceSet
+
+
+def needs_numbers(command: c.Command) -> bool:
+    """Whether a command says or asks for message numbers, which there are none of after ENABLE UIDONLY."""
+    match command:
+        case c.Fetch() | c.Store() | c.Copy() | c.Move():
+            return not command.uid
+        case c.Search() | x.Sort() | x.Thread():
+            return not command.uid or names_numbers(command.key)
+        case x.MultiSearch():
+            return names_numbers(command.key)
+        case c.Append():
+            return command.replaces is not None and not command.replaces.uid
+        case c.Select():  # RFC 9586 section 3.7
+            return command.qresync is not None and command.qresync.matches is not None
+    return False
+
+
+def names_numbers(key: k.Key) -> bool:
+    """Whether message numbers stand in a search key."""
+    match key:
+        case k.Numbers():
+            return True
+        case k.And():
+            return any(map(names_numbers, key.keys))
+        case k.Or():
+            return names_numbers(key.left) or names_numbers(key.right)
+        case k.Not() | k.Fuzzy():
+            return names_numbers(key.key)
+    return False
 
 
 class NoSuchMessage(Exception):

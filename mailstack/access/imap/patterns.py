@@ -8,6 +8,7 @@ pattern is: no `*a*a*a*a` makes it grow, as it would with a regular expression.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 SEPARATOR = "/"
 INBOX = "INBOX"
@@ -49,5 +50,8 @@ class Pattern:
 
 
 def join(reference: str, pattern: str) -> str:
-    """The canonical pattern of a LIST: our names know no root, so one follows the other."""
-    return reference + pattern
+    """The canonical pattern of a LIST: our names know no root, so one follows the other.
+
+    Names are kept in normal form C (RFC 9051 section 5.1).
+    """
+    return unicodedata.normalize("NFC", reference + pattern)

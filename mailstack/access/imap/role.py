@@ -15,6 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
+    authorized,
+    contexts,
     copying,
     fetch,
     flags,
@@ -44,10 +46,11 @@ from mailstack.access.imap.context import (
 from mailstack.access.imap.filters import UndefinedFilter
 from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.notify import changed_names
-from mailstack.access.imap.numbers import NoSuchMessage
+from mailstack.access.imap.numbers import NoSuchMessage, needs_numbers
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
-from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.texts import Cut
 from mailstack.access.imap.updates import pending
 from mailstack.access.imap.words import refusal
@@ -59,7 +62,7 @@ from mailstack.store.news import by
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
-from mailstack.wire.imap.codes import UNKNOWN_CTE, undefined_filter
+from mailstack.wire.imap.codes import UID_REQUIRED, UNKNOWN_CTE, undefined_filter
 from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
@@ -119,7 +122,11 @@ ANSWERS: dict[type[c.Command], Answer] = {
     x.Compress: login.compress,
     x.Sort: sorting.sort,
     x.Thread: sorting.thread,
+    x.GenUrlAuth: authorized.gen_url_auth,
+    x.UrlFetch: authorized.url_fetch,
+    x.ResetKey: authorized.reset_key,
     x.Notify: notify.notify,
+    x.CancelUpdate: contexts.cancel,
 }
 
 
@@ -182,6 +189,7 @@ class ImapRole:
     async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)
         try:
+            await recheck(self._context)
             reply = await self._answer(event)
         except StoreError as error:
             reply = refusal(event, error)
@@ -200,13 +208,15 @@ class ImapRole:
         except Cut:
             _log.failure("a message could not be sent to its end")
             return r.Bye("Cannot read the message", "SERVERBUG")
-        if self._context.watch is None:
+        if not takes_more(self._context):
             return self._with_updates(event, reply)
         await self._tell(event, reply)
         return reply
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)
+        if self._context.uid_only and needs_numbers(event):  # RFC 9586 section 3
+            return r.Tagged(event.tag, "BAD", "There are no message numbers; use UIDs", UID_REQUIRED)
         answer = ANSWERS.get(type(event))
         if answer is not None:
             return await answer(self._context, event)
@@ -225,7 +235,7 @@ class ImapRole:
                 self._idling = Idling(self._context)
                 return await self._idling.start(event)
             case c.IdleDone():
-                self._stop_idling()
+                await self._end_idling()
                 return completed(event, "IDLE")
             case x.Unauthenticate():
                 self._context.door.abandon()
@@ -270,20 +280,24 @@ class ImapRole:
         return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)
 
     async def _tell(self, event: c.Command, reply: r.AnyResponse | None) -> None:
-        """What NOTIFY asked for and is due, before the end of a command."""
+        """What is due before the end of a command, after NOTIFY or with searches that are kept up to date."""
         watch = self._context.watch
         last = reply[-1] if isinstance(reply, tuple) else reply
-        if watch is None or not isinstance(last, r.Tagged):
+        if not isinstance(last, r.Tagged):
             return
-        if last.status == "OK":
+        if watch is not None and last.status == "OK":
             watch.changes(*changed_names(event))
         try:
             if not isinstance(event, c.Select):
-                asked = isinstance(event, c.Expunge | c.Move)
-                await tell_selected(self._context, expunges=_may_expunge(event), asked=asked)
-            await watch.flush()
+                by_uid, asked = bool(getattr(event, "uid", False)), isinstance(event, c.Expunge | c.Move)
+                expunges = _may_expunge(event)
+                await tell_selected(self._context, expunges=expunges, with_uid=by_uid, asked=asked)
+            if watch is not None:
+                await watch.flush()
         except (StoreError, Overloaded):
-            watch.overflow()
+            _log.failure("updates could not be told")
+            if watch is not None:
+                watch.overflow()
 
     def timed_out(self) -> r.AnyResponse:
         """The farewell to a silent client (RFC 3501 section 5.4)."""
@@ -303,11 +317,16 @@ class ImapRole:
 
     async def _abandon(self) -> None:
         """What was in progress is over."""
-        self._stop_idling()
+        await self._end_idling()
         self._context.door.abandon()
         appending, self._appending = self._appending, None
         if appending is not None:
             await appending.drop()
+
+    async def _end_idling(self) -> None:
+        idling, self._idling = self._idling, None
+        if idling is not None:
+            await idling.end()
 
     def _stop_idling(self) -> None:
         idling, self._idling = self._idling, None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.filters import resolved
+from mailstack.access.imap.fuzzy import misuses_relevancy, pushed, relevancy
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
 from mailstack.access.imap.saved import keep
+from mailstack.mail.collation import casemap
+from mailstack.mail.likeness import Needle
 from mailstack.mail.mime import Part, scan, search_text, unpack
 from mailstack.store import Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -19,6 +23,7 @@ from mailstack.wire.imap.sequence import SequenceSet
 FEW = 20  # messages that are looked at rather than looked up
 MEMORY_SLICE = 5000  # messages looked at before others are served
 FIELDS_SLICE = 500  # messages whose fields are read together
+FUZZY_COST = 10  # keys: what a FUZZY one is worth
 TEXT_SLICE = 100  # messages whose texts are searched in one trip to a thread
 TEXT_OCTETS = 4 * 1024 * 1024  # of such a slice, at most (but always one message)
 
@@ -30,18 +35,24 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
         context.enable_condstore()
     returns = command.returns or frozenset()
     check_returns(returns)
+    if (refused := misuses_relevancy(command) or reuses_tag(selected, command)) is not None:
+        return refused
     if "SAVE" in returns:
         selected.saved = ()  # RFC 5182 section 2.1: should the search fail
-    found = await find(context, selected, command.key)
+    updates = await begin(context, selected, command)
+    scores: dict[int, int] = {}
+    found = await find(context, selected, command.key, scores=scores)
+    if updates is not None:
+        await updates.end(context, [entry.uid for entry in found])
     if "SAVE" in returns:
         keep(selected, [entry.uid for entry in found], returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
     if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
         return tagged
-    return _answer(selected, command, found), tagged
+    return _answer(selected, command, found, scores), tagged
 
 
-_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL"})
+_RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE", "RELEVANCY"})
 
 
 def check_returns(returns: frozenset[str]) -> None:
@@ -50,12 +61,23 @@ def check_returns(returns: frozenset[str]) -> None:
         raise Unsupported(" ".join(sorted(returns - _RETURNS)))
 
 
-async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
-    """The messages that the key matches, by ascending UID."""
-    tests = conjunction(await resolved(context, key), selected)
+async def find(
+    context: Context,
+    selected: Selected,
+    key: k.Key,
+    uids: Sequence[int] | None = None,
+    scores: dict[int, int] | None = None,
+) -> list[Entry]:
+    """The messages that the key matches, by ascending UID; `uids`: only of these, ascending.
+
+    `scores` is given how well each matches FUZZY keys, from 1 to 100 (RFC 6203 section 4).
+    """
+    key = pushed(await resolved(context, key))
+    tests = conjunction(key, selected)
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
     keys = _count(key)
-    found = await _by_memory(context, selected, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
+    among = selected.view.uids if uids is None else uids
+    found = await _by_memory(context, selected, among, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
     if len(found) > FEW and (dear or by_cost[Cost.FIELDS]):
         possible = await _indexed(selected, key)
@@ -68,7 +90,14 @@ async def find(context: Context, selected: Selected, key: k.Key) -> list[Entry]:
         )
     if dear:
         found = await _by_text(context, selected, found, dear)
+    if scores is not None:
+        scores.update((each.entry.uid, mean(each.scores)) for each in found if each.scores)
     return [candidate.entry for candidate in found]
+
+
+def mean(scores: Sequence[int]) -> int:
+    """Of several FUZZY keys."""
+    return round(sum(scores) / len(scores))
 
 
 async def _indexed(selected: Selected, key: k.Key) -> set[int] | None:
@@ -76,6 +105,8 @@ async def _indexed(selected: Selected, key: k.Key) -> set[int] | None:
     match key:
         case k.Body() | k.Text() | k.Header():
             return await selected.mailbox.candidates(key.value)
+        case k.Fuzzy(k.Body() | k.Text() | k.Header() as nearly):
+            return await selected.mailbox.similar(Needle(nearly.value).runs)
         case k.And():
             known = [found for part in key.keys if (found := await _indexed(selected, part)) is not None]
             return set.intersection(*known) if known else None
@@ -95,13 +126,15 @@ def _count(key: k.Key) -> int:
             return _count(key.left) + _count(key.right)
         case k.Not():
             return _count(key.key)
+        case k.Fuzzy():
+            return FUZZY_COST
     return 1
 
 
 async def _by_memory(
-    context: Context, selected: Selected, tests: Sequence[Test], size: int
+    context: Context, selected: Selected, uids: Sequence[int], tests: Sequence[Test], size: int
 ) -> list[Candidate]:
-    entry_of, uids = selected.mailbox.entry, selected.view.uids
+    entry_of = selected.mailbox.entry
     found: list[Candidate] = []
     for start in range(0, len(uids), size):
         if start:
@@ -223,10 +256,10 @@ class _Text:
         return self._octets[: self._facts.header_size]
 
     def folded(self, header: bool) -> str:
-        """All text, decoded and casefolded; with the header section, or without."""
+        """All text, decoded and casemapped; with the header section, or without."""
         known = self._folded.get(header)
         if known is None:
-            known = self._folded[header] = search_text(self._part(), self._octets, header).casefold()
+            known = self._folded[header] = casemap(search_text(self._part(), self._octets, header))
         return known
 
     def _part(self) -> Part:
@@ -234,17 +267,18 @@ class _Text:
         return unpack(self._facts.structure) if whole else scan(self._octets)
 
 
-def _answer(selected: Selected, command: c.Search, found: list[Entry]) -> Response:
-    numbers = [entry.uid for entry in found]
-    if not command.uid:
-        numbers = [number for uid in numbers if (number := selected.view.sequence(uid)) is not None]
+def _answer(selected: Selected, command: c.Search, found: list[Entry], scores: Mapping[int, int]) -> Response:
+    uids = [entry.uid for entry in found if selected.view.sequence(entry.uid) is not None]
+    numbers = uids if command.uid else [selected.view.sequence(uid) or 0 for uid in uids]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None:
+    if command.returns is None and not selected.revised:
         return SearchResponse(numbers, modseq)
-    return extended(command, numbers, modseq)
+    return extended(command, numbers, modseq, relevancy(command, uids, scores))
 
 
-def extended(command: c.Search | x.Sort, numbers: list[int], modseq: int | None) -> ESearch:
+def extended(
+    command: c.Search | x.Sort, numbers: list[int], modseq: int | None, scores: tuple[int, ...] | None
+) -> ESearch:
     """ESEARCH for what was found, in its order (RFC 4731 section 3.1, RFC 5267 section 3, RFC 9394)."""
     wanted = command.returns or frozenset({"ALL"})  # RFC 4731 section 3.1: RETURN () is RETURN (ALL)
     partial = command.partial
@@ -257,6 +291,7 @@ def extended(command: c.Search | x.Sort, numbers: list[int], modseq: int | None)
         all=SequenceSet.of(numbers) if numbers and "ALL" in wanted else None,
         modseq=modseq,
         partial=None if partial is None else (partial, SequenceSet.of(numbers[partial.slice(len(numbers))])),
+        relevancy=scores,
     )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.numbers import uids_in
+from mailstack.access.imap.permission import CHANGING, listen
 from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
+from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import DELETED, SEEN
 from mailstack.wire.imap import commands as c
-from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id
+from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id, url_mechanisms
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
 
 SLICE = 5000  # messages looked at before others are served
@@ -29,7 +31,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     info = await context.store.status(context.user_id, command.mailbox)
     mailbox = await context.store.open(context.user_id, command.mailbox)
     # RFC 4314 section 5.2: read-only for whoever may change nothing
-    read_only = command.read_only or not set("istew") & set(info.rights)
+    read_only = command.read_only or not CHANGING & set(info.rights)
     try:
         view = mailbox.view(read_only=read_only)
     except BaseException:
@@ -40,15 +42,21 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
         view,
         read_only,
         rights=info.rights,
-        name=command.mailbox,
+        name=info.name,
         modseqs=context.condstore,
         vanishes=context.qresync,
+        uid_only=context.uid_only,
+        examined=command.read_only,
+        revised=context.revised,
+        utf8=context.utf8,
         seconds=context.services.clock.seconds,
     )
     context.current = selected
+    listen(context, selected)
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
-    described = _description(selected, await _first_unseen(context, selected))
-    await context.say(described + encode(Untagged("OK", "Mailbox id", mailbox_id(info.object_id))))
+    await context.say(await _described(context, selected, info.object_id))
+    if context.revised:  # RFC 9051 section 6.3.2
+        await context.say(await listed(context, command.mailbox))
     if command.qresync is not None:
         await resynchronize(context, selected, command.qresync)
     if selected.read_only:
@@ -57,19 +65,24 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
 
 
-def _description(selected: Selected, unseen: int | None) -> bytes:
+async def _described(context: Context, selected: Selected, object_id: str) -> bytes:
     mailbox, view = selected.mailbox, selected.view
     first = known_flags(selected)
     split = first.index(b"\r\n") + 2
-    said = first[:split] + encode((Exists(len(view)), Recent(len(view.recent))))
-    if unseen:
-        said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
+    said = first[:split] + encode(Exists(len(view)))
+    if not selected.revised:  # RFC 9051 appendix E, items 11 and 12
+        said += encode(Recent(len(view.recent)))
+        unseen = None if selected.uid_only else await _first_unseen(context, selected)
+        if unseen:  # a message number, which UIDONLY has none of (RFC 9586 section 3)
+            said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
     said += first[split:]
     return said + encode(
         (
             Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
             Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
+            Untagged("OK", "Mailbox id", mailbox_id(object_id)),
+            Untagged("OK", "URLs can be signed", url_mechanisms()),
         )
     )
 

@@ -7,11 +7,13 @@ the index slice by slice; keys are made, and put in order, in a thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TypeVar
 
-from mailstack.access.imap.context import Context, Selected, Unsupported
+from mailstack.access.imap.context import Context, Selected
+from mailstack.access.imap.contexts import begin, reuses_tag
+from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.kept import KEPT
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
@@ -50,31 +52,56 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     """SORT: messages in the order of the criteria."""
     selected, returns = context.selected, command.returns or frozenset()
     check_returns(returns)
-    names = frozenset(criterion.key for criterion in command.criteria)
-    if "RELEVANCY" in names:
-        raise Unsupported("RELEVANCY")
+    if (refused := misuses_relevancy(command) or reuses_tag(selected, command)) is not None:
+        return refused
     if "SAVE" in returns:
         selected.saved = ()
     if asks_modseq(command.key):
         context.enable_condstore()
-    found = await find(context, selected, command.key)
-    if names <= _NO_FIELDS:
-        bare = [(entry, b"") for entry in found]
-        messages = await context.services.work.compute(_sortables, names, bare)
-    else:
-        messages = await _read(context, selected, found, partial(_sortables, names), names)
-    criteria = [(criterion.key, criterion.reverse) for criterion in command.criteria]
-    order = await context.services.work.compute(sorting.sort, messages, criteria)
+    updates = await begin(context, selected, command)
+    scores: dict[int, int] = {}
+    found = await find(context, selected, command.key, scores=scores)
+    order = await _in_order(context, selected, found, command.criteria, scores)
+    if updates is not None:
+        await updates.end(context, order)
     if "SAVE" in returns:
         keep(selected, order, returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SORT completed" if command.uid else "SORT completed")
     if returns == {"SAVE"}:
         return tagged
-    numbers = order if command.uid else [n for uid in order if (n := selected.view.sequence(uid)) is not None]
+    order = [uid for uid in order if selected.view.sequence(uid) is not None]
+    numbers = order if command.uid else [selected.view.sequence(uid) or 0 for uid in order]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
     if command.returns is None:
         return SortResponse(numbers, modseq), tagged
-    return extended(command, numbers, modseq), tagged
+    return extended(command, numbers, modseq, relevancy(command, order, scores)), tagged
+
+
+async def ordered(
+    context: Context, selected: Selected, uids: Sequence[int], criteria: Sequence[x.Criterion]
+) -> list[int]:
+    """Messages in the order of the criteria; those that are gone are left out."""
+    entries = [entry for uid in uids if (entry := selected.mailbox.entry(uid)) is not None]
+    return await _in_order(context, selected, entries, criteria)
+
+
+async def _in_order(
+    context: Context,
+    selected: Selected,
+    found: Sequence[Entry],
+    criteria: Sequence[x.Criterion],
+    scores: Mapping[int, int] | None = None,
+) -> list[int]:
+    names = frozenset(criterion.key for criterion in criteria) - {"RELEVANCY"}
+    if names <= _NO_FIELDS:
+        bare = [(entry, b"") for entry in found]
+        messages = await context.services.work.compute(_sortables, names, bare)
+    else:
+        messages = await _read(context, selected, found, partial(_sortables, names), names)
+    if scores:
+        messages = [each._replace(relevancy=scores.get(each.number, 100)) for each in messages]
+    keys = [(criterion.key, criterion.reverse) for criterion in criteria]
+    return await context.services.work.compute(sorting.sort, messages, keys)
 
 
 async def thread(context: Context, command: x.Thread) -> AnyResponse:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from mailstack.access.imap.context import Selected
 from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
+from mailstack.wire.imap.rights import needed_for_flags
 from mailstack.wire.imap.sequence import SequenceSet
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
@@ -29,35 +30,45 @@ def known_flags(selected: Selected) -> bytes:
     r"""FLAGS and PERMANENTFLAGS; ``\*``: the client may make new keywords (RFC 3501 section 7.1)."""
     selected.keywords = selected.mailbox.keywords
     names = (*SYSTEM_FLAGS, *selected.keywords)
-    lasting = "" if selected.read_only else " ".join((*names, r"\*"))
+    lasting = "" if selected.read_only else " ".join(_changeable(names, selected.rights))
     words = "Read-only" if selected.read_only else "Flags permitted"
     return encode((Flags(names), Untagged("OK", words, f"PERMANENTFLAGS ({lasting})")))
 
 
+def _changeable(names: tuple[str, ...], rights: str) -> list[str]:
+    r"""What may be changed, ``\*`` for new keywords: RFC 4314 section 5.1.1 wants it said exactly."""
+    return [name for name in (*names, r"\*") if needed_for_flags((name,)) <= set(rights)]
+
+
 def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the flags of each of `uids` that is still there."""
-    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.view.recent
+    view, entry_of, recent = selected.view, selected.mailbox.entry, selected.recent
     lines = []
     for uid in uids:
-        entry, number = entry_of(uid), view.sequence(uid)
-        if entry is None or number is None:
+        entry = entry_of(uid)
+        if entry is None or view.sequence(uid) is None:
             continue
-        head = b"UID %d " % uid if with_uid or selected.vanishes else b""
+        head = _head(selected, uid, with_uid)
         if selected.modseqs:
             head += b"MODSEQ (%d) " % entry.modseq
-        flags = flag_list(entry.flags, uid in recent)
-        lines.append(b"* %d FETCH (%bFLAGS %b)\r\n" % (number, head, flags))
+        lines.append(b"%bFLAGS %b)\r\n" % (head, flag_list(entry.flags, uid in recent)))
     return b"".join(lines)
+
+
+def _head(selected: Selected, uid: int, with_uid: bool) -> bytes:
+    named = with_uid or selected.vanishes or selected.revised  # RFC 9051 section 7.5.2
+    if selected.uid_only:  # it begins with the UID
+        named = False
+    return selected.fetch(uid) + (b"UID %d " % uid if named else b"")
 
 
 def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
     """A FETCH response with the modseq of each of `uids` that is still there."""
     lines = []
     for uid in uids:
-        entry, number = selected.mailbox.entry(uid), selected.view.sequence(uid)
-        if entry is not None and number is not None:
-            head = b"UID %d " % uid if with_uid or selected.vanishes else b""
-            lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (number, head, entry.modseq))
+        entry = selected.mailbox.entry(uid)
+        if entry is not None and selected.view.sequence(uid) is not None:
+            lines.append(b"%bMODSEQ (%d))\r\n" % (_head(selected, uid, with_uid), entry.modseq))
     return b"".join(lines)
 
 
@@ -66,16 +77,18 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
 
     EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
     """
+    if "r" not in selected.rights or selected.doubted:
+        return b""
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     if not update:
         return said
-    if selected.vanishes and update.vanished:
+    if (selected.vanishes or selected.uid_only) and update.vanished:
         said += Vanished(SequenceSet.of(update.vanished)).encode()
     else:
         said += encode(tuple(Expunged(number) for number in update.expunged))
     if update.exists is not None:
         said += Exists(update.exists).encode()
-    if update.recent is not None:
+    if update.recent is not None and not selected.revised:
         said += Recent(update.recent).encode()
     return said + (flag_responses(selected, update.changed, with_uid) if flags else b"")

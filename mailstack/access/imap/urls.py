@@ -1,4 +1,4 @@
-"""What an IMAP URL names in this user's own mailboxes (RFC 5092, as CATENATE takes it: RFC 4469)."""
+"""What an IMAP URL names: in this user's own mailboxes (RFC 5092), or by authorization (RFC 4467)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mailstack.wire.imap import url as wire
 from mailstack.wire.imap.grammar.cursor import BadSyntax
 from mailstack.wire.imap.grammar.fetch import read_section
 
+NO_KEY = bytes(32)  # where there is none the work is the same
 CHUNK = 256 * 1024  # octets read at a time
 MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked for in
 
@@ -46,16 +47,23 @@ class Named:
 
 
 @asynccontextmanager
-async def opened(context: Context, text: str) -> AsyncIterator[Named]:
-    """What the URL names, while the context lasts. Raise NotThere, StoreError, OSError."""
+async def opened(context: Context, text: str, *, authorized: bool = False) -> AsyncIterator[Named]:
+    """What the URL names, while the context lasts; `authorized`: only by the URL's own authorization.
+
+    Raise NotThere, StoreError, OSError.
+    """
     try:
         url = wire.parse(text)
         section = read_section(url.section)
     except (wire.BadUrl, BadSyntax) as error:
         raise NotThere from error
-    if not _ours(context, url) or url.access is not None:
+    if url.access is not None:
+        user_id = await _authorized(context, url)
+    elif authorized or not ours(context, url):
         raise NotThere
-    mailbox = await context.store.open(context.user_id, url.mailbox)
+    else:
+        user_id = context.user_id
+    mailbox = await context.store.open(user_id, url.mailbox)
     try:
         entry = mailbox.entry(url.uid)
         if entry is None or url.uidvalidity not in (None, mailbox.uidvalidity):
@@ -77,12 +85,46 @@ async def opened(context: Context, text: str) -> AsyncIterator[Named]:
         mailbox.close()
 
 
-def _ours(context: Context, url: wire.Url) -> bool:
+async def _authorized(context: Context, url: wire.Url) -> int:
+    """The user who has signed the URL, if this session may use it (RFC 4467 section 2). Raise NotThere."""
+    now = context.services.clock.seconds()
+    if url.host is None or not _here(context, url) or url.user is None or not _may_use(context, url):
+        raise NotThere
+    if url.expire is not None and url.expire <= now:
+        raise NotThere
+    user_id = await context.store.user_of(url.user)
+    key = None if user_id is None else await context.store.url_key(user_id, url.mailbox)
+    if not wire.is_authorized(url, key or NO_KEY) or key is None or user_id is None:
+        raise NotThere
+    return user_id
+
+
+def _may_use(context: Context, url: wire.Url) -> bool:
+    """Whether this session is one of those that the URL is for (RFC 4467 section 2.3)."""
+    kind, _, who = (url.access or "").partition("+")
+    match kind.lower():
+        case "anonymous" | "authuser":  # there is no session of nobody here
+            return True
+        case "user":
+            return who.lower() == _name(context)
+        case "submit":
+            return _name(context) in context.services.config.submit_users
+    return False
+
+
+def ours(context: Context, url: wire.Url) -> bool:
     """Whether it is a URL of this server and of this user."""
-    if url.host is None:
-        return True
-    user = str(context.user.address).lower() if context.user else ""
-    return url.host == context.services.hostname.lower() and (url.user or user).lower() == user
+    user = _name(context)
+    return url.host is None or (_here(context, url) and (url.user or user).lower() == user)
+
+
+def _here(context: Context, url: wire.Url) -> bool:
+    services = context.services
+    return url.host in (services.hostname.lower(), *services.config.url_hosts)
+
+
+def _name(context: Context) -> str:
+    return str(context.user.address).lower() if context.user else ""
 
 
 def _root(entry: Entry, facts: Facts) -> Part:

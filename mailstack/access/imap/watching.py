@@ -30,8 +30,9 @@ from mailstack.access.imap.interest import (
     picture,
     status_change,
 )
-from mailstack.access.imap.listing import Tree, tree_of
+from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import tell_selected
+from mailstack.access.imap.tree import Tree, tree_of
 from mailstack.net.conversation import Vanished
 from mailstack.store import Counts
 from mailstack.store.flags import SEEN_BIT
@@ -210,6 +211,7 @@ class Watch:
         self._detach, self._attached, self._created = [], selected, set()
         self._selected_changed = False
         if selected is not None:
+            selected.wake = self._selected_has_changed
             mailbox = selected.mailbox
             self._detach = [
                 mailbox.watch(self._selected_has_changed),
@@ -251,6 +253,7 @@ class Watch:
         try:
             while not self._held and not self._closed:
                 self._selected_changed = False
+                await recheck(self._context)
                 await tell_selected(self._context, expunges=self._may_expunge())
                 await self.flush()
                 if not self._is_due():

@@ -152,4 +152,5 @@ _REFUSALS = {
     Why.CANCELLED: pop3.Err("Cancelled"),
     Why.WRONG: pop3.Err("Wrong user name or password", "AUTH"),  # RFC 3206 section 4
     Why.UNAVAILABLE: pop3.Err("Cannot check it now; try again later", "SYS/TEMP"),
+    Why.TOO_MANY: pop3.Err("Too many failed logins; try again later", "SYS/TEMP"),
 }

@@ -68,6 +68,16 @@ class Chain:
             found.append(self._newest[0].name)
         return list(dict.fromkeys(found))
 
+    @property
+    def sealers(self) -> list[str]:
+        """The domains that sealed, the first of them first."""
+        return [seal["d"].lower().rstrip(".") for seal in self._seals]
+
+    def first_says(self, method: str, result: str) -> bool:
+        """Whether the first who sealed had found that result."""
+        said = re.compile(rf"(?i);[ \t\r\n]*{method}[ \t]*=[ \t]*{result}(?![\w-])".encode())
+        return bool(self._sets) and said.search(self._sets[0].results) is not None
+
     def body(self, chunk: bytes) -> None:
         """The next octets of the body."""
         if self._newest:

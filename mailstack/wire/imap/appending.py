@@ -36,9 +36,10 @@ class _Step(Enum):
 class Appending:
     """One command. `ended`: all of it has been read."""
 
-    __slots__ = ("_append", "_count", "_left", "_limits", "_literals", "_octets", "_parts", "_step", "_tag",
-    "_text",
-                 "_utf8", "ended", "line")  # fmt: skip
+    __slots__ = (
+        "_append", "_count", "_left", "_limits", "_literals", "_octets", "_parts", "_step", "_tag", "_text",
+        "_unclosed", "_utf8", "ended", "line",
+    )  # fmt: skip
 
     def __init__(self, tag: str, limits: Limits, *, utf8: bool) -> None:
         self.line = _NOTHING
@@ -53,6 +54,7 @@ class Appending:
         self._count = 0  # messages, and parts of them
         self._parts = 0  # of the CATENATE in hand
         self._text = ""  # of the CATENATE in hand, not read yet
+        self._unclosed = False  # a part UTF8 (...) of it waits for its parenthesis
         self._literals: list[bytes] = []  # in that text
 
     def begin(self, cursor: Cursor, line: Line, command: str) -> c.Append:
@@ -127,6 +129,9 @@ class Appending:
         """One part of CATENATE, or its end."""
         text, literal = self._text, self.line.literal
         cursor = self._cursor(text)
+        if self._unclosed:
+            cursor.expect(")")
+            self._unclosed = False
         if self._parts > 1:
             if cursor.skip(")"):
                 self._literals = []
@@ -144,6 +149,7 @@ class Appending:
             cursor.end()
             self._sized(part.size)
             self._left, self._step = part.size, _Step.ANSWER
+            self._unclosed = part.utf8
         return part
 
     def _url_announced(self) -> c.Event | None:

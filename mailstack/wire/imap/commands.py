@@ -365,13 +365,14 @@ class Search(Command):
     """SEARCH or UID SEARCH. `returns` (RFC 4731) of MIN MAX ALL COUNT; None: plain SEARCH response.
 
     Also in `returns`: SAVE (RFC 5182), RELEVANCY (RFC 6203), CONTEXT and UPDATE (RFC 5267), and PARTIAL,
-    whose range is `partial` (RFC 5267, RFC 9394).
+    whose range is `partial` (RFC 5267, RFC 9394). `update`: what to FETCH of new messages (RFC 5465).
     """
 
     uid: bool
     key: Key
     returns: frozenset[str] | None = None
     partial: Partial | None = None
+    update: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

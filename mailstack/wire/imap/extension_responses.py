@@ -64,24 +64,28 @@ def _threads(forest: Forest) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class ESearchUpdate(Response):
+class ESearchUpdate(Naming):
     """`* ESEARCH (TAG "B01") UID ADDTO (0 32768:32769)` (RFC 5267 section 4.3).
 
     Each change is the position in the result, 0 for a search (which has no order), and what comes or goes
-    there. What goes is told first.
+    there. What goes is told first. `source`: mailbox and UIDVALIDITY, of ESEARCH (RFC 7377).
     """
 
     tag: str
     uid: bool
     added: tuple[tuple[int, SequenceSet], ...] = ()
     removed: tuple[tuple[int, SequenceSet], ...] = ()
+    source: tuple[str, int] | None = None
 
-    def encode(self) -> bytes:
-        words = [f'* ESEARCH (TAG "{self.tag}")', *(["UID"] if self.uid else [])]
+    def line(self, write: Callable[[str], bytes]) -> bytes:
+        correlator = f'* ESEARCH (TAG "{self.tag}"'.encode("ascii")
+        if self.source is not None:
+            correlator += b" MAILBOX %b UIDVALIDITY %d" % (write(self.source[0]), self.source[1])
+        words = ["UID"] if self.uid else []
         for name, changes in (("REMOVEFROM", self.removed), ("ADDTO", self.added)):
             if changes:
                 words.append(f"{name} ({' '.join(f'{at} {numbers}' for at, numbers in changes)})")
-        return " ".join(words).encode("ascii") + b"\r\n"
+        return correlator + b") " + " ".join(words).encode("ascii") + b"\r\n"
 
 
 # URLs (RFC 4467 section 8)

@@ -31,13 +31,14 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Sort(Command):
-    """SORT or UID SORT (RFC 5256); `returns` and `partial` as in `Search` (RFC 5267 section 3)."""
+    """SORT or UID SORT (RFC 5256); `returns` and what follows as in `Search` (RFC 5267 section 3)."""
 
     uid: bool
     criteria: tuple[Criterion, ...]
     key: Key
     returns: frozenset[str] | None = None
     partial: Partial | None = None
+    update: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class MultiSearch(Command):
     key: Key
     returns: frozenset[str]
     partial: Partial | None = None
+    update: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,11 @@ class CatenateUrl(Command):
 
 @dataclass(frozen=True, slots=True)
 class CatenateText(Command):
-    """The next part of the message is a literal of `size` octets. `synchronizing`: as in `Append`."""
+    """The next part of the message is a literal of `size` octets. `synchronizing`, `utf8`: as in `Append`."""
 
     size: int
     synchronizing: bool = True
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Server:
 
     __slots__ = (
         "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
-        "closed", "state", "upgrading", "utf8",
+        "closed", "labels", "state", "upgrading", "utf8",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = _DEFAULT, *, preauthenticated: bool = False) -> None:
@@ -91,6 +91,7 @@ class Server:
         self._held: Line | None = None  # a command that came where DONE was due
         self._codec: Deflate | None = None  # once COMPRESS is on
         self.utf8 = False  # mailbox names are in UTF-8
+        self.labels = True  # SEARCH may name a charset
 
     def receive_data(self, data: bytes) -> None:
         """Keep octets from the peer; after the end they are dropped."""
@@ -158,6 +159,7 @@ class Server:
             self.closed = True
         elif isinstance(response, r.Enabled):
             self.utf8 = self.utf8 or any(name.upper() in _UTF8 for name in response.names)
+            self.labels = self.labels and "UTF8=ACCEPT" not in response.names
         elif isinstance(response, r.Challenge) and isinstance(self._current, c.Authenticate | c.AuthResponse):
             self._mode = _Mode.RESPONSE
         elif isinstance(response, r.Continuation) and not self._go_on():
@@ -196,7 +198,7 @@ class Server:
                 self._codec = Deflate()
                 self._codec.feed(self._framer.some(1 << 30))
             case x.Unauthenticate():
-                self.utf8 = False
+                self.utf8, self.labels = False, True
 
     def _finish(self, current: c.Event) -> None:
         """The command is over, maybe with octets of it still to come."""
@@ -290,7 +292,7 @@ class Server:
         )
 
     def _whole(self, head: table.Head, text: str, literals: list[bytes]) -> c.Event:
-        command = table.read(head, text, literals, utf8=self.utf8)
+        command = table.read(head, text, literals, utf8=self.utf8, labels=self.labels)
         if isinstance(command, x.Compress) and self._codec is not None:  # RFC 4978 section 3
             raise BadSyntax("already compressed", "COMPRESSIONACTIVE", "NO")
         return command

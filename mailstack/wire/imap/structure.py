@@ -1,14 +1,14 @@
 """ENVELOPE, BODY and BODYSTRUCTURE as finished IMAP syntax (RFC 3501 section 7.4.2).
 
-Every string is written quoted and in 7 bits: NUL, CR and LF cannot stand in one and become blanks, and 8-bit
-text, which a header should not hold, is written as RFC 2047 words in UTF-8, which every client reads.
+Every string is written quoted: NUL, CR and LF cannot stand in one and become blanks. 8-bit text is written
+in UTF-8, as clients read it that have enabled it (RFC 6855, RFC 9051); for others `downgrade` makes 7 bits
+of it.
 """
 
 from __future__ import annotations
 
 import re
 
-from mailstack.mail.charset import encode_words
 from mailstack.mail.fields import (
     ENVELOPE_FIELDS,
     Group,
@@ -28,17 +28,16 @@ _ADDRESS_FIELDS = frozenset((b"from", b"sender", b"reply-to", b"to", b"cc", b"bc
 
 
 def string(text: str | None) -> bytes:
-    """An nstring: NIL or a quoted string, 7-bit (RFC 3501 section 4.3)."""
+    """An nstring: NIL or a quoted string in UTF-8 (RFC 3501 section 4.3, RFC 6855 section 3)."""
     if text is None:
         return b"NIL"
     if _UNSAFE.search(text) is not None:
-        text = encode_words(text.translate(_FORBIDDEN)).translate(_FORBIDDEN)  # an old word may hold CR LF
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return b'"%s"' % text.encode("ascii")
+        text = text.translate(_FORBIDDEN).replace("\\", "\\\\").replace('"', '\\"')
+    return b'"%s"' % text.encode("utf-8", "replace")
 
 
 def envelope(header: bytes) -> bytes:
-    """The parenthesized ENVELOPE of a header section; 7-bit, no literal; never raises.
+    """The parenthesized ENVELOPE of a header section; no literal; never raises.
 
     Several fields of one address kind count as one; of the others the last holds. Sender and Reply-To default
     to From. Dates are as written. Source routes are NIL; an address without a domain has the host "".
@@ -85,26 +84,17 @@ def _address(address: Mailbox) -> bytes:
     return b"(%s NIL %s %s)" % (
         string(address.name),
         string(address.local_part),
-        string(_domain(address.domain)),
+        string(address.domain),
     )
 
 
-def _domain(domain: str) -> str:
-    if domain.isascii():
-        return domain
-    try:
-        return domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        return domain
-
-
 def body(part: Part) -> bytes:
-    """The parenthesized BODY (no extension data) of a scanned part; 7-bit, no literal."""
+    """The parenthesized BODY (no extension data) of a scanned part; no literal."""
     return _structure(part, extended=False)
 
 
 def body_structure(part: Part) -> bytes:
-    """The parenthesized BODYSTRUCTURE of a scanned part; 7-bit, no literal."""
+    """The parenthesized BODYSTRUCTURE of a scanned part; no literal."""
     return _structure(part, extended=True)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import Envelope, Recipient
+from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mail.reply import Reply
 
 MAX_LINE = 2048  # octets of a reply line with its end; RFC 5321 section 4.5.3.1.5 promises 512
@@ -26,6 +26,7 @@ MAX_WAITING = 250  # replies that nobody has asked for yet; we pipeline fewer co
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
+_LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)  # RFC 9422 section 4
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -140,17 +141,17 @@ class Offers:
         return _number(self.keywords.get("SIZE", ""))
 
     def limit(self, name: str) -> int | None:
-        """RCPTMAX, MAILMAX or RCPTDOMAINMAX; None where it does not say (RFC 9422 section 3)."""
+        """RCPTMAX, MAILMAX or RCPTDOMAINMAX; None where it does not say (RFC 9422 section 4)."""
         for word in self.keywords.get("LIMITS", "").upper().split(" "):
             key, _, value = word.partition("=")
             if key == name:
-                return _number(value)
+                return int(value) if _LIMIT.fullmatch(value) else None
         return None
 
     @property
     def shortest_by_time(self) -> int:
-        """The shortest time in seconds within which it may deliver (RFC 2852 section 3)."""
-        return _number(self.keywords.get("DELIVERBY", "").partition(" ")[0]) or 0
+        """The shortest time in seconds within which it may deliver (RFC 2852 section 2)."""
+        return _number(self.keywords.get("DELIVERBY", "").partition(",")[0]) or 0
 
 
 def _number(text: str) -> int | None:
@@ -172,6 +173,17 @@ def groups(recipients: Sequence[Recipient], offers: Offers) -> list[tuple[Recipi
         made[-1].append(recipient)
         domains = more
     return [tuple(group) for group in made]
+
+
+def in_one_session(made: Sequence[tuple[Recipient, ...]], offers: Offers) -> Sequence[tuple[Recipient, ...]]:
+    """As many of the groups as one session may name the domains of (RFC 9422 section 4.3); one at least."""
+    most = offers.limit("RCPTDOMAINMAX")
+    domains: set[str] = set()
+    for place, group in enumerate(made):
+        domains |= {recipient.address.domain for recipient in group}
+        if most is not None and place and len(domains) > most:
+            return made[:place]
+    return made
 
 
 def hello(name: str, verb: bytes = b"EHLO") -> bytes:
@@ -216,12 +228,16 @@ def mail(
     return _command(words)
 
 
-def rcpt(recipient: Recipient, offers: Offers) -> bytes:
+def rcpt(recipient: Recipient, offers: Offers, by: DeliverBy | None = None) -> bytes:
     """RCPT with the parameters that the server offered (RFC 5321 section 4.1.1.3, RFC 3461 section 4)."""
     words = [f"RCPT TO:<{recipient.address}>"]
     if "DSN" in offers:
-        if recipient.notify:
-            words.append(f"NOTIFY={','.join(sorted(recipient.notify))}")
+        notify = recipient.notify
+        if by is not None and "DELIVERBY" not in offers and "NEVER" not in notify:
+            # RFC 2852 section 4.1.4.2: who makes no promise shall at least tell of a delay.
+            notify = (notify or frozenset({"FAILURE"})) | {"DELAY"}
+        if notify:
+            words.append(f"NOTIFY={','.join(sorted(notify))}")
         if recipient.orcpt:
             kind, _, address = recipient.orcpt.partition(";")
             if address.isascii():

@@ -287,7 +287,7 @@ class TestSort:
             S: * SORT
             S: c OK SORT completed
             C: d SORT (RELEVANCY) UTF-8 ALL
-            S: d BAD Not offered: RELEVANCY
+            S: d BAD RELEVANCY needs FUZZY
         """)  # fmt: skip
 
     def test_with_modseq(self, mixed: Client) -> None:
@@ -363,13 +363,3 @@ def test_unauthenticate(five: Client, talk: Talk) -> None:
         S: * STATUS INBOX (MESSAGES 0 APPENDLIMIT 52428800)
         S: f OK STATUS completed
     """)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["SEARCH NOT FUZZY SUBJECT x", "SEARCH RETURN (UPDATE) ALL", "URLFETCH x"],
-)  # fmt: skip
-def test_what_is_read_but_not_offered_is_bad(five: Client, line: str) -> None:
-    said = five.ask(f"a {line}")
-    assert said.startswith(b"a BAD Not offered: "), said
-    assert five.ask("z NOOP") == b"z OK NOOP completed\r\n"

@@ -10,8 +10,8 @@ from tests.access.imap.harness import Client, World
 
 Talk = Callable[[Client, str], None]
 
-CLEAR = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE STARTTLS LOGINDISABLED"
-OPEN = "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN"
+CLEAR = "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE STARTTLS LOGINDISABLED"
+OPEN = "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE AUTH=PLAIN AUTH=LOGIN"
 PLAIN = base64.b64encode(b"\0alice@example.test\0secret").decode()
 WRONG = base64.b64encode(b"\0alice@example.test\0guess").decode()
 
@@ -148,7 +148,7 @@ def test_id_enable_noop(world: World, talk: Talk) -> None:
         C: c ID ("name" "Thunderbird" "version" "153.7.0")
         S: * ID ("name" "mailstack" "version" "...")
         S: c OK ID completed
-        C: d ENABLE UTF8=ACCEPT X-NONE
+        C: d ENABLE X-ACCEPT X-NONE
         S: * ENABLED
         S: d OK ENABLE completed
         C: e NOOP

@@ -148,7 +148,8 @@ def test_table(client: Client, key: str, numbers: str) -> None:
 
 UNICODE = [
     ("SUBJECT", "Gr\u00fc\u00dfe", "1"),
-    ("SUBJECT", "GR\u00dcSSE", "1"),  # letters that fold to the same are the same
+    ("SUBJECT", "GRU\u0308\u00dfE", "1"),  # one letter in two characters (RFC 5051)
+    ("SUBJECT", "gr\u00fcsse", ""),  # i;unicode-casemap knows simple titlecase only
     ("FROM", "ren\u00e9", "1"),
     ("SUBJECT", "na\u00efve", "4"),
     ("BODY", "l'\u00e9t\u00e9", "4"),
@@ -162,7 +163,28 @@ UNICODE = [
 def test_words_in_any_charset(client: Client, key: str, text: str, numbers: str) -> None:
     data = text.encode()
     said = client.ask(b"a SEARCH CHARSET UTF-8 %b {%d+}\r\n%b" % (key.encode(), len(data), data))
-    assert said.decode() == f"* SEARCH {numbers}\r\na OK SEARCH completed\r\n"
+    line = f"* SEARCH {numbers}".rstrip()
+    assert said.decode() == f"{line}\r\na OK SEARCH completed\r\n"
+
+
+@pytest.mark.parametrize("key", ["SUBJECT", "FROM", "BODY", "TEXT", "HEADER Subject", "HEADER X-Other"])
+def test_comparison_is_by_i_unicode_casemap(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """I18NLEVEL=1 (RFC 5255 section 4.2), with the index and without."""
+    world = World()
+    monkeypatch.setattr(search, "FEW", 0)
+    field = "=?utf-8?b?w4VuZ3N0csO2bQ==?="  # Ångström
+    mail = f"Subject: {field}\r\nFrom: {field} <a@b.test>\r\nX-Other: {field}\r\nContent-Type: text/plain; charset=utf-8"
+    for _ in range(6):
+        world.append(f"{mail}\r\n\r\nÅngström\r\n".encode())
+    client = world.connect().select()
+    for _ in range(2):
+        for needle in ("ÅNGSTRÖM", "a\u030angstro\u0308m", "ÅNG", "stro"):
+            assert b"* SEARCH 1 2 3 4 5 6\r\n" in client.ask(f'a SEARCH CHARSET UTF-8 {key} "{needle}"'), (
+                needle
+            )
+        assert b"* SEARCH\r\n" in client.ask(f'a SEARCH CHARSET UTF-8 {key} "angstrom"')
+        take_in(world)
+    world.close()
 
 
 def test_unknown_charset(client: Client) -> None:

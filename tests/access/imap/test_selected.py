@@ -36,6 +36,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [UIDNEXT 3] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID (F...)] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: a OK [READ-WRITE] SELECT completed
         C: b EXAMINE Sent
         S: * OK [CLOSED] ...
@@ -47,6 +48,7 @@ def test_select(world: World, talk: Talk) -> None:
         S: * OK [UIDNEXT 1] Predicted next UID
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID (F...)] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: b OK [READ-ONLY] EXAMINE completed
         C: c CHECK
         S: c OK CHECK completed
@@ -72,6 +74,7 @@ def test_a_failed_select_leaves_nothing_selected(world: World, talk: Talk) -> No
         S: * OK [UIDNEXT 4] ...
         S: * OK [HIGHESTMODSEQ ...] Highest
         S: * OK [MAILBOXID (F...)] Mailbox id
+        S: * OK [URLMECH INTERNAL] URLs can be signed
         S: a OK [READ-WRITE] SELECT completed
         C: b SELECT Nowhere
         S: * OK [CLOSED] ...
@@ -272,6 +275,7 @@ def test_own_mailbox_deleted(world: World, talk: Talk) -> None:
         S: * FLAGS ...
         S: * 0 EXISTS
         S: * 0 RECENT
+        S: * OK ...
         S: * OK ...
         S: * OK ...
         S: * OK ...

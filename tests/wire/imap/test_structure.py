@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailstack.mail.mime import pack, scan, unpack
+from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.structure import body, body_structure, envelope
 from tests.wire.imap.dovecot_structures import CASES
 
@@ -55,12 +56,13 @@ class TestOnPurpose:
     def test_source_route_is_nil(self) -> None:
         assert '((NIL NIL "u" "h"))' in self.envelope("To: <@r1,@r2:u@h>\n")
 
-    def test_eight_bit_is_encoded(self) -> None:
-        assert self.envelope("Subject: Grüße\nTo: Jörg <j@ö.test>\n") == (
-            '(NIL "=?utf-8?b?R3LDvMOfZQ==?=" NIL NIL NIL (("=?utf-8?b?SsO2cmc=?=" NIL "j" "xn--nda.test")) NIL NIL NIL NIL)'
+    def test_eight_bit_is_utf8(self) -> None:
+        assert self.envelope("Subject: Grüße\nTo: Jörg <jö@ö.test>\n") == (
+            '(NIL "Grüße" NIL NIL NIL (("Jörg" NIL "jö" "ö.test")) NIL NIL NIL NIL)'
         )
+        assert envelope(b"Subject: Gr\xfc\xdfe\r\n\r\n") == envelope("Subject: Grüße\r\n\r\n".encode())
         part = scan('Content-Type: image/png; name="ü.png"\r\n\r\n'.encode())
-        assert b'("name" "=?utf-8?b?w7wucG5n?=")' in body_structure(part)
+        assert '("name" "ü.png")'.encode() in body_structure(part)
 
     def test_quotes_are_escaped(self) -> None:
         assert self.envelope('Subject: a "b" \\c\n').startswith('(NIL "a \\"b\\" \\\\c" NIL')
@@ -69,7 +71,7 @@ class TestOnPurpose:
         assert envelope(b"Subject: a\r\n\tb\rc\0d\r\n\r\n").startswith(b'(NIL "a b c d" NIL')
 
     def test_line_end_inside_an_encoded_word(self) -> None:
-        assert envelope(b"Subject: =?utf-8?q?a=0D=0Ab?= \xff\r\n\r\n").startswith(
+        assert seven_bit(envelope(b"Subject: =?utf-8?q?a=0D=0Ab?= \xff\r\n\r\n")).startswith(
             b'(NIL "a  b =?utf-8?b?w78=?=" NIL'
         )
 
@@ -95,6 +97,41 @@ class TestOnPurpose:
         assert data[message.body : message.end].endswith(b"--i--")
 
 
+class TestSevenBit:
+    """For clients that have not enabled UTF-8 (RFC 6855 section 8)."""
+
+    def envelope(self, fields: str) -> str:
+        return seven_bit(envelope(crlf(fields) + b"\r\n")).decode("ascii")
+
+    def test_text_becomes_words_and_a_domain_its_ascii_form(self) -> None:
+        assert self.envelope("Subject: Grüße\nTo: Jörg <j@ö.test>, <k@ö.test>\n") == (
+            '(NIL "=?utf-8?b?R3LDvMOfZQ==?=" NIL NIL NIL (("=?utf-8?b?SsO2cmc=?=" NIL "j" "xn--nda.test")'
+            '(NIL NIL "k" "xn--nda.test")) NIL NIL NIL NIL)'
+        )
+
+    def test_an_address_that_cannot_be_written_is_no_address(self) -> None:
+        """RFC 6858 section 2.1: nobody is answered by mistake, and the user is told what it was."""
+        assert self.envelope("From: jö@ö.test\nTo: Jo <jö@a.test>\nCc: a@b.test\n").endswith(
+            '(("Jo =?utf-8?b?PGrDtkBhLnRlc3Q+?=" NIL "invalid" "internationalized-address.invalid"))'
+            ' ((NIL NIL "a" "b.test")) NIL NIL NIL)'
+        )
+        assert '(("=?utf-8?b?PGrDtkDDti50ZXN0Pg==?=" NIL "invalid"' in self.envelope("From: jö@ö.test\n")
+
+    def test_a_domain_that_has_no_ascii_form(self) -> None:
+        written = self.envelope(f"To: a@{'ö' * 80}.test\n")
+        assert '"invalid" "internationalized-address.invalid"' in written
+
+    def test_quotes_and_lists_inside_strings_stay_inside(self) -> None:
+        written = self.envelope('Subject: ü (NIL NIL "a" "b") \\\nTo: a@b.test\n')
+        assert written == (
+            '(NIL "=?utf-8?b?w7w=?= (NIL NIL \\"a\\" \\"b\\") \\\\" NIL NIL NIL ((NIL NIL "a" "b.test")) NIL NIL NIL NIL)'
+        )
+
+    def test_of_parts(self) -> None:
+        part = scan('Content-Type: image/png; name="ü.png"\r\n\r\n'.encode())
+        assert b'("name" "=?utf-8?b?w7wucG5n?=")' in seven_bit(body_structure(part))
+
+
 def tokens(data: bytes) -> int:
     """Parse IMAP syntax of quoted strings, NIL, numbers and lists; return the number of tokens."""
     depth = count = at = 0
@@ -107,7 +144,7 @@ def tokens(data: bytes) -> int:
                 if data[at] == ord("\\"):
                     assert data[at + 1] in b'"\\'
                     at += 1
-                assert 0 < data[at] < 128
+                assert data[at]
                 assert data[at] not in b"\r\n"
                 at += 1
         elif octet in b"()":
@@ -161,5 +198,10 @@ PIECES += [
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
 def test_any_message_gives_well_formed_answers(data: bytes) -> None:
     part = scan(data)
-    assert tokens(envelope(data[: part.body])) >= 21
+    said = envelope(data[: part.body])
+    assert tokens(said) >= 21
     assert tokens(body(part)) < tokens(body_structure(part))
+    said.decode("utf-8")
+    assert seven_bit(said).isascii()
+    assert tokens(seven_bit(said)) == tokens(said)
+    assert tokens(seven_bit(body_structure(part))) == tokens(body_structure(part))

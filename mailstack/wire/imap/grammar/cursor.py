@@ -55,14 +55,16 @@ _EPOCH = datetime.date(1970, 1, 1).toordinal()
 class Cursor:
     """Reads forward. Every method raises BadSyntax if what it names does not stand here."""
 
-    __slots__ = ("_literals", "at", "text", "utf8")
+    __slots__ = ("_literals", "at", "labels", "text", "utf8")
 
-    def __init__(self, text: str, literals: list[bytes], at: int = 0, *, utf8: bool = False) -> None:
+    def __init__(
+        self, text: str, literals: list[bytes], at: int = 0, *, utf8: bool = False, labels: bool = True
+    ) -> None:
         self.text = text
         self.at = at
-        self.utf8 = (
-            utf8  # mailbox names are UTF-8, not modified UTF-7 (RFC 6855 section 3, RFC 9051 section 5.1)
-        )
+        # Mailbox names are UTF-8, not modified UTF-7 (RFC 6855 section 3, RFC 9051 section 5.1).
+        self.utf8 = utf8
+        self.labels = labels  # SEARCH may name a charset (not after ENABLE UTF8=ACCEPT: RFC 6855 section 3)
         self._literals = iter(literals)
 
     def left(self) -> list[bytes]:
@@ -113,8 +115,12 @@ class Cursor:
         """An atom in upper case."""
         return self.word(_ATOM, what).upper()
 
-    def string(self) -> bytes:
-        """A quoted string or a literal."""
+    def string(self, *, loose: bool = False) -> bytes:
+        """A quoted string or a literal.
+
+        8-bit octets in a quoted string must be UTF-8 (RFC 6855 section 3), unless `loose`: where they are in
+        another charset that was named, or a password.
+        """
         if self.skip(LITERAL):
             value = next(self._literals)
             if b"\0" in value:  # RFC 3501 section 9: CHAR8 is not NUL
@@ -124,13 +130,15 @@ class Cursor:
         if found is None:
             raise BadSyntax("expected a string")
         value = found[1].encode("latin-1")
+        if not loose and not value.isascii():
+            _as_utf8(value)
         return _unescape(found[1]) if b"\\" in value else value
 
-    def astring(self) -> bytes:
+    def astring(self, *, loose: bool = False) -> bytes:
         """An atom (with "]" allowed) or a string."""
         found = _ASTRING.match(self.text, self.at)
         if found is None:
-            return self.string()
+            return self.string(loose=loose)
         self.at = found.end()
         return found[0].encode("latin-1")
 
@@ -149,7 +157,7 @@ class Cursor:
 
     def words(self) -> str:
         """An astring as text: UTF-8, else Latin-1."""
-        return mutf7.raw(self.astring())
+        return mutf7.raw(self.astring(loose=True))
 
     def number(self, most: int = 2**32 - 1) -> int:
         """A number up to `most`."""
@@ -177,7 +185,7 @@ class Cursor:
 
     def _name(self, found: re.Match[str] | None) -> str:
         wire = found[0].encode("latin-1") if found else self.string()
-        return mutf7.raw(wire) if self.utf8 else mutf7.decode(wire)
+        return _as_utf8(wire) if self.utf8 else mutf7.decode(wire)
 
     def object_id(self) -> str:
         """An objectid (RFC 8474 section 7)."""
@@ -243,6 +251,13 @@ class Cursor:
             raise BadSyntax("no such time")
         zone = (zone_hours * 60 + zone_minutes) * (-1 if found[7] == "-" else 1)
         return DateTime(days * 86_400 + hour * 3600 + minute * 60 + second - zone * 60, zone)
+
+
+def _as_utf8(octets: bytes) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadSyntax("expected UTF-8") from None
 
 
 def _unescape(quoted: str) -> bytes:

@@ -89,6 +89,10 @@ def catenate_part(tag: str, cursor: Cursor, literal: Literal | None) -> Command:
         return x.CatenateUrl(tag, url)
     if literal is not None and cursor.match(_TEXT):
         return x.CatenateText(tag, literal.size, literal.synchronizing)
+    if literal is not None and cursor.match(_UTF8):  # RFC 6855 section 4
+        if not literal.binary:
+            raise BadSyntax("UTF8 needs a literal8")
+        return x.CatenateText(tag, literal.size, literal.synchronizing, utf8=True)
     raise BadSyntax("expected URL or TEXT")
 
 

@@ -13,6 +13,7 @@ from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap import mutf7
 from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
+from mailstack.wire.imap.grammar.fetch import fetch_item
 from mailstack.wire.imap.grammar.mailboxes import LARGEST
 from mailstack.wire.imap.grammar.notify import mailbox_filters
 
@@ -38,13 +39,14 @@ class _Returns:
 
     options: frozenset[str] | None = None
     partial: c.Partial | None = None
+    update: tuple[c.Item, ...] = ()
 
 
 def search(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
     """SEARCH. An unknown charset is NO [BADCHARSET]."""
     cursor.expect(" ")
     returns, key = _program(cursor)
-    return c.Search(tag, uid, key, returns.options, returns.partial)
+    return c.Search(tag, uid, key, returns.options, returns.partial, returns.update)
 
 
 def uid_search(tag: str, cursor: Cursor) -> c.Command:
@@ -61,7 +63,9 @@ def multi_search(tag: str, cursor: Cursor) -> c.Command:
         sources = mailbox_filters(cursor, "selected", "subtree-one")
         cursor.expect(") ")
     returns, key = _program(cursor)
-    return x.MultiSearch(tag, sources, key, returns.options or frozenset({"ALL"}), returns.partial)
+    return x.MultiSearch(
+        tag, sources, key, returns.options or frozenset({"ALL"}), returns.partial, returns.update
+    )
 
 
 def sort(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
@@ -70,7 +74,7 @@ def sort(tag: str, cursor: Cursor, *, uid: bool = False) -> c.Command:
     returns = _returns(cursor)
     criteria = tuple(cursor.listed(lambda: _criterion(cursor), most=30))
     key = _after_charset(cursor)
-    return x.Sort(tag, uid, criteria, key, returns.options, returns.partial)
+    return x.Sort(tag, uid, criteria, key, returns.options, returns.partial, returns.update)
 
 
 def uid_sort(tag: str, cursor: Cursor) -> c.Command:
@@ -97,9 +101,11 @@ def _program(cursor: Cursor) -> tuple[_Returns, k.Key]:
     returns = _returns(cursor)
     charset = None
     if _option(cursor, "CHARSET "):
-        charset = _charset(cursor.astring())
+        if not cursor.labels:  # RFC 6855 section 3
+            raise BadSyntax("no charset after UTF8=ACCEPT")
+        charset = _charset(cursor.astring(loose=True))
         cursor.expect(" ")
-    return returns, _Reader(cursor, charset).keys()
+    return returns, _Reader(cursor, charset or ("utf-8" if cursor.utf8 else None)).keys()
 
 
 def read_key(program: bytes) -> k.Key:
@@ -107,7 +113,7 @@ def read_key(program: bytes) -> k.Key:
     cursor = Cursor(program.decode("latin-1"), [])
     charset = "utf-8"
     if _option(cursor, "CHARSET "):
-        charset = _charset(cursor.astring()) or charset
+        charset = _charset(cursor.astring(loose=True)) or charset
         cursor.expect(" ")
     key = _Reader(cursor, charset).keys()
     cursor.end()
@@ -117,7 +123,7 @@ def read_key(program: bytes) -> k.Key:
 def _after_charset(cursor: Cursor) -> k.Key:
     """` charset keys`, as SORT and THREAD have them."""
     cursor.expect(" ")
-    charset = _charset(cursor.astring())
+    charset = _charset(cursor.astring(loose=True))
     cursor.expect(" ")
     return _Reader(cursor, charset).keys()
 
@@ -143,6 +149,7 @@ def _returns(cursor: Cursor) -> _Returns:
     if not _option(cursor, "RETURN "):
         return _Returns()
     partial: c.Partial | None = None
+    update: list[c.Item] = []
 
     def option() -> str:
         nonlocal partial
@@ -154,13 +161,16 @@ def _returns(cursor: Cursor) -> _Returns:
                 raise BadSyntax("PARTIAL twice")
             cursor.expect(" ")
             partial = cursor.partial()
+        if name == "UPDATE" and cursor.text.startswith(" (", cursor.at):  # RFC 5465 section 7
+            cursor.skip(" ")
+            update.extend(cursor.listed(lambda: fetch_item(cursor), most=100))
         return name
 
     options = frozenset(cursor.listed(option, empty=True)) or frozenset({"ALL"})
     if {"ALL", "PARTIAL"} <= options:  # RFC 9394 section 3.1
         raise BadSyntax("ALL and PARTIAL together")
     cursor.expect(" ")
-    return _Returns(options, partial)
+    return _Returns(options, partial, tuple(dict.fromkeys(update)))
 
 
 def _charset(name: bytes) -> str | None:
@@ -218,7 +228,7 @@ class _Reader:
 
     def text(self) -> str:
         """A string in the charset of the command."""
-        value = self.cursor.astring()
+        value = self.cursor.astring(loose=self._charset is not None)
         if self._charset is None:
             return mutf7.raw(value)
         try:

@@ -121,9 +121,11 @@ def head(tag: str, text: str) -> Head:
     return Head(tag, entry[0], entry[1], found.end(), found[1].upper())
 
 
-def read(head: Head, text: str, literals: list[bytes], *, utf8: bool = False) -> c.Command:
+def read(
+    head: Head, text: str, literals: list[bytes], *, utf8: bool = False, labels: bool = True
+) -> c.Command:
     """The whole command; each LITERAL character of the text stands for the next literal. Raises BadSyntax."""
-    cursor = Cursor(text, literals, head.at, utf8=utf8)
+    cursor = Cursor(text, literals, head.at, utf8=utf8, labels=labels)
     command = head.read(head.tag, cursor)
     cursor.end()
     return command
