@@ -19,10 +19,10 @@ from mailstack.db.schema import is_current
 from mailstack.directory.directory import Directory
 from mailstack.net.client_tls import Roots
 from mailstack.net.peer import Peer
-from mailstack.net.reception import Reception
 from mailstack.net.resolver import Resolver
 from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
+from mailstack.net.transaction import Reception
 from mailstack.net.transcript import Transcript
 from mailstack.policy import Surroundings
 from mailstack.policy.loader import BadPolicy
@@ -83,7 +83,7 @@ def prepare(config: Config, reactor: Any) -> Ground:
         resolver,
         directory,
         SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
-        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent),
+        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent, database.listen),
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),

@@ -20,9 +20,9 @@ from mailstack.ground import Ground
 from mailstack.net.conversation import Welcomes
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.places import PlaceLimits, Places
-from mailstack.net.reception import Reception
 from mailstack.net.settings import ListenersConfig
 from mailstack.net.tls import ServerTls
+from mailstack.net.transaction import Reception
 from mailstack.work import Overloaded, Work
 
 ENDS = (signal.SIGINT, signal.SIGTERM)

@@ -125,9 +125,12 @@ def _open_folder() -> Iterator[Path]:
 
 
 class Dovecot:
-    """Dovecot's LMTP for anybody at any domain, by TCP and by a socket in the file system."""
+    """Dovecot's LMTP for anybody at any domain, by TCP and by a socket in the file system.
 
-    def __init__(self, folder: Path) -> None:
+    Where its Sieve is installed, mail for bdat@dove.test goes on to bob@example.test at the port `redirects_to`.
+    """
+
+    def __init__(self, folder: Path, redirects_to: int = 25) -> None:
         needs_root("dovecot-lmtpd", "dovecot", "doveadm")
         self.folder = folder
         [self.port] = free_ports(1)
@@ -137,6 +140,12 @@ class Dovecot:
         (folder / "run").mkdir()
         mail = pwd.getpwnam("mail")
         os.chown(self.mail, mail.pw_uid, mail.pw_gid)
+        (folder / "before.sieve").write_text(
+            'require ["envelope"];\nif envelope "to" "bdat@dove.test" { redirect "bob@example.test"; }\n'
+        )
+        if self.has_sieve:
+            # Compiled here: whom it delivers as may not write in this folder.
+            subprocess.run(["sievec", str(folder / "before.sieve")], check=True, timeout=PATIENCE)
         self.conf = folder / "dovecot.conf"
         self.conf.write_text(
             textwrap.dedent(f"""
@@ -157,6 +166,11 @@ class Dovecot:
             }}
             protocol lmtp {{
               postmaster_address = postmaster@dove.test
+              {self._sieve()}
+            }}
+            submission_host = 127.0.0.1:{redirects_to}
+            plugin {{
+              sieve_before = {folder}/before.sieve
             }}
             service lmtp {{
               inet_listener lmtp {{
@@ -173,6 +187,14 @@ class Dovecot:
             """)
         )
 
+    @property
+    def has_sieve(self) -> bool:
+        """Whether Debian's dovecot-sieve is installed."""
+        return shutil.which("sievec") is not None
+
+    def _sieve(self) -> str:
+        return "mail_plugins = sieve" if self.has_sieve else ""
+
     def messages(self, address: str) -> list[str]:
         """What lies in an address's new mail."""
         found = sorted((self.mail / address / "Maildir" / "new").glob("*"))
@@ -180,10 +202,10 @@ class Dovecot:
 
 
 @contextmanager
-def dovecot() -> Iterator[Dovecot]:
+def dovecot(redirects_to: int = 25) -> Iterator[Dovecot]:
     """A started Dovecot that is stopped at the end."""
     with _open_folder() as folder:
-        one = Dovecot(folder)
+        one = Dovecot(folder, redirects_to)
         # It keeps its standard streams for good: a pipe would never end.
         words = ["dovecot", "-c", str(one.conf)]
         quiet = subprocess.DEVNULL

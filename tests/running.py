@@ -7,6 +7,7 @@ also work as processes is seen in tests/admin, and starting one for each would t
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import signal
 import socket
@@ -90,6 +91,15 @@ class RunningStack:
     def add_user(self, user: str) -> None:
         """Add a user with our usual password."""
         self.configured("user", "add", self.address(user), "--password-stdin", stdin=f"{user}-secret\n")
+
+    def beside(self) -> RunningStack:
+        """Another server for the same folder and database, on other ports; not started."""
+        other = copy.copy(self)
+        other.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        other.settings = [*self.settings, *(f"listeners.{name}={port}" for name, port in other.ports.items())]
+        other.log_file = self.log_file.with_suffix(".beside.log")
+        other.process = None
+        return other
 
     def wrap(self, words: list[str]) -> None:
         """Have the server started by another program, which gets the server's command as its last arguments."""

@@ -65,7 +65,11 @@ def command(what: str, since: float | None, as_json: bool) -> None:
     if as_json:
         show_json([{key: one for key, one in line.items() if key != "first"} for line in lines])
     else:
-        show_rows(_COLUMNS, lines, False)
+        show_rows(_COLUMNS, [{**line, "address": _shown(line["address"])} for line in lines], False)
+
+
+def _shown(address: str | None) -> str | None:
+    return "<>" if address == "" else address
 
 
 def _lines(notes: Sequence[Note], present: dict[tuple[int, int], str]) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,10 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 
+from mailstack.db.announcements import Announcements, Ear, Notify, Pipes
+from mailstack.db.announcements import begin as begin_announcing
+from mailstack.db.announcements import end as end_announcing
+
 T = TypeVar("T")
 
 _WRITER = 0x6D61696C  # the PostgreSQL advisory lock of whoever writes ("mail")
@@ -54,6 +58,7 @@ class Database:
         # SQLite's read transactions are snapshots by themselves.
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql(config)
+        self._announcements = self._announced()
         self._kept = _KeptWriter(self._sqlite(config)) if self.is_sqlite else None
 
     def read(self, function: Callable[..., T], *args: Any) -> T:
@@ -78,26 +83,41 @@ class Database:
         try:
             with self._transaction() as db:
                 db.info[_DIRECTORIES] = set()
+                begin_announcing(db)
                 try:
                     run = _in_savepoint if len(functions) > 1 else _alone
                     outcomes.extend(run(db, function, done) for function in functions)
                     for directory in db.info[_DIRECTORIES]:
                         _fsync_directory(directory)
+                    lines = end_announcing(db)
+                    self._announcements.before_commit(db, lines)
                 finally:
                     db.info.pop(_DIRECTORIES, None)
+                    end_announcing(db)
         except Exception as error:
             # SQLite tells a failed commit from a made one; a lost PostgreSQL connection may hide a commit
             # that was made, and a file taken back then would leave its row without bytes.
             if self.is_sqlite:
                 _take_back(done)
             return [Outcome(None, error) for _ in functions]
+        self._announcements.after_commit(lines)
         return outcomes
+
+    def listen(self) -> Ear:
+        """Hear from now on what other processes announce (`announcements`). Raise OSError."""
+        return self._announcements.listen()
 
     def dispose(self) -> None:
         """Close every connection."""
         if self._kept is not None:
             self._kept.close()
         self.engine.dispose()
+
+    def _announced(self) -> Announcements:
+        if not self.is_sqlite:
+            return Notify(self.url)
+        name = self.url.database
+        return Pipes(None if name in (None, "", ":memory:") else Path(f"{name}.peers"))
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

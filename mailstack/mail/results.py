@@ -16,6 +16,8 @@ _LOCAL = r"[A-Za-z0-9!#$%&'*+\-/=?.^_`{|}~\u0080-\U0010ffff]*"
 _VALUE = re.compile(rf"(?:{_LOCAL}@)?[A-Za-z0-9\-._\u0080-\U0010ffff]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SERVER = re.compile(r"[^\s;\"()]+")
+_WIDTH = 100  # characters of a line, where it can be broken
+_MOST_VALUE, _MOST_REASON = 320, 500
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -29,9 +31,11 @@ class Result:
     reason: str = ""
 
     def __str__(self) -> str:
-        reason = f" reason={_quoted(self.reason)}" if self.reason else ""
-        properties = "".join(f" {name}={_value(value)}" for name, value in self.properties if value)
-        return f"{self.method}={self.result}{reason}{properties}"
+        text = f"{self.method}={self.result}"
+        reason = [f"reason={_quoted(self.reason)}"] if self.reason else []
+        for more in [*reason, *(f"{name}={_value(value)}" for name, value in self.properties if value)]:
+            text += ("\r\n\t " if len(text.rpartition("\n")[2]) + len(more) > _WIDTH else " ") + more
+        return text
 
 
 def written(results: Iterable[Result]) -> str:
@@ -104,9 +108,10 @@ def _skip_comments(text: str, at: int) -> int:
 
 
 def _value(text: str) -> str:
+    text = text[:_MOST_VALUE]
     return text if _TOKEN.fullmatch(text) or _VALUE.fullmatch(text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:
-    text = _UNSAFE.sub(" ", text)[:500]
+    text = _UNSAFE.sub(" ", text)[:_MOST_REASON]
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -19,6 +19,7 @@ from mailstack.mail.address import MAX_LOCAL_PART, MAX_PATH, Address, BadAddress
 DAYS = 21  # that a return path holds: longer than mail waits in any queue
 _HASH = 6  # characters of base32: 30 bits
 _WRAPPED = re.compile(r"SRS([01])([=+-])(.*)", re.IGNORECASE | re.DOTALL)
+_SECOND = "SRS1="  # is in the hash of those, or an SRS0 of ours could be read as one
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 _PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
 
@@ -41,10 +42,10 @@ def wrap(address: Address, domain: str, secret: bytes, day: int) -> Address:
     found = _WRAPPED.fullmatch(address.local_part)
     if found and found[1] == "0":
         rest = f"{address.domain}={found[2]}{found[3]}"
-        local = f"SRS1={_hash(secret, rest)}={rest}"
+        local = f"SRS1={_hash(secret, _SECOND + rest)}={rest}"
     elif found:
         _, _, rest = found[3].partition("=")
-        local = f"SRS1={_hash(secret, rest)}={rest}"
+        local = f"SRS1={_hash(secret, _SECOND + rest)}={rest}"
     else:
         stamp = _DIGITS[day // 32 % 32] + _DIGITS[day % 32]
         rest = f"{stamp}={address.domain}={address.local_part}"
@@ -62,7 +63,8 @@ def unwrap(local_part: str, secret: bytes, day: int) -> Address:
     if not found or len(parts) != 2 or found[2] != "=":
         raise BadReturnPath("not a return path")
     given, rest = parts
-    if not hmac.compare_digest(given.lower().encode(), _hash(secret, rest).encode()):
+    signed = _SECOND + rest if found[1] == "1" else rest
+    if not hmac.compare_digest(given.lower().encode(), _hash(secret, signed).encode()):
         raise BadReturnPath("not a return path of ours")
     try:
         if found[1] == "1":

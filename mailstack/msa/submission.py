@@ -23,10 +23,11 @@ from mailstack.msa.fix_up import Draft
 from mailstack.msa.limits import HourlyLimits
 from mailstack.msa.settings import MsaConfig
 from mailstack.net.peer import Peer
-from mailstack.net.reception import Reception, SmtpRole
+from mailstack.net.reception import SmtpRole
 from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
 from mailstack.net.spool import Content
 from mailstack.net.trace import begins_with_field, date_time, utc
+from mailstack.net.transaction import Reception
 from mailstack.wire import sasl
 from mailstack.wire.smtp import events
 

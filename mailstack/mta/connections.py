@@ -230,8 +230,9 @@ class Connections:
         security, dialogue = connection.security, connection.dialogue
         judged = security.level is Level.VERIFY or security.testing
         roots = self._roots if judged and not security.tlsa else None
-        creator = roots.connection(connection.target.name) if roots else None
-        shown = await dialogue.start_tls(connection.target.name, creator)
+        name = security.server_name or connection.target.name
+        creator = roots.connection(name) if roots else None
+        shown = await dialogue.start_tls(name, creator)
         connection.cipher = shown.cipher
         problem = security.problem(shown)
         if problem is None:

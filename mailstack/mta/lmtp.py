@@ -22,7 +22,8 @@ from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Replies, Reply
 from mailstack.mta.relay import Relay, RelayConfig, RelayRole
 from mailstack.net.peer import Network, Peer
-from mailstack.net.reception import Transaction, conclusion
+from mailstack.net.replies import conclusion
+from mailstack.net.transaction import Transaction
 
 _log = Logger(namespace="mailstack.smtp")
 
@@ -75,7 +76,7 @@ class LmtpRole(RelayRole):
     async def greet(self) -> Reply:
         """Nobody from outside."""
         if not self.peer.within(self._networks):
-            self._log_refused("connection", NOT_FOR_YOU)
+            self.record.refused("connection", NOT_FOR_YOU)
             return NOT_FOR_YOU
         return await super().greet()
 

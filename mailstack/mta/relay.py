@@ -19,7 +19,8 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Recipient
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.peer import Network, Peer
-from mailstack.net.reception import Reception, SmtpRole
+from mailstack.net.reception import SmtpRole
+from mailstack.net.transaction import Reception
 
 _log = Logger(namespace="mailstack.smtp")
 

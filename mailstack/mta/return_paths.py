@@ -52,7 +52,7 @@ class ReturnPaths:
         """Whom `address` stands for; raise Refused for a return path that is forged or has expired."""
         local = address.local_part
         if local[:5].lower() == _TOKEN:
-            found = await self._work.read(_find, local[5:].lower())
+            found = await self._work.read(_find, local[5:].lower(), self._clock.seconds())
             if found is None:
                 raise _refused("this return path is not known, or has expired")
             return Resolution((), (found,))
@@ -95,8 +95,9 @@ def _keep(db: Connection, address: str, token: str, now: float) -> str:
     return token
 
 
-def _find(db: Connection, token: str) -> Address | None:
-    found: str | None = db.scalar(select(_p.address).where(_p.token == token))
+def _find(db: Connection, token: str, now: float) -> Address | None:
+    holds = (_p.token == token) & (_p.created > now - KEPT)
+    found: str | None = db.scalar(select(_p.address).where(holds))
     return None if found is None else stored_address(found)
 
 

@@ -47,6 +47,7 @@ class Security:
     implicit: bool = False  # TLS from the first octet
     testing: bool = False  # MTA-STS: what would fail is only reported
     user: str | None = None  # to log in as
+    server_name: str = ""  # for SNI, where it is not the exchanger's (RFC 7672 section 8.1)
 
     def problem(self, shown: Shown) -> str | None:
         """Why what the server showed is not enough; None: it is."""
@@ -95,6 +96,8 @@ class Lookups(Protocol):
     """What is asked of the resolver."""
 
     async def is_secure(self, name: str, kind: RdataType) -> bool: ...
+
+    async def expanded(self, name: str, kind: RdataType) -> tuple[str, bool]: ...
 
     async def records(self, name: str, kind: RdataType) -> list[Any]: ...
 
@@ -180,16 +183,12 @@ class Protection:
         """DANE's word; None where DNSSEC has nothing to say (RFC 7672 section 2.2)."""
         if target.name.startswith("[") or (target.name[:1].isdigit() and target.name == target.address):
             return None
-        kind = RdataType.AAAA if ":" in target.address else RdataType.A
-        place = f"_{target.port}._tcp.{target.name}"
         try:
-            if not target.secure or not await resolver.is_secure(target.name, kind):
+            if not target.secure:
                 return None
-            records = dane.read(await resolver.records(place, RdataType.TLSA))
-            if not records or not await resolver.is_secure(place, RdataType.TLSA):
+            base, records = await _tlsa(resolver, target)
+            if not records:
                 return None
-        except NoSuchDomain:
-            return None
         except TemporaryDnsError as error:  # RFC 7672 section 2.1.2: an attacker may be behind it
             self.went(plan, target, Security(Level.VERIFY, "DANE"), "dane-required", str(error))
             raise NextExchangerError(
@@ -200,8 +199,8 @@ class Protection:
         usable = dane.usable(records)
         if not usable:  # RFC 7672 section 2.2: encrypted all the same, but nobody can be verified
             return Security(Level.ENCRYPT, "DANE, no usable TLSA record")
-        names = (target.name,) if "://" in plan.hop else tuple(dict.fromkeys((target.name, plan.hop)))
-        return Security(Level.VERIFY, "DANE", names, usable)
+        names = (base,) if "://" in plan.hop else tuple(dict.fromkeys((base, plan.hop)))
+        return Security(Level.VERIFY, "DANE", names, usable, server_name=base)
 
     def went(
         self, plan: Plan, target: Target, security: Security, result: str = "", reason: str = ""
@@ -209,3 +208,27 @@ class Protection:
         """Count how TLS went with an exchanger; `result` "" is well."""
         if self._report is not None and "://" not in plan.hop and not plan.hop.startswith("["):
             self._report(plan.outcome(target, security, result, reason))
+
+
+async def _tlsa(resolver: Lookups, target: Target) -> tuple[str, tuple[Tlsa, ...]]:
+    """The TLSA records that DNSSEC vouches for, and the name they are at; raise TemporaryDnsError.
+
+    An exchanger that is an alias has them at the name it stands for, or at its own (RFC 7672 section 2.2.2).
+    """
+    kind = RdataType.AAAA if ":" in target.address else RdataType.A
+    final, secure = await resolver.expanded(target.name, kind)
+    if secure:
+        bases = [final, target.name]
+    elif final != target.name and await resolver.is_secure(target.name, RdataType.CNAME):
+        bases = [target.name]  # signed, but stands for a name that is not
+    else:
+        bases = []
+    for base in dict.fromkeys(bases):
+        place = f"_{target.port}._tcp.{base}"
+        try:
+            records = dane.read(await resolver.records(place, RdataType.TLSA))
+        except NoSuchDomain:
+            continue
+        if records and await resolver.is_secure(place, RdataType.TLSA):
+            return base, records
+    return target.name, ()

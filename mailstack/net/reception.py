@@ -11,137 +11,26 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
-from mailstack.mail.envelope import Accepts, DeliverBy, Envelope, Recipient
+from mailstack.mail.envelope import Accepts, Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
-from mailstack.net import checks, trace
+from mailstack.net import checks, replies, trace
 from mailstack.net.peer import Peer
-from mailstack.net.spool import Content, FileThreads, HeaderTooLarge, Spool
-from mailstack.trail.notes import CHECKED, DROPPED, NO_NOTES, RECEIVED, REFUSED, Notes, message_id_of
+from mailstack.net.record import Record
+from mailstack.net.spool import Content, HeaderTooLarge
+from mailstack.net.transaction import Limits, Reception, Transaction, path_of
 from mailstack.wire.smtp import events
 from mailstack.wire.smtp.replies import BARE_LINE_END
 
 _log = Logger(namespace="mailstack.smtp")
 
-TOO_BIG = Reply(552, "5.3.4", "Message is too big")
-HEADER_TOO_BIG = Reply(552, "5.3.4", "Header section is too big")
-TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send to the others in another transaction")
-TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors; closing")
-NO_ROOM = Reply(452, "4.3.1", "Out of disk space; try again later")
-TOO_SOON = Reply(555, "5.5.4", "BY asks for less time than we need")  # RFC 2852 section 3
-LOOP = Reply(554, "5.4.6", "Mail loop: too many Received fields")
-NO_AUTH = Reply(502, "5.5.1", "Authentication is not offered here")
-GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
-SENDER_OK = Reply(250, "2.1.0", "Ok")
-RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
-OK = Reply(250, "2.0.0", "Ok")
-READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
-CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot verify; send the message and see")
-NO_LISTS = Reply(502, "5.5.1", "Lists are not shown")
-HELP = Reply(214, "2.0.0", "See https://www.rfc-editor.org/rfc/rfc5321")
-
-Answers = dict[Address, Reply]
-
-_MOST_LOGGED = 20  # recipients shown in one line of the log
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class Limits(Protocol):
-    """What `MsaConfig` and `RelayConfig` both say."""
-
-    @property
-    def max_message_octets(self) -> int: ...
-
-    @property
-    def max_recipients(self) -> int: ...
-
-    @property
-    def max_errors(self) -> int: ...
-
-    @property
-    def max_received(self) -> int: ...
-
-    @property
-    def idle_seconds(self) -> float: ...
-
-    @property
-    def min_deliver_by_seconds(self) -> int: ...
-
-
-class Reception:
-    """What all transactions of this server share: the spool, the clock, and names for messages."""
-
-    def __init__(
-        self,
-        work: FileThreads,
-        folder: Path,
-        clock: IReactorTime,
-        random: trace.RandomSource,
-        policy: checks.Policy | None = None,
-        trail: Notes = NO_NOTES,
-    ) -> None:
-        self.work = work
-        self.spool = Spool(work, folder)
-        self.clock = clock
-        self.policy = policy  # the checks that the operator lists; None: there are none
-        self.trail = trail  # what happens to each message is written there
-        self.names = trace.Names(clock, random)
-
-    def prepare(self) -> None:
-        """Make the spool folder and empty it, before the first listener starts. Blocks; raises OSError."""
-        self.spool.prepare()
-
-
-@dataclass(slots=True)
-class Transaction:
-    """MAIL to the reply after the content."""
-
-    mail: events.Mail
-    id: str
-    content: Content
-    recipients: dict[str | Address, Recipient]  # one named twice gets one copy
-    began: float  # seconds of the epoch
-    room: Callable[[str], Content]  # for bodies that checks put in the place of its own
-    spares: list[Content] = field(default_factory=list)
-    overflowed: bool = False  # there was a recipient too many: the log knows
-
-    def spare(self) -> Content:
-        """Room for one more body."""
-        self.spares.append(self.room(f"{self.id}-{len(self.spares)}"))
-        return self.spares[-1]
-
-    def discard(self) -> None:
-        """Release its content."""
-        for content in (self.content, *self.spares):
-            content.discard()
-
-    def envelope(self, login: str | None) -> Envelope:
-        """Its envelope, once all recipients are known."""
-        mail = self.mail
-        by = mail.by
-        hold = mail.hold_until if mail.hold_for is None else self.began + mail.hold_for
-        return Envelope(
-            self.id,
-            mail.reverse_path,
-            tuple(self.recipients.values()),
-            mail.body,
-            mail.smtputf8,
-            mail.ret,
-            mail.envid,
-            login,
-            requiretls=mail.requiretls,
-            priority=mail.priority or 0,
-            hold_until=hold,
-            deliver_by=DeliverBy(self.began + by.seconds, by.returned, by.trace) if by else None,
-        )
 
 
 class SmtpRole:
@@ -157,7 +46,6 @@ class SmtpRole:
         self.hostname = hostname
         self.peer = peer
         self.reception = reception
-        self.login: str | None = None  # whom the client has proved to be
         self.mechanism: str | None = None  # by which SASL mechanism
         self._limits = limits
         self._accepts = accepts
@@ -166,6 +54,16 @@ class SmtpRole:
         self._errors = 0
         self._connection = checks.Connection(peer, self.service, hostname)
         self._inspection = reception.policy.inspection(self._connection) if reception.policy else None
+        self.record = Record(peer, reception, self._inspection)
+
+    @property
+    def login(self) -> str | None:
+        """Whom the client has proved to be."""
+        return self.record.login
+
+    @login.setter
+    def login(self, login: str | None) -> None:
+        self.record.login = login
 
     # The questions.
 
@@ -187,7 +85,7 @@ class SmtpRole:
 
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
         """The next step of a SASL exchange: 334, 235, or a refusal."""
-        raise Refused(NO_AUTH)
+        raise Refused(replies.NO_AUTH)
 
     async def mail(self, event: events.Mail) -> None:
         """May this client send from this reverse-path?"""
@@ -215,9 +113,11 @@ class SmtpRole:
     async def taken(self, envelope: Envelope, content: Content) -> None:
         """The message is ours now; the client hears it next. `content` is as it came."""
 
-    def conclude(self, transaction: Transaction, envelope: Envelope, answers: Answers) -> Reply | Replies:
+    def conclude(
+        self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]
+    ) -> Reply | Replies:
         """What to say to the message, from what each recipient got; raise Refused to refuse it."""
-        reply = conclusion(envelope, answers)
+        reply = replies.conclusion(envelope, answers)
         if not reply.accepted:
             raise Refused(reply)
         return reply
@@ -239,13 +139,14 @@ class SmtpRole:
             try:
                 await self._inspection.connected(self._now())
             except Refused as refused:
-                self._log_refused("connection", refused.reply)
+                self.record.refused("connection", refused.reply)
                 return refused.reply
         return Reply(220, "", f"{self.hostname} {self.protocol}")
 
     async def answer(self, event: events.Event) -> Reply | Replies | None:
         """The reply to `event`; None to content that is not complete."""
-        return await _ANSWERS[type(event)](self, event)
+        kind = type(event)
+        return _ALWAYS[kind] if kind in _ALWAYS else await _ANSWERS[kind](self, event)
 
     def timed_out(self) -> Reply:
         """The last words to a client that is silent (RFC 5321 section 3.8)."""
@@ -265,7 +166,7 @@ class SmtpRole:
             try:
                 await self._inspection.hello(self._now(helo=event))
             except Refused as refused:
-                self._log_refused("hello", refused.reply, helo=event.domain)
+                self.record.refused("hello", refused.reply, helo=event.domain)
                 raise
         self._helo = event
         lines = [self.hostname, *self.hello()] if event.extended else [self.hostname]
@@ -277,9 +178,9 @@ class SmtpRole:
     async def _on_mail(self, event: events.Mail) -> Reply:
         try:
             if event.size is not None and event.size > self.max_message_octets:
-                raise Refused(TOO_BIG)
+                raise Refused(replies.TOO_BIG)
             if event.by and event.by.returned and event.by.seconds < self._limits.min_deliver_by_seconds:
-                raise Refused(TOO_SOON)
+                raise Refused(replies.TOO_SOON)
             await self.mail(event)
             self._forget()
             name, spool = self.reception.names.new(), self.reception.spool
@@ -288,36 +189,33 @@ class SmtpRole:
             if self._inspection:
                 await self._inspection.mail(self._now())
         except Refused as refused:
-            self._log_refused("sender", refused.reply, sender=_path(event.reverse_path))
+            self.record.refused("sender", refused.reply, sender=path_of(event.reverse_path))
             self._forget()
             raise
-        return SENDER_OK
+        return replies.SENDER_OK
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
         transaction = self._in_transaction()
         try:
             if self.full_house(transaction):
-                raise Refused(TOO_MANY_RECIPIENTS)
+                raise Refused(replies.TOO_MANY_RECIPIENTS)
             recipient = await self.rcpt(event.recipient)
             if self._inspection:
                 await self._inspection.recipient(self._now(recipient=recipient))
             self.accepted(transaction, recipient)
         except Refused as refused:
-            if refused.reply is TOO_MANY_RECIPIENTS and transaction.overflowed:
+            if refused.reply is replies.TOO_MANY_RECIPIENTS and transaction.overflowed:
                 raise  # a million of them are one line in the log
-            transaction.overflowed |= refused.reply is TOO_MANY_RECIPIENTS
-            self._log_refused(
+            transaction.overflowed |= refused.reply is replies.TOO_MANY_RECIPIENTS
+            self.record.refused(
                 "recipient",
                 refused.reply,
                 id=transaction.id,
-                sender=_path(transaction.mail.reverse_path),
+                sender=path_of(transaction.mail.reverse_path),
                 recipient=str(event.recipient.address),
             )
             raise
-        return RECIPIENT_OK
-
-    async def _on_data(self, event: events.Data) -> Reply:
-        return GO_AHEAD
+        return replies.RECIPIENT_OK
 
     async def _on_bdat(self, event: events.Bdat) -> None:
         self._ask_room(event.size)
@@ -329,14 +227,14 @@ class SmtpRole:
             await content.write(event.data)
         except HeaderTooLarge as error:
             content.discard()
-            raise Refused(HEADER_TOO_BIG) from error
+            raise Refused(replies.HEADER_TOO_BIG) from error
         except OSError as error:
             content.discard()
             raise Refused(self._disk_error(error)) from error
 
     async def _on_end_of_chunk(self, event: events.EndOfChunk) -> Reply:
         if event.refused:
-            self._log_refused("message", event.refused, **self._described())
+            self.record.refused("message", event.refused, **self._in_transaction().described())
             self._forget()
             return event.refused
         return Reply(250, "2.0.0", f"{event.size} octets received")
@@ -348,7 +246,7 @@ class SmtpRole:
                 raise Refused(event.refused)
             return await self._hand_over(transaction)
         except Refused as refused:
-            self._log_refused("message", refused.reply, **self._described(transaction))
+            self.record.refused_message(transaction, refused.reply)
             raise
         finally:
             transaction.discard()
@@ -359,23 +257,11 @@ class SmtpRole:
         self._forget()  # RFC 3207 section 4.2: what was said in clear is worth nothing
         self._helo = None
         self.log_out()
-        return READY_FOR_TLS
+        return replies.READY_FOR_TLS
 
     async def _on_reset(self, event: events.Reset) -> Reply:
         self._forget()
-        return OK
-
-    async def _on_noop(self, event: events.Noop) -> Reply:
-        return OK
-
-    async def _on_help(self, event: events.Help) -> Reply:
-        return HELP
-
-    async def _on_vrfy(self, event: events.Vrfy) -> Reply:
-        return CANNOT_VERIFY
-
-    async def _on_expn(self, event: events.Expn) -> Reply:
-        return NO_LISTS
+        return replies.OK
 
     async def _on_quit(self, event: events.Quit) -> Reply:
         self._forget()
@@ -384,8 +270,8 @@ class SmtpRole:
     async def _on_malformed(self, event: events.Malformed) -> Reply:
         self._errors += 1
         if self._errors > self._limits.max_errors:
-            self._log_refused("connection", TOO_MANY_ERRORS)
-            return TOO_MANY_ERRORS
+            self.record.refused("connection", replies.TOO_MANY_ERRORS)
+            return replies.TOO_MANY_ERRORS
         return event.reply
 
     # The message.
@@ -397,22 +283,16 @@ class SmtpRole:
             raise Refused(self._disk_error(error)) from error
         envelope, message = await self._complete(transaction)
         if message is None:
-            _log.info(
-                "{id}: message from {peer} discarded: {sender} to {recipients}, {size} octets",
-                **self._client(),
-                **self._described(transaction),
-            )
-            self.reception.trail.note(envelope.id, DROPPED, envelope.reverse_path or "", why="by a check")
-            return _queued(envelope)
-        self._note_received(envelope, message, transaction.content.header())
+            self.record.checked(envelope)
+            self.record.dropped(envelope, transaction)
+            return replies.queued(envelope)
+        self.record.received(envelope, message, transaction.content.header(), self._helo, self.protocol)
+        self.record.checked(envelope)
         answers = await self._accepts.accept(envelope, message)
         reply = self.conclude(transaction, envelope, answers)
         await self.taken(envelope, transaction.content)
-        _log.info(
-            "{id}: message accepted from {peer}: {sender} to {recipients}, {size} octets",
-            reply=str(reply if isinstance(reply, Reply) else conclusion(envelope, answers)),
-            **self._client(),
-            **self._described(transaction),
+        self.record.accepted(
+            transaction, reply if isinstance(reply, Reply) else replies.conclusion(envelope, answers)
         )
         self._errors = 0
         return reply
@@ -424,7 +304,7 @@ class SmtpRole:
         if not envelope.requiretls and trace.tls_optional(header):
             envelope = replace(envelope, tls_optional=True)
         if trace.hops(header) > self._limits.max_received:
-            raise Refused(LOOP)
+            raise Refused(replies.LOOP)
         if envelope.body == "BINARYMIME" and trace.bare_line_end(header):
             # RFC 3030 section 3: lines of the header section end with CRLF still.
             raise Refused(BARE_LINE_END)
@@ -439,7 +319,6 @@ class SmtpRole:
             incoming = checks.Incoming(added + kept, body, self.reception.work, transaction.spare)
             outcome = await self._inspection.message(self._now(transaction), envelope, incoming)
             envelope = outcome.envelope
-            self._note_checked(envelope, outcome)
             if outcome.discard or not envelope.recipients:
                 return envelope, None
             if outcome.body is not None:
@@ -475,11 +354,11 @@ class SmtpRole:
         content = self._in_transaction().content
         if content.size + octets > self.max_message_octets:
             content.discard()
-            raise Refused(TOO_BIG)
+            raise Refused(replies.TOO_BIG)
 
     def _disk_error(self, error: OSError) -> Reply:
         _log.error("cannot write to the spool: {error}", error=str(error))
-        return NO_ROOM if error.errno in _FULL_DISK else LOCAL_ERROR
+        return replies.NO_ROOM if error.errno in _FULL_DISK else LOCAL_ERROR
 
     def _in_transaction(self) -> Transaction:
         assert self._transaction is not None  # the session's table says so
@@ -492,98 +371,14 @@ class SmtpRole:
             if self._inspection:
                 self._inspection.reset()
 
-    # The log and the trail.
 
-    def _note_checked(self, envelope: Envelope, outcome: checks.Outcome) -> None:
-        """What the checks said of a message that they did not refuse."""
-        verdicts = self._inspection.verdicts() if self._inspection else []
-        if verdicts or outcome.discard:
-            self.reception.trail.note(
-                envelope.id, CHECKED, None, verdicts=verdicts, discard=outcome.discard or None
-            )
-
-    def _note_received(self, envelope: Envelope, message: Message, header: bytes) -> None:
-        added = message.parts[0]
-        message_id = message_id_of(added) if isinstance(added, bytes) else None
-        helo = self._helo
-        self.reception.trail.note(
-            envelope.id,
-            RECEIVED,
-            envelope.reverse_path or "",
-            message_id or message_id_of(header),
-            **self._client(),
-            helo=helo.domain if helo else None,
-            tls=self.peer.tls,
-            protocol=trace.transmission(
-                self.protocol if helo and helo.extended else "SMTP",
-                self.peer.secure,
-                envelope.authenticated is not None,
-                envelope.smtputf8,
-            ),
-            port=self.peer.local_port,
-            recipients=[str(one.address) for one in envelope.recipients[:_MOST_LOGGED]],
-            size=message.size,
-        )
-
-    def _described(self, transaction: Transaction | None = None) -> dict[str, Any]:
-        """Fields that tell of a transaction, this one if none is given."""
-        transaction = transaction or self._in_transaction()
-        addresses = [str(one.address) for one in transaction.recipients.values()]
-        shown = ", ".join(addresses[:_MOST_LOGGED])
-        more = len(addresses) - _MOST_LOGGED
-        priority = transaction.mail.priority
-        return {
-            **({"priority": priority} if priority else {}),  # RFC 6710 section 4.1
-            "id": transaction.id,
-            "sender": _path(transaction.mail.reverse_path),
-            "recipients": f"{shown} and {more} more" if more > 0 else shown,
-            "size": transaction.content.size,
-        }
-
-    def _log_refused(self, what: str, reply: Reply, **fields: Any) -> None:
-        _log.info(
-            "{what} refused from {peer}: {reply}", what=what, reply=str(reply), **self._client(), **fields
-        )
-        if "sender" not in fields:
-            return  # a connection, before there was any message
-        id_, recipients = fields.get("id"), fields.get("recipient", fields.get("recipients"))
-        if id_ is None:
-            id_ = self.reception.names.new()  # refused before it had a name
-        about = fields.get("recipient") or str(fields.get("sender", "")).strip("<>")
-        self.reception.trail.note(
-            id_,
-            REFUSED,
-            about,
-            what=what,
-            reply=str(reply),
-            sender=fields.get("sender"),
-            recipients=recipients,
-            verdicts=(self._inspection.verdicts() if self._inspection else []) or None,
-            **self._client(),
-        )
-
-    def _client(self) -> dict[str, str]:
-        peer = {"peer": self.peer.address}
-        return {**peer, "login": self.login} if self.login else peer
-
-
-def conclusion(envelope: Envelope, replies: dict[Any, Reply]) -> Reply:
-    """The one reply that SMTP has for all recipients: taken if any was, else later if any may be, else no."""
-    if any(reply.accepted for reply in replies.values()):
-        return _queued(envelope)
-    for reply in replies.values():
-        if reply.transient:
-            return reply
-    return next(iter(replies.values()), LOCAL_ERROR)
-
-
-def _queued(envelope: Envelope) -> Reply:
-    return Reply(250, "2.0.0", f"Ok: queued as {envelope.id}")
-
-
-def _path(address: object) -> str:
-    return f"<{address or ''}>"
-
+_ALWAYS: dict[type, Reply] = {
+    events.Data: replies.GO_AHEAD,
+    events.Noop: replies.OK,
+    events.Help: replies.HELP,
+    events.Vrfy: replies.CANNOT_VERIFY,
+    events.Expn: replies.NO_LISTS,
+}
 
 _ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | Replies | None]]] = {
     events.Helo: SmtpRole._on_helo,
@@ -591,17 +386,12 @@ _ANSWERS: dict[type, Callable[[SmtpRole, Any], Awaitable[Reply | Replies | None]
     events.AuthLine: SmtpRole._on_auth,
     events.Mail: SmtpRole._on_mail,
     events.Rcpt: SmtpRole._on_rcpt,
-    events.Data: SmtpRole._on_data,
     events.Bdat: SmtpRole._on_bdat,
     events.Chunk: SmtpRole._on_chunk,
     events.EndOfChunk: SmtpRole._on_end_of_chunk,
     events.EndOfData: SmtpRole._on_end_of_data,
     events.StartTls: SmtpRole._on_start_tls,
     events.Reset: SmtpRole._on_reset,
-    events.Noop: SmtpRole._on_noop,
-    events.Help: SmtpRole._on_help,
-    events.Vrfy: SmtpRole._on_vrfy,
-    events.Expn: SmtpRole._on_expn,
     events.Quit: SmtpRole._on_quit,
     events.Malformed: SmtpRole._on_malformed,
 }

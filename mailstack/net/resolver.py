@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dns.asyncresolver
@@ -18,10 +18,15 @@ import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.TLSA import TLSA
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults
 
 from mailstack.net.dns_backend import Abandoned, TwistedBackend
 from mailstack.net.dns_settings import DnsConfig, split_address
+
+# dnspython takes a TLSA record whose digest has the wrong length for no DNS at all, and the answer that it is
+# in for none. Such a record only cannot be used (RFC 7671 section 10.1.1); those beside it can.
+TLSA._cert_length_by_mtype = {}
 
 __all__ = ["DnsConfig", "DnsError", "NoSuchDomain", "NullMx", "Resolver", "TemporaryDnsError"]
 
@@ -56,6 +61,7 @@ class _Found:
     until: float
     records: list[Any] | None  # None: there is no such name
     secure: bool  # a name server that we believe has validated it
+    name: str  # after all CNAMEs
 
 
 class Resolver:
@@ -127,6 +133,14 @@ class Resolver:
         """
         return bool(self._validating) and (await self._look_up(name, kind)).secure
 
+    async def expanded(self, name: str, kind: RdataType) -> tuple[str, bool]:
+        """The name that CNAMEs lead to, and whether DNSSEC vouches for all of it (RFC 7672 section 2.2.2).
+
+        Raises TemporaryDnsError.
+        """
+        found = await self._look_up(name, kind)
+        return found.name, bool(self._validating) and found.secure
+
     async def _look_up(self, name: str, kind: RdataType) -> _Found:
         key = (name.rstrip(".").lower(), kind)
         cached = self._cache.get(key)
@@ -134,10 +148,10 @@ class Resolver:
             return cached
         await self._slots.acquire()
         try:
-            records, ttl, secure = await self._ask(*key)
+            found = await self._ask(*key)
         finally:
             self._slots.release()
-        return self._remember(key, records, ttl, secure)
+        return self._remember(key, found)
 
     async def _attempt(self, name: str, kind: RdataType) -> list[Any] | DnsError:
         try:
@@ -145,7 +159,9 @@ class Resolver:
         except DnsError as error:
             return error
 
-    async def _ask(self, name: str, kind: RdataType) -> tuple[list[Any] | None, float, bool]:
+    async def _ask(self, name: str, kind: RdataType) -> _Found:
+        """Its `until` is how long it holds."""
+        absent = _Found(NEGATIVE_TTL, None, False, name)
         try:
             answer = await self._resolver.resolve(
                 dns.name.from_text(name, idna_codec=dns.name.IDNA_2008_Practical),
@@ -156,26 +172,27 @@ class Resolver:
                 backend=self._backend,
             )
         except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.IDNAException):
-            return None, NEGATIVE_TTL, False
+            return absent
         except dns.name.BadEscape:
-            return None, NEGATIVE_TTL, False
+            return absent
         except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN):
-            return None, NEGATIVE_TTL, False
+            return absent
         except Abandoned:
             raise CancelledError from None
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise TemporaryDnsError(f"{kind.name} look-up of {name}: {type(error).__name__}") from error
+        if answer.response.flags & dns.flags.TC:  # over TCP too: what is missing may be all of it
+            raise TemporaryDnsError(f"{kind.name} look-up of {name}: the answer is cut off")
         validated = bool(answer.response.flags & dns.flags.AD)
         secure = validated and (str(answer.nameserver), answer.port) in self._validating
+        final = _text(answer.canonical_name)
         if answer.rrset is None:
-            return [], NEGATIVE_TTL, secure
-        return list(answer.rrset)[:MAX_RECORDS], float(answer.rrset.ttl), secure
+            return _Found(NEGATIVE_TTL, [], secure, final)
+        return _Found(float(answer.rrset.ttl), list(answer.rrset)[:MAX_RECORDS], secure, final)
 
-    def _remember(
-        self, key: tuple[str, RdataType], records: list[Any] | None, ttl: float, secure: bool
-    ) -> _Found:
-        ttl = min(max(ttl, LEAST_TTL), MOST_TTL)
-        found = _Found(self._reactor.seconds() + ttl, records, secure)
+    def _remember(self, key: tuple[str, RdataType], found: _Found) -> _Found:
+        ttl = min(max(found.until, LEAST_TTL), MOST_TTL)
+        found = replace(found, until=self._reactor.seconds() + ttl)
         self._cache[key] = found
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_ENTRIES:

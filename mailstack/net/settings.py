@@ -181,4 +181,4 @@ class LogConfig:
     level: Literal["debug", "info", "warn", "error", "critical"] = "info"
     format: Literal["text", "json"] = "text"
     file: Path | None = None  # None: standard error
-    conversation: bool = False  # every protocol line too, passwords and content masked
+    conversation: bool = False  # every protocol line too: passwords masked, content shortened

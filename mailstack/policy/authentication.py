@@ -82,7 +82,7 @@ class Authentication(Check):
         """Verify, and say so in a field; with `enforce`, refuse."""
         found = await self._find(now, incoming)
         results = self._results(now, found)
-        note = written(results).replace("\r\n\t", " ")
+        note = " ".join(written(results).split())
         wanted = self._wanted(found)
         if wanted is not None:
             raise Refused(wanted, note)

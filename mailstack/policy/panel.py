@@ -207,7 +207,7 @@ class PanelInspection:
             for name, value in verdict.fields if verdict else ():
                 _field(name, value)
         except Refused as refused:
-            found.note(seat, _joined(refused.note, "refused"))
+            found.note(seat, refused.note or "refused")
             raise
         except Exception as error:
             found.note(seat, "it failed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, column, delete, func, insert, or_, select, table
 
+from mailstack.db import announce
 from mailstack.store.mailboxes import list_mailboxes, list_subscriptions
 from mailstack.store.names import OTHER_USERS, SEPARATOR, canonical
 from mailstack.store.tables import mailbox_rights, mailboxes
@@ -167,8 +168,11 @@ def change_acl(
         row = {"mailbox_id": mailbox_id, "identifier": identifier, "rights": _ordered(after)}
         db.execute(insert(mailbox_rights).values(row))
     plain = identifier.removeprefix("-")
-    concerned = select(_users.c.id).where(func.lower(_users.c.address) == plain)
-    return None if plain == ANYONE else db.execute(concerned).scalars().first()
+    query = select(_users.c.id).where(func.lower(_users.c.address) == plain)
+    concerned = None if plain == ANYONE else db.execute(query).scalars().first()
+    announce(db, f"list {place.owner_id}")
+    announce(db, f"list {'-' if concerned is None else concerned}")
+    return concerned
 
 
 def inherit(db: Connection, user_id: int, above: str, name: str) -> None:

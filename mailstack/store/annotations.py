@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
 
+from mailstack.db import announce
 from mailstack.store.acl import locate
 from mailstack.store.news import Noted
 from mailstack.store.rows import box_by_name
@@ -57,6 +58,8 @@ def write(
         raise NoPermission("the server's shared annotations are its operator's")
     mailbox_id = _mailbox(db, user_id, mailbox, _WRITE if shares else _READ)
     for (shared, entry), value in parsed.items():
+        whose, name = ("-", "/shared") if shared else (user_id, "/private")
+        announce(db, f"notes {'-' if mailbox_id is None else mailbox_id} {whose} {name}{entry}")
         _put(db, mailbox_id, None if shared else user_id, entry, value, limits)
     names = {shared: tuple(entry for kind, entry in parsed if kind is shared) for shared in (True, False)}
     return [

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, bindparam, column, delete, exists, func, insert, select, table, update
 
-from mailstack.db import undo
+from mailstack.db import announce, undo
 from mailstack.store.flags import Keywords
 from mailstack.store.identity import mailbox_id
 from mailstack.store.maildir import make_mailbox
@@ -202,6 +203,8 @@ def remove(db: Connection, root: Path, user_id: int, name: str) -> int:
         .values(octets=usage.c.octets - row.octets, messages=usage.c.messages - row.messages)
     )
     db.execute(delete(mailboxes).where(mailboxes.c.id == row.id))
+    announce(db, f"gone {row.id}")
+    announce(db, f"list {user_id}")
     if row.directory:
         db.execute(insert(discarded).values(path=f"{home}/{MAILDIR}/{row.directory}"))
     if has_inferiors:
@@ -241,6 +244,7 @@ def subscribe(db: Connection, root: Path, user_id: int, name: str, most: int) ->
         raise TooMany(f"a user has at most {most} subscriptions")
     _subscribe(db, user_id, name)
     _write_subscriptions(db, root, user_id, home)
+    announce(db, f"list {user_id}")
 
 
 def unsubscribe(db: Connection, root: Path, user_id: int, name: str) -> None:
@@ -248,6 +252,7 @@ def unsubscribe(db: Connection, root: Path, user_id: int, name: str) -> None:
     home = _lock_user(db, user_id)
     db.execute(delete(subscriptions).where(subscriptions.c.user_id == user_id, subscriptions.c.name == name))
     _write_subscriptions(db, root, user_id, home)
+    announce(db, f"list {user_id}")
 
 
 def discard_user(db: Connection, user_id: int) -> None:
@@ -257,6 +262,9 @@ def discard_user(db: Connection, user_id: int) -> None:
         return
     db.execute(delete(discarded).where(discarded.c.path.startswith(f"{home}/{MAILDIR}/", autoescape=True)))
     db.execute(insert(discarded).values(path=f"{home}/{MAILDIR}"))
+    for id in db.execute(select(mailboxes.c.id).where(mailboxes.c.user_id == user_id)).scalars():
+        announce(db, f"gone {id}")
+    announce(db, f"list {user_id}")
     for owned in (subscriptions, mailboxes, usage):
         db.execute(delete(owned).where(owned.c.user_id == user_id))
 
@@ -294,6 +302,7 @@ def _create(db: Connection, root: Path, user_id: int, home: str, name: str, spec
 
 
 def _insert(db: Connection, user_id: int, name: str, directory: str | None, special_use: str) -> None:
+    announce(db, f"list {user_id}")
     now = int(time.time())
     last = select(usage.c.uidvalidity).where(usage.c.user_id == user_id)
     uidvalidity = max(now, db.execute(last).scalar_one() + 1)
@@ -334,6 +343,8 @@ def _free_directory(db: Connection, user_id: int, home: str, wanted: str) -> str
 def _rename_one(db: Connection, root: Path, user_id: int, name: str, target: str) -> int:
     box = Box(*_row(db, user_id, name))
     db.execute(update(mailboxes).where(mailboxes.c.id == box.id).values(name=target))
+    announce(db, f"renamed {box.id}", quote(target))
+    announce(db, f"list {user_id}")
     if box.selectable:
         renamed = Box(*_row(db, user_id, target))
         known = keywords_of(db, box.id)

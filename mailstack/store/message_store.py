@@ -13,7 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.db import undo
+from mailstack.db import Ear, undo
 from mailstack.mail.message import Message
 from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import expunge_one, move_all
@@ -23,6 +23,7 @@ from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
 from mailstack.store.names import INBOX, SEPARATOR, canonical
 from mailstack.store.news import Change, Listed, News
+from mailstack.store.peers import Peers
 from mailstack.store.rows import MAILDIR, Box, box_by_name
 from mailstack.store.settings import StoreConfig
 from mailstack.store.sharing import Sharing
@@ -61,6 +62,7 @@ class MessageStore(Sharing, Service):
         clock: Any,
         is_sqlite: bool | None = None,
         recognise_sent: bool = False,
+        listen: Callable[[], Ear] | None = None,
     ) -> None:
         self._config = config
         self._recognise_sent = recognise_sent  # `save_sent` is used: a program's own copy takes its place
@@ -81,6 +83,7 @@ class MessageStore(Sharing, Service):
             self._doubted,
             self.indexer.candidates,
         )
+        self._peers = None if listen is None else Peers(listen, self.news, work, clock)
         self._homes: dict[int, Path] = {}
         self._open: dict[int, Mailbox] = {}
         self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
@@ -324,12 +327,16 @@ class MessageStore(Sharing, Service):
         super().startService()
         self.upkeep.start()
         self.indexer.start()
+        if self._peers is not None:
+            self._peers.start()
 
     def stopService(self) -> None:
         """End the upkeep."""
         super().stopService()
         self.upkeep.stop()
         self.indexer.stop()
+        if self._peers is not None:
+            self._peers.stop()
 
     # Inside
 

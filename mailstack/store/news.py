@@ -91,6 +91,10 @@ class News:
             except Exception:
                 _log.failure("a listener to {topic} failed", topic=item.topic)
 
+    def mailboxes(self) -> list[int]:
+        """The ids of the mailboxes that somebody listens to."""
+        return [topic for topic in self._listeners if isinstance(topic, int)]
+
     def subscribe(self, topic: Hashable, listener: Callable[[Any], None]) -> Callable[[], None]:
         """Call `listener` with every item of that topic until the returned function is called."""
         self._listeners.setdefault(topic, []).append(listener)

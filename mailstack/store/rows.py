@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, or_, select, update
 
-from mailstack.db import sync_directory, undo
+from mailstack.db import announce, sync_directory, undo
 from mailstack.store.flags import SEEN_BIT, Keywords, info
 from mailstack.store.hot import Hot
 from mailstack.store.identity import mailbox_id
@@ -230,6 +230,7 @@ def advance(
         "more_octets": octets,
     }
     _ADVANCE.run(db, changes)
+    announce(db, f"mailbox {box.id}", modseq)
     if more or octets:
         _USE.run(db, {"owner": box.user_id, "more": more, "more_octets": octets})
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mailstack.store import acl, mailboxes, url_keys
+from mailstack.store import acl, fetched, mailboxes, url_keys
 from mailstack.store import annotations as notes
 from mailstack.store.names import canonical
 from mailstack.store.news import News
@@ -94,6 +94,16 @@ class Sharing:
         """Forget the user's key for a mailbox, or with None all. Raise NoSuchMailbox, NoPermission."""
         await (self._home(user_id) if name is None else self._located(user_id, name, "r"))
         await self._work.transaction(url_keys.reset, user_id, name)
+
+    # What POP3 clients have fetched
+
+    async def pop3_fetched(self, mailbox_id: int) -> dict[int, int]:
+        """When each message of a mailbox was first fetched, in seconds of the epoch, by UID."""
+        return await self._work.read(fetched.read, mailbox_id)
+
+    async def note_pop3_fetched(self, mailbox_id: int, uids: Sequence[int], at: int) -> None:
+        """Remember that messages were fetched."""
+        await self._work.transaction(fetched.note, mailbox_id, tuple(uids), at)
 
     # Inside
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import re
 import smtplib
 import socket
 import ssl
@@ -17,7 +18,7 @@ from tests.clients.conftest import needs
 from tests.clients.test_libraries import imap
 from tests.clients.test_programs import run
 from tests.peers import Dovecot, Postfix, dovecot, postfix
-from tests.running import RunningStack, eventually, free_ports, running
+from tests.running import RunningStack, eventually, free_ports
 
 
 class Neighborhood(NamedTuple):
@@ -34,13 +35,16 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighborhood]:
     folder = tmp_path_factory.mktemp("peers")
     smtp, lmtp = free_ports(2)
     transports = f"inline:{{ {{carol@example.test=smtp:[127.0.0.1]:{smtp}}} {{example.test=lmtp:inet:127.0.0.1:{lmtp}}} }}"
-    aliases = "inline:{ {echo@peer.test=bob@example.test} {smtp@peer.test=carol@example.test} }"
+    aliases = (
+        "inline:{ {echo@peer.test=bob@example.test} {smtp@peer.test=carol@example.test} "
+        "{loop@peer.test=loop@example.test} }"
+    )
     with (
         postfix(
             "peer.test",
             {"transport_maps": transports, "virtual_alias_maps": aliases, "smtp_tls_security_level": "may"},
         ) as theirs,
-        dovecot() as dove,
+        dovecot(smtp) as dove,
     ):
         routes = {
             "peer.test": f"smtp://127.0.0.1:{theirs.port}",
@@ -49,9 +53,11 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighborhood]:
         }
         written = ", ".join(f'"{domain}" = "{route}"' for domain, route in routes.items())
         settings = (f"listeners.smtp={smtp}", f"listeners.lmtp={lmtp}", f"mta.routes={{{written}}}",
-                    f'listeners.lmtp_socket="{folder / "ours.lmtp"}"', "msa.save_sent=true")  # fmt: skip
+                    f'listeners.lmtp_socket="{folder / "ours.lmtp"}"', "msa.save_sent=true",
+                    "relay.max_received=12", "lmtp.max_received=12", "log.conversation=true")  # fmt: skip
         stack = RunningStack(folder / "ours", users=("alice", "bob", "carol"), settings=settings)
         stack.ports["smtp"] = smtp
+        stack.configured("alias", "add", "loop@example.test", "loop@peer.test")
         stack.start()
         try:
             yield Neighborhood(stack, theirs, dove, lmtp)
@@ -152,8 +158,45 @@ class TestPostfix:
             assert client.data(text)[0] == 250
         eventually(lambda: "jörg@peer.test" in peers.postfix.log() or "j\\303\\266rg" in peers.postfix.log())
 
+    def test_utf8_addresses_from_it(self, peers: Neighborhood) -> None:
+        """By SMTP and by LMTP."""
+        with smtplib.SMTP("127.0.0.1", peers.postfix.port) as client:
+            client.ehlo()
+            assert client.mail("jörg@peer.test", ["SMTPUTF8"])[0] == 250
+            for to in ("bob@example.test", "carol@example.test"):
+                assert client.rcpt(to)[0] == 250
+            assert (
+                client.data("From: jörg@peer.test\r\nSubject: from abroad\r\n\r\nHallo\r\n".encode())[0]
+                == 250
+            )
+        for user, protocol in (("bob", "with UTF8LMTP"), ("carol", "with UTF8SMTPS")):
+            message = eventually(lambda user=user: found(peers.ours, user, "from abroad"))
+            assert protocol in message.get_all("Received")[0]
+
+    def test_a_loop_is_cut_with_a_report(self, peers: Neighborhood) -> None:
+        """Our alias leads to Postfix, whose alias leads to us, until there are too many Received fields."""
+        with submission(peers.ours) as client:
+            to = "loop@example.test"
+            client.sendmail("alice@example.test", [to], letter("round and round", to))
+        data = eventually(lambda: report(peers.ours, "alice", "Mail loop: too many Received fields"))
+        assert b"Status: 5.4.6" in data
+        assert data.count(b"\r\nReceived:") >= 12
+        assert not peers.ours.json("queue", "list") or all(
+            "loop@" not in one["recipient"] for one in peers.ours.json("queue", "list")
+        )
+
 
 class TestDovecot:
+    def test_before_us_by_chunks(self, peers: Neighborhood) -> None:
+        """Its Sieve sends mail on to us, by BDAT."""
+        if not peers.dovecot.has_sieve:
+            pytest.skip("sievec is not installed; get it with: apt-get install dovecot-sieve")
+        with submission(peers.ours) as client:
+            client.sendmail("alice@example.test", ["bdat@dove.test"], letter("in chunks", "bdat@dove.test"))
+        message = eventually(lambda: found(peers.ours, "bob", "in chunks"))
+        assert message["X-Sieve-Redirected-From"] == "bdat@dove.test"
+        assert re.search(r"conversation: smtp \S+ C: BDAT \d+", peers.ours.log())
+
     @pytest.mark.parametrize("domain", ["dove.test", "inet.test"])
     def test_behind_us_by_lmtp(self, peers: Neighborhood, domain: str) -> None:
         to = [f"dora@{domain}", f"dirk@{domain}"]
@@ -270,6 +313,49 @@ class TestSubmission:
             assert set(client.get_flags([uid])[uid]) >= {b"\\Seen", b"\\Answered"}
 
     @needs("curl")
+    def test_curl_with_utf8_and_a_recipient_that_is_not(
+        self, program: str, peers: Neighborhood, tmp_path: Path
+    ) -> None:
+        mail = tmp_path / "mail"
+        mail.write_bytes(letter("curl in UTF-8", "bob@example.test"))
+        said = run(program, "--silent", "--show-error", "--verbose", "--cacert", str(peers.ours.ca), "--user", "alice@example.test:alice-secret",
+            f"smtps://localhost:{peers.ours.ports['submissions']}", "--mail-from", "alice@example.test", "--mail-auth", "alice@example.test",
+            "--mail-rcpt", "jürgen@peer.test", "--mail-rcpt", "nobody@example.test", "--mail-rcpt", "bob@example.test",
+            "--mail-rcpt-allowfails", "--upload-file", str(mail), LC_ALL="C.UTF-8")  # fmt: skip
+        assert " SMTPUTF8" in said
+        assert " AUTH=" in said
+        assert "550 5.1.1 No such user here" in said
+        assert eventually(lambda: found(peers.ours, "bob", "curl in UTF-8"))
+        eventually(lambda: "j\\303\\274rgen" in peers.postfix.log() or "jürgen" in peers.postfix.log())
+
+    @needs("msmtp")
+    def test_msmtp_asks_for_reports(self, program: str, peers: Neighborhood, tmp_path: Path) -> None:
+        settings = tmp_path / "msmtprc"
+        settings.write_text(
+            f"account default\nhost localhost\nport {peers.ours.ports['submissions']}\nfrom alice@example.test\n"
+            f"auth on\nuser alice@example.test\npassword alice-secret\ntls on\ntls_starttls off\n"
+            f"tls_trust_file {peers.ours.ca}\ndsn_notify success,failure\ndsn_return headers\n"
+        )
+        settings.chmod(0o600)
+        run(
+            program,
+            "-C",
+            str(settings),
+            "carol@example.test",
+            stdin="Subject: msmtp wants to know\n\nHello\n",
+        )
+        data = eventually(lambda: report(peers.ours, "alice", "msmtp wants to know"))
+        assert b"Action: delivered" in data
+        assert b"text/rfc822-headers" in data
+
+    @needs("swaks")
+    def test_swaks_is_no_other_client_than_it_is(self, program: str, peers: Neighborhood) -> None:
+        said = run(program, "--server", f"127.0.0.1:{peers.ours.ports['smtp']}", "--xclient", "ADDR=127.0.0.2",
+            "--from", "a@peer.test", "--to", "bob@example.test", good=False)  # fmt: skip
+        assert "XCLIENT" in said
+        assert "250 2.1.5" not in said
+
+    @needs("curl")
     def test_curl_with_a_slow_line(self, program: str, peers: Neighborhood, tmp_path: Path) -> None:
         mail = tmp_path / "mail"
         mail.write_bytes(letter("slow curl", "bob@example.test") + b".\r\n..\r\n" * 200)
@@ -302,13 +388,3 @@ def test_half_closed_socket(peers: Neighborhood) -> None:
             heard += data
     assert b"250 2.0.0 Ok: queued as" in heard
     assert found(peers.ours, "bob", "half closed")
-
-
-def test_a_stranger_cannot_speak_lmtp(tmp_path: Path) -> None:
-    [port] = free_ports(1)
-    settings = (f"listeners.lmtp={port}", 'lmtp.networks=["192.0.2.0/24"]')
-    with (
-        running(tmp_path / "one", settings=settings),
-        socket.create_connection(("127.0.0.1", port)) as client,
-    ):
-        assert client.recv(1000).startswith(b"554 5.7.1")

@@ -40,6 +40,13 @@ def test_another_library_reads_it() -> None:
     )
 
 
+def test_lines_are_short_whatever_an_enemy_writes() -> None:
+    long = Result("dkim", "permerror", (("header.d", "x" * 9000), ("header.s", "y" * 9000)), "z" * 9000)
+    body = field_body(US, [long] * 8)
+    assert max(map(len, body.split("\r\n"))) < 998
+    assert len(body) < 10_000
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

@@ -68,6 +68,12 @@ class TestRefused:
         with pytest.raises(srs.TooLong):
             wrapped('"a b"@a.test')
 
+    def test_one_kind_is_not_the_other(self) -> None:
+        first = wrapped("alice@a.test")
+        self.refused(first.local_part.replace("SRS0", "SRS1"))
+        second = wrapped(str(first), "second.test")
+        self.refused(second.local_part.replace("SRS1", "SRS0"))
+
     def test_forged(self) -> None:
         forged = wrapped("alice@a.test", secret=b"x" * 32)
         assert self.refused(forged.local_part) == "not a return path of ours"

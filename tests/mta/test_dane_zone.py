@@ -48,14 +48,15 @@ class TestSignedZone(TransferCase):
         self.wrong = f"3 1 1 {'0' * 64}"
         self.outcomes: list[Outcome] = []
 
-    def serve(self, tlsa: str, forged: bool = False, mx: str = "mx") -> None:
+    def serve(self, tlsa: str, forged: bool = False, mx: str = "mx", more: str = "") -> None:
         lines = f"@ MX 10 {mx}\nmx A 127.0.0.1\nunsigned MX 10 mx.plain.test.\n"
         lines += f"_{self.next.port}._tcp.mx TLSA {tlsa}\n" if tlsa else ""
+        lines += more.replace("PORT", str(self.next.port))
         plain = f"@ MX 10 mx\nmx A 127.0.0.1\n_{self.next.port}._tcp.mx TLSA {self.wrong}\n"
         zones = signed_zone.SignedZones(
             self.folder,
             {"signed.test": lines},
-            {"plain.test": plain, "cross.test": "@ MX 10 mx.signed.test.\n"},
+            {"plain.test": plain, "cross.test": "@ MX 10 mx.signed.test.\n", **self.others},
         )
         if forged:
             zones.forge("signed.test", tlsa.rpartition(" ")[2][:56], "1" * 56)
@@ -82,6 +83,39 @@ class TestSignedZone(TransferCase):
     async def to(self, domain: str, **options: Any) -> str:
         result = (await self.make(**options).send(domain, envelope(), MESSAGE))[BOB]
         return f"{result.reply.code} {result.trust or result.reply.text}"
+
+    others: dict[str, str] = {}
+
+    async def test_aliases(self) -> None:
+        self.serve(
+            self.anchor,
+            more="inside MX 10 pointer\npointer CNAME mx\n"
+            # The name that it stands for has records, but not for this: those of its own are asked for.
+            "own MX 10 named\nnamed CNAME bare\nbare A 127.0.0.1\n"
+            f"_PORT._tcp.named TLSA {self.good}\n"
+            "outside MX 10 away\naway CNAME mx.plain.test.\n"
+            f"_PORT._tcp.away TLSA {self.good}\n"
+            "lost MX 10 gone\ngone CNAME mx.plain.test.\n"
+            "shared MX 10 shared\nshared A 127.0.0.1\n_PORT._tcp.shared CNAME _PORT._tcp.mx\n",
+        )
+        for domain, expected in (
+            ("inside.signed.test", "250 verified by DANE-TA"),  # the certificate is for the name behind
+            ("own.signed.test", "250 verified by DANE-EE"),
+            ("outside.signed.test", "250 verified by DANE-EE"),  # the alias is signed, its target is not
+            ("lost.signed.test", "250 opportunistic"),
+            ("shared.signed.test", "451 DANE: the certificate is not for shared.signed.test"),
+        ):
+            self.assertEqual((domain, await self.to(domain)), (domain, expected))
+        self.assertEqual([len(one) for one in (self.outcomes, self.next.messages)], [5, 4])
+
+    async def test_records_that_cannot_be_used_beside_one_that_can(self) -> None:
+        nothing = "0" * 64
+        self.serve(
+            f"1 1 1 {nothing}",
+            more=f"_PORT._tcp.mx TLSA 0 0 1 {nothing}\n_PORT._tcp.mx TLSA 3 1 2 {nothing}\n"
+            f"_PORT._tcp.mx TLSA 2 1 1 {nothing}\n_PORT._tcp.mx TLSA {self.good}\n",
+        )
+        self.assertEqual(await self.to("signed.test"), "250 verified by DANE-EE")
 
     async def test_end_entity(self) -> None:
         self.serve(self.good)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import dns.flags
 import dns.message
+import dns.name
+import dns.rcode
+import dns.rrset
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused
@@ -50,14 +55,163 @@ class Server(NameServer):
         return None if query.question[0].name.to_text().startswith("silent") else super().answer(query)
 
 
+class Bad(NameServer):
+    """Answers as the first label of a name says: badly. Over TCP it answers nothing but what was too long."""
+
+    def datagram(self, wire: bytes) -> bytes | None:
+        query = dns.message.from_wire(wire)
+        name = query.question[0].name
+        made = getattr(self, f"_{name.labels[0].decode()}", None)
+        return made(query, name) if made else super().datagram(wire)
+
+    def _silence(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return None
+
+    def _garbage(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return b"\xff" * 40
+
+    def _half(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._good(query, name)[:-7]
+
+    def _code(self, query: dns.message.Message, code: int) -> bytes:
+        response = dns.message.make_response(query)
+        response.set_rcode(dns.rcode.Rcode(code))
+        return response.to_wire()
+
+    def _servfail(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._code(query, dns.rcode.SERVFAIL)
+
+    def _refused(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._code(query, dns.rcode.REFUSED)
+
+    def _notimp(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._code(query, dns.rcode.NOTIMP)
+
+    def _nxdomain(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._code(query, dns.rcode.NXDOMAIN)
+
+    def _nothing(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._code(query, dns.rcode.NOERROR)
+
+    def _good(self, query: dns.message.Message, name: dns.name.Name, target: str = "mx2.b.test.") -> bytes:
+        response = dns.message.make_response(query)
+        response.answer.append(dns.rrset.from_text(name, 60, "IN", "MX", f"10 {target}"))
+        return response.to_wire()
+
+    def _otherid(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        wire = self._good(query, name)
+        return bytes((wire[0] ^ 1,)) + wire[1:]
+
+    def _otherquestion(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        other = dns.message.make_query("victim.test", "MX", id=query.id)
+        return self._good(other, dns.name.from_text("victim.test"))
+
+    def _othername(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._good(query, dns.name.from_text("victim.test"))
+
+    def _noquestion(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return self._good(query, name)[:12] + bytes(4)
+
+    def _query(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        return query.to_wire()
+
+    def _cut(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.TC
+        return response.to_wire()
+
+    _cutagain = _cut
+
+    def framed(self, wire: bytes) -> bytes | None:
+        query = dns.message.from_wire(wire)
+        name = query.question[0].name
+        if name.labels[0] == b"cut":
+            return None  # the connection ends
+        if name.labels[0] == b"cutagain":
+            wire = self._cut(query, name) or b""
+            return len(wire).to_bytes(2, "big") + wire
+        return super().framed(wire)
+
+    def _chain(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        response = dns.message.make_response(query)
+        for number in range(40):
+            target = dns.name.from_text(f"link{number}.test")
+            response.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", target.to_text()))
+            name = target
+        return response.to_wire()
+
+    def _circle(self, query: dns.message.Message, name: dns.name.Name) -> bytes | None:
+        response = dns.message.make_response(query)
+        for one, other in ((name, "b.circle.test."), (dns.name.from_text("b.circle.test"), name.to_text())):
+            response.answer.append(dns.rrset.from_text(one, 60, "IN", "CNAME", other))
+        return response.to_wire()
+
+
+class TestBadAnswers(TestCase):
+    """What the DNS may do to us, and what becomes of the mail."""
+
+    cases = {
+        "silence": "451 4.4.3",
+        "garbage": "451 4.4.3",
+        "half": "451 4.4.3",
+        "servfail": "451 4.4.3",
+        "refused": "451 4.4.3",
+        "notimp": "451 4.4.3",
+        "otherid": "451 4.4.3",
+        "otherquestion": "451 4.4.3",
+        "noquestion": "451 4.4.3",
+        "query": "451 4.4.3",
+        "cut": "451 4.4.3",
+        "cutagain": "451 4.4.3",
+        "chain": "451 4.4.3",
+        "circle": "451 4.4.3",
+        "nxdomain": "550 5.1.2",
+        "nothing": "550 5.4.4",
+        "othername": "550 5.4.4",  # as nothing: a record of another name is no answer, and is not kept
+        "huge": f"{MOST_ADDRESSES} targets of big",
+        "good": "1 targets of mx",
+    }
+
+    unanswered = ("silence", "garbage", "half", "otherid", "otherquestion", "noquestion", "query", "cut")
+
+    async def test_each_ends_in_the_right_state(self) -> None:
+        zone = {
+            **ZONE,
+            "huge.test": [f"MX {n} big{n}.test." for n in range(1500)],
+            **{f"big{n}.test": [f"A 198.51.100.{n % 250}"] for n in range(1500)},
+        }
+        server = Bad(reactor, zone)
+        server.startService()
+        self.addCleanup(server.stopService)
+
+        def exchangers(seconds: float) -> Exchangers:
+            config = DnsConfig((f"127.0.0.1:{server.port}",), timeout=seconds / 4, lifetime=seconds)
+            return Exchangers(Resolver(reactor, config), MtaConfig(), "mail.a.test", Random(1))
+
+        patient, quick = exchangers(60), exchangers(0.4)
+
+        async def ends(name: str) -> tuple[str, str]:
+            try:
+                found = await (quick if name in self.unanswered else patient).find(f"{name}.test")
+            except Refused as refused:
+                return name, f"{refused.reply.code} {refused.reply.enhanced}"
+            return name, f"{len(found)} targets of {found[0].name.rstrip('.tesb').rstrip('0123456789')}"
+
+        asked = [Deferred.fromCoroutine(ends(name)) for name in self.cases]
+        self.assertEqual(dict(await gatherResults(asked)), self.cases)
+
+
 class TestFind(TestCase):
     def setUp(self) -> None:
         self.server = Server(reactor, ZONE)
         self.server.startService()
         self.addCleanup(self.server.stopService)
 
+    lifetime = 60.0
+
     def exchangers(self, seed: int = 1, **options: Any) -> Exchangers:
-        dns_config = DnsConfig((f"127.0.0.1:{self.server.port}",), timeout=0.05, lifetime=0.15)
+        servers = (f"127.0.0.1:{self.server.port}",)
+        dns_config = DnsConfig(servers, timeout=self.lifetime / 3, lifetime=self.lifetime)
         return Exchangers(Resolver(reactor, dns_config), MtaConfig(**options), "mail.a.test", Random(seed))
 
     async def found(self, hop: str, **options: Any) -> list[str]:
@@ -97,6 +251,9 @@ class TestFind(TestCase):
         self.assertEqual(await self.refused("nowhere.test"), "550 5.1.2")
         self.assertEqual(await self.refused("addressless.test"), "550 5.4.4")
         self.assertEqual(await self.refused("dangling.test"), "550 5.4.4")
+
+    async def test_silence(self) -> None:
+        self.lifetime = 0.15
         self.assertEqual(await self.refused("silent.test"), "451 4.4.3")
         self.assertEqual(await self.refused("sick.test"), "451 4.4.3")
 

@@ -78,7 +78,9 @@ class Queue(Box):
 class Program:
     """What delivers to us by LMTP."""
 
-    def __init__(self, folder: Path, check: Says, services: tuple[str, ...] = ("lmtp",)) -> None:
+    def __init__(
+        self, folder: Path, check: Says, services: tuple[str, ...] = ("lmtp",), host: str = "127.0.0.1"
+    ) -> None:
         made, clock = reception(Here(), folder)
         made.policy = Panel([Seat("says", check, services, "tempfail", 60, 480)], clock)
         self.queue = Queue()
@@ -90,7 +92,7 @@ class Program:
             reception=made,
         )
         self.transport = Upgradable()
-        conversation = Conversation(Server(lmtp=True), service, clock, origin=("127.0.0.1", 4000))
+        conversation = Conversation(Server(lmtp=True), service, clock, origin=(host, 4000))
         conversation.makeConnection(self.transport)
         self.say = lambda data: (conversation.dataReceived(data), self.heard())[1]
         self.greeting = self.heard()
@@ -129,6 +131,14 @@ def test_a_refused_connection(tmp_path: Path) -> None:
     program = Program(tmp_path, Says(connected=Reply(554, "5.7.1", "Not you")))
     assert program.greeting == ["554 5.7.1 Not you"]
     assert program.transport.disconnecting
+
+
+def test_a_stranger_cannot_speak_lmtp(tmp_path: Path) -> None:
+    check = Says()
+    program = Program(tmp_path, check, host="192.0.2.9")
+    assert program.greeting == ["554 5.7.1 LMTP is not for your network"]
+    assert program.transport.disconnecting
+    assert check.asked == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
 from mailstack.net.conversation import Conversation
-from mailstack.net.reception import Reception
+from mailstack.net.spool import Spool
+from mailstack.net.transaction import Reception
 from mailstack.wire.smtp import Server
 
 NOW = 1_795_000_000.0  # Thu, 18 Nov 2026 13:06:40 +0000
@@ -147,5 +148,6 @@ def reception(work: Here, folder: Path) -> tuple[Reception, Clock]:
     clock = Clock()
     clock.advance(NOW)
     made = Reception(work, folder, clock, random.Random(1))
+    made.spool = Spool(work, folder, fund=0)  # what is not small goes to its file
     made.prepare()
     return made, clock

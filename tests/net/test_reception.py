@@ -20,8 +20,10 @@ from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Stored
 from mailstack.mail.reply import Reply
 from mailstack.mta.relay import RelayConfig
-from mailstack.net.reception import Reception, SmtpRole, conclusion
+from mailstack.net.reception import SmtpRole
+from mailstack.net.replies import conclusion
 from mailstack.net.trace import Names, date_time, hops, transmission
+from mailstack.net.transaction import Reception
 from tests.net.fakes import NOW, Box, Connection, Here, reception
 
 

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from mailstack.net.dns_settings import DnsConfig, split_address
 from mailstack.net.name_server import NameServer
@@ -156,6 +156,31 @@ class TestLookUps(ResolverCase):
         asked.addErrback(lambda _: None)
         asked.cancel()
         await asked
+
+
+class TestIPv6(TestCase):
+    """A name server that is reached by IPv6 alone."""
+
+    async def test_by_datagram_and_by_stream(self) -> None:
+        server = Counting(reactor, ZONE, "::1")
+        try:
+            server.startService()
+        except CannotListenError:
+            raise SkipTest("no IPv6 here") from None
+        self.addCleanup(server.stopService)
+        resolver = Resolver(reactor, DnsConfig((f"[::1]:{server.port}",)))
+        self.assertEqual(await resolver.addresses("a.many.test"), ["192.0.2.1", "2001:db8::1"])
+        self.assertEqual(server.asked, 2)
+        self.assertEqual(len(await resolver.txt("long.test")), 9)  # too long for a datagram
+        self.assertEqual(server.asked, 4)
+
+    async def test_one_that_is_away_and_one_that_is_there(self) -> None:
+        server = Counting(reactor, ZONE)
+        server.startService()
+        self.addCleanup(server.stopService)
+        servers = (f"[::1]:{server.port}", f"127.0.0.1:{server.port}")
+        resolver = Resolver(reactor, DnsConfig(servers, timeout=0.3, lifetime=20))
+        self.assertEqual(len(await resolver.mx("many.test")), 3)
 
 
 class TestCache(ResolverCase):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import stat
 import tempfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from mailstack.net.spool import HEADER_OCTETS, Content, HeaderTooLarge, Spool
+from mailstack.net.spool import HEADER_OCTETS, MEMORY_OCTETS, MOST_STEPS, STEP, Content, HeaderTooLarge, Spool
 from tests.net.fakes import Here
+
+T = TypeVar("T")
 
 
 def done(coroutine: object) -> None:
@@ -31,9 +36,17 @@ def fill(content: Content, data: bytes, step: int) -> Content:
     return content
 
 
+def fill_with(content: Content, piece: bytes, times: int) -> Content:
+    done(content.write(HEADER + b"\r\n" + piece[len(HEADER) + 2 :]))
+    for _ in range(times - 1):
+        done(content.write(piece + b""))
+    done(content.finish())
+    return content
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    made = Spool(Here(), tmp_path / "spool" / "incoming", memory=1000)
+    made = Spool(Here(), tmp_path / "spool" / "incoming", memory=1000, fund=0)
     made.prepare()
     return made
 
@@ -90,6 +103,72 @@ class TestContent:
             content = fill(Content(Here(), Path(folder) / "x", memory), data, step)
             assert content.message().read() == data
             assert data.startswith(content.header())
+
+
+class Slow:
+    """Threads that note what is written, and how large it is."""
+
+    def __init__(self) -> None:
+        self.pieces: list[int] = []
+
+    async def files(self, function: Callable[..., T], *args: Any) -> T:
+        if len(args) == 3:
+            self.pieces.append(len(args[2]))
+        return function(*args)
+
+
+class TestFund:
+    """Memory beyond what each message has for itself."""
+
+    def test_a_message_of_a_megabyte_needs_no_file_while_there_is_memory(self, tmp_path: Path) -> None:
+        work, message = Slow(), HEADER + b"\r\n" + b"y" * (1 << 20)
+        spool = Spool(work, tmp_path, fund=10 * STEP)
+        whole = [fill(spool.content(str(number)), message, 65_536) for number in range(3)]
+        assert [content.message().read() == message for content in whole] == [True] * 3
+        assert sum(isinstance(content.message().parts[0], bytes) for content in whole) == 2
+        assert work.pieces != []  # the third found the fund empty
+        for content in whole:
+            content.discard()
+            content.discard()
+        again = fill(spool.content("again"), message, 65_536)
+        assert isinstance(again.message().parts[0], bytes)
+
+    def test_a_large_one_keeps_one_step_and_writes_in_larger_pieces(self, tmp_path: Path) -> None:
+        work, message = Slow(), HEADER + b"\r\n" + b"y" * (10 << 20)
+        spool = Spool(work, tmp_path, fund=100 * STEP)
+        content = fill(spool.content("one"), message, 65_536)
+        assert content.message().read() == message
+        assert max(work.pieces) <= MEMORY_OCTETS + MOST_STEPS * STEP + 65_536
+        assert min(work.pieces[:-1]) > STEP
+        assert spool._fund._steps == 99
+        content.discard()
+        assert spool._fund._steps == 100
+
+    def test_memory_does_not_grow_with_the_message(self, tmp_path: Path) -> None:
+        spool = Spool(Slow(), tmp_path)
+        piece = b"y" * 65_536
+
+        def most(octets: int) -> int:
+            tracemalloc.start()
+            try:
+                content = fill_with(spool.content(str(octets)), piece, octets // len(piece))
+                assert content.size == octets
+                content.discard()
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+        small = most(4 << 20)
+        assert most(64 << 20) < small + 65_536 < 6 << 20
+
+    def test_a_header_section_in_memory_ends_in_time_too(self, tmp_path: Path) -> None:
+        field = b"X: " + b"y" * 95 + b"\r\n"
+        most = HEADER_OCTETS // len(field)
+        spool = Spool(Here(), tmp_path)
+        whole = fill(spool.content("just"), field * most + b"\r\n" + field * most, 5000)
+        assert whole.header() == field * most
+        with pytest.raises(HeaderTooLarge):
+            fill(spool.content("more"), field * (most + 10) + b"\r\n" + field, 5000)
 
 
 class TestSpool:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from mailstack.mta.relay import Relay, RelayConfig
-from mailstack.net.reception import Reception
+from mailstack.net.transaction import Reception
 from mailstack.policy import (
     ACCEPT,
     Address,

@@ -172,7 +172,7 @@ def test_opendkim_signs_what_our_users_submit(tmp_path: Path, local: bool) -> No
                     < message.index(b"\nDKIM-Signature:")
                     < message.index(b"\nFrom:")
                 )
-            assert b"Bcc" not in messages[0]
+            assert b"\nBcc:" not in messages[0]  # the letters may stand in a signature
             assert messages[1].endswith(big)
             with pytest.raises(InvalidSignature):
                 dkim_verify(messages[0].replace(b"signed", b"forged"), key)

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from mailstack.access.imap import ImapAccess
+from mailstack.access.imap.login import BEFORE_LOGIN
 from mailstack.access.pop3 import Pop3Access
 from mailstack.access.settings import ImapConfig, Pop3Config
 from mailstack.msa import MsaConfig, Submission
@@ -39,7 +40,7 @@ WORDS = {
     "first": SHA1[0], "challenge": SHA1[1], "final": SHA1[2], "signature": SHA1[3], "wrong": WRONG,
     "bearer": BEARER, "bad": BAD_BEARER, "told": TOLD, "dummy": b64("\1"), "cram": CRAM,
     "wrong_cram": b64("user " + "0" * 32), "all": " ".join(MECHANISMS),
-    "imap": " ".join(f"AUTH={name}" for name in MECHANISMS),
+    "imap": " ".join(f"AUTH={name}" for name in MECHANISMS), "before": " ".join(BEFORE_LOGIN),
 }  # fmt: skip
 
 SMTP = """
@@ -52,7 +53,7 @@ POP3 = """
     S: +OK mx.example.org ready
 """
 IMAP = """
-    S: * OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE {imap}] mx.example.org ready
+    S: * OK [CAPABILITY {before} {imap}] mx.example.org ready
 """
 
 TRANSCRIPTS = {

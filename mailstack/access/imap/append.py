@@ -13,15 +13,15 @@ from typing import Any
 
 from mailstack.access.imap import urls
 from mailstack.access.imap.context import Context, completed, refuse
-from mailstack.access.imap.header import Header
 from mailstack.access.imap.numbers import NoSuchMessage
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import normalized
+from mailstack.mail.eight_bit import Header
 from mailstack.mail.message import Message, Stored
 from mailstack.store import Expunged, Mailbox, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
-from mailstack.wire.imap.codes import UNKNOWN_CTE, bad_url
+from mailstack.wire.imap.codes import UNKNOWN_CTE, bad_url, message_limit
 from mailstack.wire.imap.responses import AnyResponse, Continuation, Tagged, Untagged, append_uid
 from mailstack.work import Work
 
@@ -87,7 +87,7 @@ class Appending:
         if not command.size and not command.catenated:
             return refuse(command, "The message is empty", "CANNOT")
         if len(self._messages) >= MOST_MESSAGES:
-            return refuse(command, "Too many messages in one command", "LIMIT")
+            return refuse(command, "Too many messages in one command", message_limit(MOST_MESSAGES))
         octets, messages = self._context.quota
         if (octets is None and messages is None) or command.replaces is not None:
             return None  # RFC 8508 section 3.4: what REPLACE frees counts, and is known in the end

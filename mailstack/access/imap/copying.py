@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mailstack.access.imap.context import Context, refuse
+from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
 from mailstack.store import Expunged
@@ -17,6 +18,8 @@ async def copy(context: Context, command: c.Copy) -> AnyResponse:
     uids = named(selected.view, command.set, command.uid)
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to copy")
+    if (refused := too_many(context, command, uids)) is not None:
+        return refused
     copied = await selected.mailbox.copy(uids, command.mailbox, context.quota, context.user_id)
     if not copied.pairs:
         raise Expunged
@@ -29,7 +32,7 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     need(context, "te")
-    uids = named(selected.view, command.set, command.uid)
+    uids, last = newest(context, named(selected.view, command.set, command.uid))
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to move")
     moved = await selected.mailbox.move(uids, command.mailbox, context.quota, context.user_id)
@@ -38,4 +41,4 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
         raise Expunged
     await context.say(Untagged("OK", "Moved", code))
     told = highest_modseq(selected.mailbox.highest_modseq) if selected.modseqs else None  # RFC 7162
-    return Tagged(command.tag, "OK", "MOVE completed", told)
+    return await say_limit(context, Tagged(command.tag, "OK", "MOVE completed", told), last)

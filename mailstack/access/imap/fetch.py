@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from mailstack.access.imap import resync, texts
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
+from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.store import SEEN, Entry, Expunged, Facts
 from mailstack.store.tables import UID_MASK
@@ -49,6 +50,9 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
         uids = uids[command.partial.slice(len(uids))]
     if c.Attribute.MODSEQ in items:
         context.enable_condstore()
+    if command.partial is not None and (refused := too_many(context, command, uids)) is not None:
+        return refused
+    uids, last = newest(context, uids)
     plan = compile_items(items, selected)
     fresh: frozenset[int] = frozenset()
     if plan.marks_seen and not selected.read_only and "s" in selected.rights:
@@ -57,8 +61,10 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
     said = await writer.write(uids)
     words = "UID FETCH" if command.uid else "FETCH"
     if said < len(uids) and not command.uid:
-        return Tagged(command.tag, "NO", "Some of the messages are gone", "EXPUNGEISSUED")
-    return Tagged(command.tag, "OK", f"{words} completed")
+        reply = Tagged(command.tag, "NO", "Some of the messages are gone", "EXPUNGEISSUED")
+    else:
+        reply = Tagged(command.tag, "OK", f"{words} completed")
+    return await say_limit(context, reply, last)
 
 
 async def push(context: Context, selected: Selected, uids: Sequence[int], items: Sequence[c.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mailstack.access.imap.context import Context, Selected, refuse
+from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
 from mailstack.access.imap.updates import flag_responses, known_flags, modseq_responses, pending
@@ -26,7 +27,7 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
         return refused
     if command.unchanged_since is not None:
         context.enable_condstore()
-    uids = named(selected.view, command.set, command.uid)
+    uids, last = newest(context, named(selected.view, command.set, command.uid))
     present = [uid for uid in uids if selected.mailbox.entry(uid) is not None]
     stored = Stored([], [])
     if command.silent:
@@ -43,7 +44,8 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
         await _tell(context, selected, present, command.uid, flag_responses)
     elif selected.modseqs:  # RFC 7162 section 3.1.3: also with .SILENT
         await _tell(context, selected, stored.changed, command.uid, modseq_responses)
-    return _result(selected, command, stored.failed, len(uids) - len(present))
+    result = _result(selected, command, stored.failed, len(uids) - len(present))
+    return await say_limit(context, result, last)
 
 
 def _forbidden(selected: Selected, command: c.Store, flags: frozenset[str]) -> Tagged | None:

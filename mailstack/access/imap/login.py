@@ -44,7 +44,9 @@ AFTER_LOGIN = (
 def capabilities(context: Context) -> tuple[str, ...]:
     """What we offer now (RFC 3501 section 6.1.1)."""
     if context.user is not None:
-        return (*AFTER_LOGIN, f"APPENDLIMIT={context.services.config.max_message_octets}")
+        config = context.services.config
+        most = (f"MESSAGELIMIT={config.max_messages}",) if config.max_messages else ()
+        return (*AFTER_LOGIN, *most, f"APPENDLIMIT={config.max_message_octets}")
     offers_tls = context.services.offers_tls and not context.peer.secure
     starttls = ("STARTTLS",) if offers_tls else ()
     if context.door.is_private:

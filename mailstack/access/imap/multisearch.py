@@ -8,6 +8,7 @@ from mailstack.access.imap.context import Context, Selected, completed, refuse
 from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.groups import Group, readable
+from mailstack.access.imap.limits import newest, say_limit, searched
 from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find
@@ -78,7 +79,11 @@ async def _search_closed(context: Context, command: x.MultiSearch, name: str) ->
 async def _search(context: Context, selected: Selected, command: x.MultiSearch) -> list[int]:
     """Search one mailbox and say what is found; the UIDs."""
     scores: dict[int, int] = {}
-    found = await find(context, selected, command.key, scores=scores)
+    chosen, last = newest(context, searched(context, selected, command.key))
+    if last is not None:
+        await say_limit(context, Tagged(command.tag, "NO", ""), last)
+    among = None if last is None else chosen[::-1]
+    found = await find(context, selected, command.key, among, scores)
     uids = [entry.uid for entry in found]
     if "SAVE" in command.returns:
         keep(selected, uids, command.returns, command.partial)

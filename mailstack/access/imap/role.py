@@ -48,6 +48,7 @@ from mailstack.access.imap.idle import Idling
 from mailstack.access.imap.notify import changed_names
 from mailstack.access.imap.numbers import NoSuchMessage, needs_numbers
 from mailstack.access.imap.permission import recheck
+from mailstack.access.imap.progress import LONG, with_progress
 from mailstack.access.imap.saved import resolved
 from mailstack.access.imap.sections import UnknownEncoding
 from mailstack.access.imap.telling import takes_more, tell_selected
@@ -190,7 +191,8 @@ class ImapRole:
         self._context.begin(event.tag)
         try:
             await recheck(self._context)
-            reply = await self._answer(event)
+            answer = self._answer(event)
+            reply = await (with_progress(self._context, answer) if type(event) in LONG else answer)
         except StoreError as error:
             reply = refusal(event, error)
         except NoSuchMessage:

@@ -9,6 +9,7 @@ from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.filters import resolved
 from mailstack.access.imap.fuzzy import misuses_relevancy, pushed, relevancy
 from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
+from mailstack.access.imap.limits import newest, say_limit, searched
 from mailstack.access.imap.saved import keep
 from mailstack.mail.collation import casemap
 from mailstack.mail.likeness import Needle
@@ -41,15 +42,18 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
         selected.saved = ()  # RFC 5182 section 2.1: should the search fail
     updates = await begin(context, selected, command)
     scores: dict[int, int] = {}
-    found = await find(context, selected, command.key, scores=scores)
+    uids, last = newest(context, searched(context, selected, command.key))
+    among = None if last is None else uids[::-1]
+    found = await find(context, selected, command.key, among, scores)
     if updates is not None:
         await updates.end(context, [entry.uid for entry in found])
     if "SAVE" in returns:
         keep(selected, [entry.uid for entry in found], returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
     if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
-        return tagged
-    return _answer(selected, command, found, scores), tagged
+        return await say_limit(context, tagged, last)
+    said = _answer(selected, command, found, scores, last is not None)
+    return said, await say_limit(context, tagged, last)
 
 
 _RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE", "RELEVANCY"})
@@ -267,12 +271,14 @@ class _Text:
         return unpack(self._facts.structure) if whole else scan(self._octets)
 
 
-def _answer(selected: Selected, command: c.Search, found: list[Entry], scores: Mapping[int, int]) -> Response:
+def _answer(
+    selected: Selected, command: c.Search, found: list[Entry], scores: Mapping[int, int], newest_first: bool
+) -> Response:
     uids = [entry.uid for entry in found if selected.view.sequence(entry.uid) is not None]
     numbers = uids if command.uid else [selected.view.sequence(uid) or 0 for uid in uids]
     modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
     if command.returns is None and not selected.revised:
-        return SearchResponse(numbers, modseq)
+        return SearchResponse(numbers[::-1] if newest_first else numbers, modseq)
     return extended(command, numbers, modseq, relevancy(command, uids, scores))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailstack.access.imap.context import Context, Selected, completed, refuse
+from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import uids_in
 from mailstack.access.imap.permission import CHANGING, listen
 from mailstack.access.imap.resync import resynchronize
@@ -125,11 +126,16 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     need(context, "e")
-    uids = selected.view.uids if command.uids is None else uids_in(selected.view, command.uids)
-    gone = await selected.mailbox.expunge(_deleted(selected, uids))
+    if command.uids is None:
+        chosen, last = _deleted(selected, selected.view.uids), None
+    else:
+        some, last = newest(context, _deleted(selected, uids_in(selected.view, command.uids)))
+        chosen = list(some)
+    gone = await selected.mailbox.expunge(chosen)
     # RFC 7162 section 3.2.7: what the client may take for its new state
     told = gone and selected.modseqs
-    return completed(command, "EXPUNGE", highest_modseq(selected.mailbox.highest_modseq) if told else None)
+    code = highest_modseq(selected.mailbox.highest_modseq) if told else None
+    return await say_limit(context, completed(command, "EXPUNGE", code), last)
 
 
 def _deleted(selected: Selected, uids: Iterable[int]) -> list[int]:

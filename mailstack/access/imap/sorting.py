@@ -15,6 +15,7 @@ from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.kept import KEPT
+from mailstack.access.imap.limits import searched, too_many
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
 from mailstack.access.imap.sections import field_pattern
@@ -58,6 +59,8 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
         selected.saved = ()
     if asks_modseq(command.key):
         context.enable_condstore()
+    if (refused := too_many(context, command, searched(context, selected, command.key))) is not None:
+        return refused
     updates = await begin(context, selected, command)
     scores: dict[int, int] = {}
     found = await find(context, selected, command.key, scores=scores)
@@ -109,6 +112,8 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
     selected = context.selected
     if asks_modseq(command.key):
         context.enable_condstore()
+    if (refused := too_many(context, command, searched(context, selected, command.key))) is not None:
+        return refused
     found = await find(context, selected, command.key)
     messages: Sequence[Threaded] = await _read(context, selected, found, _threadeds, "threads")
     if not command.uid:

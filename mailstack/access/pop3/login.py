@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from mailstack.access.pop3.maildrop import Maildrop
+from mailstack.access.pop3.retention import begin
 from mailstack.access.settings import Pop3Config
 from mailstack.directory import User
 from mailstack.net.peer import Peer
@@ -40,6 +41,27 @@ class Services:
     hostname: str
     offers_tls: bool
     busy: set[int] = field(default_factory=set)  # users whose maildrop a session of this process holds
+    entered: Recently = field(default_factory=lambda: Recently())  # who has logged in a short while ago
+
+
+class Recently:
+    """Who has logged in, and when: of so many users at most as log in within the delay."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: dict[int, float] = {}  # in the order of time
+
+    def is_too_soon(self, user_id: int, now: float, delay: float) -> bool:
+        """Whether the last login of that user is less than `delay` seconds ago."""
+        while self._times and next(iter(self._times.values())) + delay <= now:
+            del self._times[next(iter(self._times))]
+        return user_id in self._times
+
+    def note(self, user_id: int, now: float) -> None:
+        """Somebody has logged in."""
+        self._times.pop(user_id, None)
+        self._times[user_id] = now
 
 
 class Login:
@@ -127,16 +149,23 @@ class Login:
     async def _enter(self, user: User) -> pop3.Reply:
         if user.id in self._services.busy:
             return pop3.Err("Another session holds the maildrop", "IN-USE")  # RFC 2449 section 8.1.1
+        services, now = self._services, self._services.clock.seconds()
+        delay = services.config.login_delay
+        if delay and services.entered.is_too_soon(user.id, now, delay):  # RFC 2449 section 8.1.1
+            return pop3.Err(f"Log in once in {delay} seconds", "LOGIN-DELAY")
         self.maildrop = maildrop = await self._open(user)
+        if delay:
+            services.entered.note(user.id, now)
         return pop3.Ok(f"{maildrop.count} messages ({maildrop.octets} octets)")
 
     async def _open(self, user: User) -> Maildrop:
-        busy = self._services.busy
+        services, busy = self._services, self._services.busy
         busy.add(user.id)
         try:
-            mailbox = await self._services.store.open(user.id, "INBOX")
+            mailbox = await services.store.open(user.id, "INBOX")
             try:
-                return Maildrop(mailbox, lambda: busy.discard(user.id))
+                after = await begin(services.store, mailbox, services.config, services.clock.seconds)
+                return Maildrop(mailbox, lambda: busy.discard(user.id), after)
             except BaseException:
                 mailbox.close()
                 raise

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
 
 from mailstack.store import Mailbox
 from mailstack.store.values import SEEN
 
 FLUSH = 500  # messages fetched before they are marked \Seen together
+
+
+class AfterFetching(Protocol):
+    """What becomes of messages that were fetched whole, by the operator's settings."""
+
+    hidden: frozenset[int]  # UIDs that are not shown
+    deletes: bool  # QUIT removes what was fetched
+
+    async def note(self, uids: Sequence[int]) -> None:
+        """They were fetched, and the client has said QUIT."""
 
 
 class NoSuchMessage(Exception):
@@ -23,16 +34,21 @@ class Maildrop:
     it says.)
     """
 
-    def __init__(self, mailbox: Mailbox, release: Callable[[], None]) -> None:
+    def __init__(
+        self, mailbox: Mailbox, release: Callable[[], None], after: AfterFetching | None = None
+    ) -> None:
         self.mailbox = mailbox
+        self._after = after
+        hidden = after.hidden if after is not None else frozenset()
         self._release: Callable[[], None] | None = release
         entries = [mailbox.entry(uid) for uid in mailbox.view(read_only=True).uids]
-        present = [entry for entry in entries if entry is not None]
+        present = [entry for entry in entries if entry is not None and entry.uid not in hidden]
         self._uids = array("I", [entry.uid for entry in present])
         self._sizes = array("Q", [entry.size for entry in present])
         self._seen = {entry.uid for entry in present if SEEN in entry.flags}
         self._fetched: set[int] = set()  # UIDs that are not yet marked \Seen
         self._deleted: set[int] = set()  # numbers, from 1
+        self._retrieved: set[int] = set()  # numbers that were fetched whole
 
     @property
     def count(self) -> int:
@@ -85,12 +101,14 @@ class Maildrop:
         self._deleted.add(number)
 
     def reset(self) -> None:
-        """Unmark all."""
+        """Unmark all; what was fetched so far counts as not fetched."""
         self._deleted.clear()
+        self._retrieved.clear()
 
     async def fetched(self, number: int) -> None:
         """The client has the message: it will be marked \\Seen, with others."""
         uid = self._uids[number - 1]
+        self._retrieved.add(number)
         if uid not in self._seen:
             self._fetched.add(uid)
         if len(self._fetched) >= FLUSH:
@@ -98,7 +116,11 @@ class Maildrop:
 
     async def commit(self) -> int:
         """Expunge what is marked as deleted; how many of them are left all the same (RFC 1939 section 6)."""
-        deleted = [self._uids[number - 1] for number in sorted(self._deleted)]
+        left = [self._uids[number - 1] for number in sorted(self._retrieved - self._deleted)]
+        if self._after is not None and left and not self._after.deletes:
+            await self._after.note(left)
+        implied = self._retrieved if self._after is not None and self._after.deletes else set()
+        deleted = [self._uids[number - 1] for number in sorted(self._deleted | implied)]
         await self._mark(self._fetched.difference(deleted))
         self._fetched.clear()
         if deleted:

@@ -1,4 +1,4 @@
-"""The answers to one POP3 client (RFC 1939, 2449)."""
+"""The answers to one POP3 client (RFC 1939, 2449, 6856)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from twisted.logger import Logger
 from mailstack.access.pop3.login import Clock, Login, Services
 from mailstack.access.pop3.maildrop import Maildrop, NoSuchMessage
 from mailstack.access.pop3.reading import AHEAD, AHEAD_OCTETS, ReadAhead, pieces
+from mailstack.access.pop3.retention import capability
 from mailstack.access.settings import Pop3Config
+from mailstack.mail.eight_bit import Header
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import SignIn
 from mailstack.store import MessageStore
-from mailstack.store.values import Expunged, StoreError
+from mailstack.store.values import Expunged, NoSuchMailbox, StoreError
 from mailstack.wire import pop3
 from mailstack.work import Overloaded, Work
 
@@ -52,7 +54,7 @@ class Pop3Access:
 class Pop3Role:
     """Answers one connection's commands."""
 
-    __slots__ = ("_login", "_malformed", "_reading", "_say", "_services", "idle_limit")
+    __slots__ = ("_login", "_malformed", "_reading", "_say", "_services", "_utf8", "idle_limit")
 
     def __init__(self, services: Services, peer: Peer, say: Say) -> None:
         self._services = services
@@ -60,6 +62,7 @@ class Pop3Role:
         self._login = Login(services, peer)
         self._malformed = 0
         self._reading: ReadAhead | None = None
+        self._utf8 = False  # the client has said UTF8
         self.idle_limit = services.config.login_seconds
 
     async def greet(self) -> pop3.Reply:
@@ -76,6 +79,9 @@ class Pop3Role:
             return pop3.Err("The message was removed meanwhile")
         except Overloaded:
             return pop3.Err("Too busy; try again later", "SYS/TEMP")
+        except (NoSuchMailbox, PermissionError):  # RFC 3206 section 4: somebody must see to it
+            _log.failure("the maildrop is not as it should be")
+            return pop3.Err("The maildrop cannot be read; tell the postmaster", "SYS/PERM")
         except StoreError:
             _log.failure("the maildrop cannot be read")
             return pop3.Err("The maildrop cannot be read", "SYS/TEMP")
@@ -94,6 +100,11 @@ class Pop3Role:
                 return self._capabilities()
             case pop3.Stls():
                 return self._start_tls()
+            case pop3.Utf8():
+                self._utf8 = True
+                return pop3.Ok("UTF-8 it is")
+            case pop3.Lang():
+                return _language(event.wanted)
             case pop3.Malformed():
                 return self._refuse(event)
             case pop3.Quit():
@@ -134,7 +145,11 @@ class Pop3Role:
 
     def _capabilities(self) -> pop3.Reply:
         """CAPA (RFC 2449 section 6): what can be used now."""
-        words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER"]
+        config = self._services.config
+        words = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", capability(config)]
+        if config.login_delay:
+            words.append(f"LOGIN-DELAY {config.login_delay}")
+        words += ["UTF8 USER", "LANG"]
         if self._login.maildrop is None:
             if self._login.offers_tls:
                 words.append("STLS")
@@ -146,6 +161,8 @@ class Pop3Role:
     def _start_tls(self) -> pop3.Reply:
         if not self._login.offers_tls:
             return pop3.Err("TLS is not possible now")
+        if self._utf8:  # RFC 6856 section 2.1
+            return pop3.Err("STLS comes before UTF8")
         self._login.abandon()  # RFC 2595 section 4: what was said in clear is forgotten
         return pop3.Ok("Begin TLS")
 
@@ -167,9 +184,10 @@ class Pop3Role:
             reply = await self._stream(maildrop, number, text, None)
         else:  # one write, and one trip to a thread for many
             following = partial(maildrop.following, number, SMALL, AHEAD, AHEAD_OCTETS)
-            octets = await self._ahead(maildrop).body(maildrop.uid(number), following)
-            reply = pop3.Whole(text, octets)
-        await maildrop.fetched(number)
+            data = await self._ahead(maildrop).body(maildrop.uid(number), following)
+            reply = _NEEDS_UTF8 if self._is_refused(data) else pop3.Whole(text, data)
+        if not isinstance(reply, pop3.Err):
+            await maildrop.fetched(number)
         return reply
 
     def _ahead(self, maildrop: Maildrop) -> ReadAhead:
@@ -181,7 +199,12 @@ class Pop3Role:
         top = pop3.TopLines(lines)
         if maildrop.size(number) > SMALL:
             return await self._stream(maildrop, number, "Top follows", top)
-        return pop3.Whole("Top follows", top.feed(await maildrop.mailbox.body(maildrop.uid(number))))
+        data = await maildrop.mailbox.body(maildrop.uid(number))
+        return _NEEDS_UTF8 if self._is_refused(data) else pop3.Whole("Top follows", top.feed(data))
+
+    def _is_refused(self, data: bytes) -> bool:
+        """Whether a message that begins so is not for this client (RFC 6856 section 2.1)."""
+        return self._services.config.refuse_8bit_headers and not self._utf8 and Header().has_8bit(data)
 
     async def _stream(
         self, maildrop: Maildrop, number: int, text: str, top: pop3.TopLines | None
@@ -192,6 +215,8 @@ class Pop3Role:
         async with aclosing(pieces(maildrop.mailbox, self._services.work, uid, size)) as reading:
             async for data in reading:
                 if not begun:
+                    if self._is_refused(data):
+                        return _NEEDS_UTF8
                     begun = True
                     await self._say(pop3.Begin(text))
                 await self._say(pop3.Content(top.feed(data) if top else data))
@@ -230,3 +255,17 @@ class Pop3Role:
         maildrop = self._login.maildrop
         if maildrop is not None:
             Deferred.fromCoroutine(self._leave(maildrop))
+
+
+_NEEDS_UTF8 = pop3.Err("The message is in UTF-8: say UTF8 before login", "UTF8")  # RFC 6856 section 5
+
+
+def _language(wanted: str | None) -> pop3.Reply:
+    """LANG (RFC 6856 section 3): we speak English, which is the default too."""
+    if wanted is None:
+        return pop3.Lines("Languages follow", b"en English\r\ni-default English\r\n")
+    if wanted == "i-default":
+        return pop3.Ok("i-default It is English")
+    if wanted in ("*", "en") or wanted.startswith("en-"):
+        return pop3.Ok("en It is English")
+    return pop3.Err("We speak English only")

@@ -1,4 +1,4 @@
-"""POP3 as a pure state machine (RFC 1939, 2449, 2595, 5034)."""
+"""POP3 as a pure state machine (RFC 1939, 2449, 2595, 5034, 6856)."""
 
 from mailstack.wire.pop3.content import Stuffer, TopLines
 from mailstack.wire.pop3.events import (
@@ -8,6 +8,7 @@ from mailstack.wire.pop3.events import (
     Command,
     Dele,
     Event,
+    Lang,
     List,
     Malformed,
     Noop,
@@ -20,6 +21,7 @@ from mailstack.wire.pop3.events import (
     Top,
     Uidl,
     User,
+    Utf8,
 )
 from mailstack.wire.pop3.replies import Begin, Bye, Challenge, Content, End, Err, Lines, Ok, Reply, Whole
 from mailstack.wire.pop3.server import TRANSITIONS, Server, State
@@ -38,6 +40,7 @@ __all__ = [
     "End",
     "Err",
     "Event",
+    "Lang",
     "Lines",
     "List",
     "Malformed",
@@ -57,5 +60,6 @@ __all__ = [
     "TopLines",
     "Uidl",
     "User",
+    "Utf8",
     "Whole",
 ]

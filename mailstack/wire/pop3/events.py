@@ -47,6 +47,18 @@ class Stls:
 
 
 @dataclass(frozen=True, slots=True)
+class Utf8:
+    """From here on the client reads UTF-8 (RFC 6856 section 2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lang:
+    """The language of the texts of replies; None: which are there (RFC 6856 section 3). In lower case."""
+
+    wanted: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stat:
     """How many messages and octets (RFC 1939 section 5)."""
 
@@ -110,6 +122,21 @@ class Malformed:
 
 
 Command = (
-    User | Pass | Auth | Capa | Stls | Stat | List | Uidl | Retr | Top | Dele | Noop | Rset | Quit
+    User
+    | Pass
+    | Auth
+    | Capa
+    | Stls
+    | Utf8
+    | Lang
+    | Stat
+    | List
+    | Uidl
+    | Retr
+    | Top
+    | Dele
+    | Noop
+    | Rset
+    | Quit
 )  # what has a keyword of its own
 Event = Command | AuthLine | Malformed

@@ -1,4 +1,4 @@
-"""The POP3 server's session: bytes to events, replies to bytes (RFC 1939, 2449, 2595, 5034).
+"""The POP3 server's session: bytes to events, replies to bytes (RFC 1939, 2449, 2595, 5034, 6856).
 
 Theory of operation. Lines are framed first, by CRLF alone, and parsed second, so a malformed one costs its
 own line. `TRANSITIONS` says which commands each state allows, and which state follows a positive answer; what
@@ -9,6 +9,7 @@ bytes until the one before is answered. STLS forgets all that was received befor
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -19,6 +20,7 @@ from mailstack.wire.pop3.events import (
     Capa,
     Dele,
     Event,
+    Lang,
     List,
     Malformed,
     Noop,
@@ -31,6 +33,7 @@ from mailstack.wire.pop3.events import (
     Top,
     Uidl,
     User,
+    Utf8,
 )
 from mailstack.wire.pop3.replies import Begin, Bye, Challenge, Content, End, Err, Lines, Ok, Reply, Whole
 
@@ -54,15 +57,21 @@ _LOGIN: dict[type, State] = {
     Auth: State.TRANSACTION,
     Stls: State.AUTHORIZATION,
     Capa: State.AUTHORIZATION,
+    Utf8: State.AUTHORIZATION,
+    Lang: State.AUTHORIZATION,
     Quit: State.CLOSED,
 }
 
 TRANSITIONS: dict[State, dict[type, State]] = {
     State.AUTHORIZATION: _LOGIN,
-    State.PASSWORD: {**_LOGIN, Pass: State.TRANSACTION, Capa: State.PASSWORD},
+    State.PASSWORD: {
+        **_LOGIN,
+        **dict.fromkeys((Capa, Utf8, Lang), State.PASSWORD),
+        Pass: State.TRANSACTION,
+    },
     State.EXCHANGE: {AuthLine: State.TRANSACTION},
     State.TRANSACTION: {
-        **dict.fromkeys((Stat, List, Uidl, Retr, Top, Dele, Noop, Rset, Capa), State.TRANSACTION),
+        **dict.fromkeys((Stat, List, Uidl, Retr, Top, Dele, Noop, Rset, Capa, Lang), State.TRANSACTION),
         Quit: State.CLOSED,
     },
     State.CLOSED: {},
@@ -264,11 +273,11 @@ def _command(line: bytes) -> Event:
 
 
 def _text(argument: bytes) -> str:
-    """Names and passwords are UTF-8 (RFC 6856 section 2.2); an old client's Latin-1 is read as such."""
+    """Names and passwords are UTF-8, and nothing else (RFC 6856 section 2.2)."""
     try:
         return argument.decode("utf-8")
     except UnicodeDecodeError:
-        return argument.decode("latin-1")
+        raise _Refusal("Names and passwords are in UTF-8") from None
 
 
 def _user(argument: bytes) -> User:
@@ -327,6 +336,19 @@ def _top(argument: bytes) -> Top:
     return Top(*_numbers(argument, 2, 2))
 
 
+def _lang(argument: bytes) -> Lang:
+    """A basic language range (RFC 4647 section 2.1)."""
+    words = argument.split()
+    if not words:
+        return Lang(None)
+    if len(words) > 1 or not _RANGE.fullmatch(words[0]):
+        raise _Refusal("LANG takes one language")
+    return Lang(words[0].decode("ascii").lower())
+
+
+_RANGE = re.compile(rb"\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,10}")
+
+
 def _alone(event: Event) -> Callable[[bytes], Event]:
     def parse(argument: bytes) -> Event:
         _numbers(argument, 0, 0)
@@ -341,6 +363,8 @@ _PARSERS: dict[bytes, Callable[[bytes], Event]] = {
     b"AUTH": _auth,
     b"CAPA": _alone(Capa()),
     b"STLS": _alone(Stls()),
+    b"UTF8": _alone(Utf8()),
+    b"LANG": _lang,
     b"STAT": _alone(Stat()),
     b"LIST": _list,
     b"UIDL": _uidl,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mailstack.access.imap.header import Header
 from mailstack.access.settings import ImapConfig
+from mailstack.mail.eight_bit import Header
 from tests.access.imap.harness import Client, World
 
 Talk = Callable[[Client, str], None]

@@ -31,7 +31,7 @@ class Anybody:
         return User(1, Address("alice", "example.org"), None, None)
 
 
-class StoreTests(TestCase):
+class StoreCase(TestCase):
     def setUp(self) -> None:
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
@@ -60,6 +60,8 @@ class StoreTests(TestCase):
         conversation.connectionLost()
         return transport.value()
 
+
+class StoreTests(StoreCase):
     def test_fetch_and_delete(self) -> None:
         for number in range(3):
             self.harness.deliver(number)

@@ -65,6 +65,9 @@ GOOD: list[tuple[bytes, c.Event]] = [
      c.Search("t", False, k.All(), frozenset({"UPDATE", "COUNT"}), None, (UID, FLAGS))),
     (b"UID SORT RETURN (UPDATE (UID)) (DATE) UTF-8 ALL",
      x.Sort("t", True, (x.Criterion("DATE"),), k.All(), frozenset({"UPDATE"}), None, (UID,))),
+    (b"UID SEARCH UIDAFTER 7 UIDBEFORE 9",
+     c.Search("t", True, k.And((k.Not(k.Uids(SequenceSet(((1, 7),)))), k.Uids(SequenceSet(((1, 8),))))))),
+    (b"UID SEARCH UIDBEFORE 1", c.Search("t", True, k.Not(k.All()))),
     (b'CANCELUPDATE "B01" "C01"', x.CancelUpdate("t", ("B01", "C01"))),
     # WITHIN, SAVEDATE, OBJECTID, FILTERS
     (b"SEARCH UNSEEN YOUNGER 259200", c.Search("t", False, k.And((k.Not(k.HasFlag(r"\Seen")), k.Younger(259200))))),
@@ -172,7 +175,7 @@ MALFORMED = [
     b"ESEARCH", b"ESEARCH IN () ALL", b"ESEARCH IN (mailboxes) ALL", b"ESEARCH IN (selected-delayed) ALL", b"ESEARCH IN (foo) ALL",
     b"ESEARCH IN (personal)ALL", b"ESEARCH IN (subtree ()) ALL",
     b"ESEARCH IN (" + b" ".join([b"personal"] * 101) + b") ALL",
-    b"SEARCH RETURN (UPDATE ()) ALL", b"SEARCH RETURN (UPDATE (FOO)) ALL", b"CANCELUPDATE", b"CANCELUPDATE x", b"NOTIFY", b"NOTIFY FOO", b"NOTIFY SET", b"NOTIFY SET STATUS", b"NOTIFY SET ()", b"NOTIFY SET (inboxes)",
+    b"SEARCH UIDAFTER 0", b"SEARCH UIDBEFORE *", b"SEARCH UIDAFTER 1:2", b"SEARCH RETURN (UPDATE ()) ALL", b"SEARCH RETURN (UPDATE (FOO)) ALL", b"CANCELUPDATE", b"CANCELUPDATE x", b"NOTIFY", b"NOTIFY FOO", b"NOTIFY SET", b"NOTIFY SET STATUS", b"NOTIFY SET ()", b"NOTIFY SET (inboxes)",
     b"NOTIFY SET (inboxes ())", b"NOTIFY SET (inboxes (MessageNew))", b"NOTIFY SET (inboxes (FlagChange))", b"NOTIFY SET STATUS NONE",
     b"NOTIFY SET (inboxes (MessageNew (UID) MessageExpunge))", b"NOTIFY SET (selected (MailboxName))", b"NOTIFY SET (subtree-one a NONE)",
     b"NOTIFY SET (selected (MessageNew MessageExpunge)) (selected-delayed (MessageNew MessageExpunge))", b"NOTIFY NONE x",

@@ -16,6 +16,7 @@ from mailstack.wire.imap.grammar.cursor import BadSyntax, Cursor
 from mailstack.wire.imap.grammar.fetch import fetch_item
 from mailstack.wire.imap.grammar.mailboxes import LARGEST
 from mailstack.wire.imap.grammar.notify import mailbox_filters
+from mailstack.wire.imap.sequence import SequenceSet
 
 MOST_DEPTH = 50  # parentheses, NOT and OR inside each other
 MOST_KEYS = 1000  # in one SEARCH
@@ -255,6 +256,15 @@ class _Reader:
             raise BadSyntax("an interval of nothing")
         return seconds
 
+    def uid_bound(self, *, after: bool) -> k.Key:
+        """UIDAFTER and UIDBEFORE (RFC 9738 section 3.2): above a UID, or below it."""
+        bound = self.cursor.number(2**32 - 1)
+        if not bound:
+            raise BadSyntax("no such UID")
+        if after:
+            return k.Not(k.Uids(SequenceSet(((1, bound),))))
+        return k.Uids(SequenceSet(((1, bound - 1),))) if bound > 1 else k.Not(k.All())
+
     def modseq(self, depth: int) -> k.Key:
         """MODSEQ, whose entry name and type are of no effect (RFC 7162 section 3.1.5)."""
         if self.cursor.peek('"'):
@@ -307,6 +317,8 @@ _WITH_ARGUMENT: dict[str, _Read] = {
     "SMALLER": lambda reader, depth: k.Smaller(reader.cursor.number(LARGEST)),
     "MODSEQ": _Reader.modseq,
     "UID": lambda reader, depth: k.Uids(reader.cursor.sequence_set()),
+    "UIDAFTER": lambda reader, depth: reader.uid_bound(after=True),
+    "UIDBEFORE": lambda reader, depth: reader.uid_bound(after=False),
     "NOT": lambda reader, depth: k.Not(reader.key(depth + 1)),
     "OR": _Reader.or_,
 }
