@@ -65,9 +65,11 @@ def rows() -> set[tuple[str, str]]:
 def test_every_refusal_is_explained() -> None:
     """But for those of checks, which have pages of their own."""
     missing = {
-        (code, enhanced): place for place, code, enhanced, _ in in_code() if (code, enhanced) not in rows()
+        (code, enhanced): place
+        for place, code, enhanced, _ in in_code()
+        if (code, enhanced) not in rows() and not place.startswith("policy/")
     }
-    assert missing == {}
+    assert missing == {}, "give each a row in docs/operator-replies.md"
 
 
 def test_what_is_explained_is_said() -> None:

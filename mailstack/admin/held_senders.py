@@ -40,8 +40,10 @@ def hold(login: str, reason: str, as_json: bool) -> None:
 
     Example: mailstack sender hold alice@example.org
     """
+    from mailstack.directory.verbs import get_user
     from mailstack.mta import senders
 
+    login = operator().read(get_user, login).address
     held = operator().write(senders.hold_sender, login, reason, time.time())
     done(f"{login} is held; {held} entries wait", {"login": login, "entries": held}, as_json)
 

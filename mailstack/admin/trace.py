@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 STEPS = ("1 submission", "2 queue", "3 transfer", "4 delivery", "5 access", "6 inbox")
 _RELAY = "3 relay"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_ATTEMPTS = ("sent", "deferred", "bounced", "expired")
+_REPORTING = 60.0  # seconds that it may take to queue a report
 _COLUMNS = ("id", "time", "step", "event", "address", "what")
 
 
@@ -61,9 +63,11 @@ def command(what: str, since: float | None, as_json: bool) -> None:
     if not notes:
         raise OperatorError(f"{what}: nothing is written down about that{' since then' if since else ''}")
     present = operator().read(_present, notes)
-    lines = sorted(_lines(notes, present), key=lambda line: (line["first"], line["at"]))
+    lines = list(_lines(notes, present))
+    _put_attempts_before_their_reports(lines)
+    lines.sort(key=lambda line: line["order"])
     if as_json:
-        show_json([{key: one for key, one in line.items() if key != "first"} for line in lines])
+        show_json([{key: one for key, one in line.items() if key != "order"} for line in lines])
     else:
         show_rows(_COLUMNS, [{**line, "address": _shown(line["address"])} for line in lines], False)
 
@@ -78,12 +82,25 @@ def _lines(notes: Sequence[Note], present: dict[tuple[int, int], str]) -> Iterat
         first.setdefault(_root(note.id), note.at)
     for note in notes:
         row = asdict(note)
-        row |= {"first": first[_root(note.id)], "time": _moment(note.at), "step": step(note)}
+        row |= {"order": (first[_root(note.id)], note.at), "time": _moment(note.at), "step": step(note)}
         yield row | {"what": words(note)}
         seen = present.get((note.detail.get("mailbox_id", 0), note.detail.get("uid", 0)))
         if note.event == "delivered" and seen:
             now = {**row, "event": "now", "what": seen, "step": STEPS[4 if "read" in seen else 5]}
             yield now | {"detail": {}, "message_id": None}
+
+
+def _put_attempts_before_their_reports(lines: Sequence[dict[str, Any]]) -> None:
+    """An attempt is written down when its sender has been told, which is after the report was made."""
+    made: dict[tuple[str, str], float] = {}  # when a report about (message, recipient) began
+    for report in (line for line in lines if line["event"] == "reported"):
+        own = [line["at"] for line in lines if line["id"] == report["detail"].get("report")]
+        for address in report["detail"].get("about") or ():
+            made[report["id"], str(address).lower()] = min([report["at"], *own])
+    for line in lines:
+        began = made.get((line["id"], line["address"] or ""))
+        if line["event"] in _ATTEMPTS and began is not None and began <= line["at"] < began + _REPORTING:
+            line["order"] = (line["order"][0], began - 0.0005)
 
 
 def step(note: Note) -> str:

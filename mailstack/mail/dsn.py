@@ -2,11 +2,13 @@
 
 Theory of operation. A report has three parts: words for a person, fields for a program, and the message it is
 about, or its header section. Where an address needs UTF-8, the fields and the returned message are of the
-"global" types (RFC 6533); the report itself then needs SMTPUTF8 as the message did.
+"global" types (RFC 6533). Only a return address that is in UTF-8 itself makes the report need SMTPUTF8; to
+any other it goes in seven bits, because nobody could be told that a report was not taken.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +35,7 @@ _WORDS = {
 }
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t\r\n]*(<[\x21-\x7e]{1,250}>)")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]+")
 
 
@@ -62,14 +65,20 @@ class Report:
     statuses: tuple[Status, ...]
     original: bytes  # the message or its header section
     full: bool  # which of them
+    log_id: str = ""  # the queue id of the message
     deliver_by: float | None = None  # until when its sender wanted it delivered (RFC 2852)
     hold_until: float | None = None  # before when they did not want it sent (RFC 4865)
 
     @property
     def utf8(self) -> bool:
-        """Whether it needs SMTPUTF8 (RFC 6533)."""
+        """Whether it needs the types of RFC 6533."""
         ascii_only = self.to.is_ascii and all(status.recipient.is_ascii for status in self.statuses)
         return not ascii_only or not _header(self.original).isascii()
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether it can only travel with SMTPUTF8."""
+        return not self.to.is_ascii
 
 
 def compose(report: Report) -> bytes:
@@ -114,9 +123,19 @@ def _text(report: Report) -> bytes:
         lines.append(
             "Please check the address, or ask the recipient by other means. Your message is attached."
         )
-    return b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + (
-        "\r\n".join([*lines, ""]).encode()
-    )
+    return _part("text/plain; charset=utf-8", "\r\n".join([*lines, ""]).encode(), report)
+
+
+def _part(kind: str, data: bytes, report: Report) -> bytes:
+    """One part; in seven bits where what else it needs may be missing on the way (RFC 6533 section 4.5)."""
+    encoding = b""
+    if not data.isascii():
+        plain = (
+            report.smtputf8 or kind == "message/rfc822"
+        )  # which must not be encoded: RFC 2046 section 5.2.1
+        encoding = b"Content-Transfer-Encoding: %s\r\n" % (b"8bit" if plain else b"base64")
+        data = data if plain else base64.encodebytes(data).replace(b"\n", b"\r\n")
+    return b"Content-Type: %s\r\n%s\r\n%s" % (kind.encode(), encoding, data)
 
 
 def _about(status: Status) -> list[str]:
@@ -150,16 +169,19 @@ def _fields(report: Report) -> bytes:
     if report.hold_until is not None:  # RFC 4865 section 5.1.2, whichever way the time was given
         until = datetime.fromtimestamp(int(report.hold_until), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         per_message.append(f"Future-Release-Request: until;{until}")
-    groups = [per_message, *(_recipient_fields(status) for status in report.statuses)]
-    text = "\r\n\r\n".join("\r\n".join(group) for group in groups)
-    encoding = "\r\nContent-Transfer-Encoding: 8bit" if not text.isascii() else ""
-    return f"Content-Type: message/{kind}{encoding}\r\n\r\n{text}\r\n".encode()
+    groups = [per_message, *(_recipient_fields(status, report) for status in report.statuses)]
+    text = "\r\n\r\n".join("\r\n".join(group) for group in groups) + "\r\n"
+    # RFC 3464 section 2.1: without the global type it is in seven bits.
+    data = text.encode() if report.utf8 else text.encode("ascii", "backslashreplace")
+    return _part(f"message/{kind}", data, report)
 
 
-def _recipient_fields(status: Status) -> list[str]:
+def _recipient_fields(status: Status, report: Report) -> list[str]:
     fields = []
     if status.orcpt:
         kind, _, address = status.orcpt.partition(";")
+        if kind.lower() == "utf-8":
+            address = _from_seven_bits(address) if report.utf8 else _in_seven_bits(address)
         fields.append(f"Original-Recipient: {_one_line(kind)};{_one_line(address)}")
     address_type = "rfc822" if status.recipient.is_ascii else "utf-8"
     fields.append(f"Final-Recipient: {address_type};{status.recipient}")
@@ -172,6 +194,8 @@ def _recipient_fields(status: Status) -> list[str]:
         fields.append(f"Diagnostic-Code: {kind}; {_folded(_one_line(str(status.reply)))}")
     if status.last_attempt is not None:
         fields.append(f"Last-Attempt-Date: {formatdate(status.last_attempt)}")
+    if report.log_id:
+        fields.append(f"Final-Log-ID: {report.log_id}")
     if status.will_retry_until is not None:
         fields.append(f"Will-Retry-Until: {formatdate(status.will_retry_until)}")
     return fields
@@ -196,15 +220,28 @@ def _original(report: Report) -> bytes:
     else:
         kind = "message/global-headers" if report.utf8 else "text/rfc822-headers"
         data = _header(report.original)[:MAX_HEADER]
-    encoding = b"" if data.isascii() else b"Content-Transfer-Encoding: 8bit\r\n"
     if not data.endswith(b"\r\n"):
         data += b"\r\n"
-    return b"Content-Type: %s\r\n%s\r\n%s" % (kind.encode(), encoding, data)
+    return _part(kind, data, report)
 
 
 def _header(message: bytes) -> bytes:
     end = message.find(b"\r\n\r\n")
     return message if end < 0 else message[: end + 2]
+
+
+def _from_seven_bits(text: str) -> str:
+    """An address of the type utf-8 as it is (RFC 6533 section 3); one that names no characters stays."""
+    try:
+        found = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
+        found.encode()  # a half of a surrogate pair is no character
+        return found
+    except (ValueError, OverflowError):
+        return text
+
+
+def _in_seven_bits(text: str) -> str:
+    return "".join(one if one.isascii() else f"\\x{{{ord(one):X}}}" for one in text)
 
 
 def _one_line(text: str) -> str:

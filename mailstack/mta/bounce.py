@@ -122,6 +122,7 @@ class Bounces:
             statuses=told,
             original=original,
             full=full,
+            log_id=envelope.id,
             deliver_by=envelope.deliver_by.deadline if envelope.deliver_by else None,
             hold_until=envelope.hold_until,
         )
@@ -167,7 +168,7 @@ def _envelope(report: Report, data: bytes, about: Envelope) -> Envelope:
         reverse_path=None,
         recipients=(Recipient(report.to, frozenset({"NEVER"})),),
         body="7BIT" if data.isascii() else "8BITMIME",
-        smtputf8=report.utf8,
+        smtputf8=report.smtputf8,
         requiretls=about.requiretls,  # RFC 8689 section 5
         tls_optional=about.tls_optional,
     )

@@ -29,7 +29,7 @@ from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
 
-FRESH = 10.0  # seconds between looks at who is held
+FRESH = 1.0  # seconds between looks at who is held
 _STEP = 300.0  # seconds that are counted together
 _MOST = 10_000  # logins whose counts are kept
 _h = held_senders.c

@@ -28,6 +28,7 @@ _log = Logger(namespace="mailstack.transfer")
 
 FRESH = 60.0  # seconds
 RETRY = 300.0  # seconds after a fetch that failed (RFC 8461 section 3.3 asks for patience)
+REFRESH = 86400.0  # seconds after which a policy that holds is fetched again (RFC 8461 section 10.2)
 MOST_KNOWN = 10_000  # domains in memory
 
 _p = sts_policies.c
@@ -44,6 +45,10 @@ class Fetched:
     def holds(self, now: float) -> bool:
         """Whether its max_age is not over."""
         return now < self.at + self.policy.max_age
+
+    def is_old(self, now: float) -> bool:
+        """Whether it should be fetched again, lest an attacker need only wait until it is over."""
+        return now >= self.at + min(REFRESH, self.policy.max_age / 2)
 
 
 class StsPolicies:
@@ -79,14 +84,14 @@ class StsPolicies:
         return policy
 
     async def _look(self, domain: str) -> StsPolicy | None:
-        kept = await self._work.read(load, domain)
-        if kept is not None and not kept.holds(self._clock.seconds()):
+        kept, now = await self._work.read(load, domain), self._clock.seconds()
+        if kept is not None and not kept.holds(now):
             kept = None
         try:
             policy_id = sts.record_id(await self._resolver.txt(f"_mta-sts.{domain}"))
         except DnsError:
             policy_id = None
-        if policy_id is not None and (kept is None or kept.id != policy_id):
+        if policy_id is not None and (kept is None or kept.id != policy_id or kept.is_old(now)):
             kept = await self._fetch(domain, policy_id) or kept
         return kept.policy if kept is not None else None
 

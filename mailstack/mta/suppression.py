@@ -26,7 +26,7 @@ _log = Logger(namespace="mailstack.queue")
 
 T = TypeVar("T")
 
-FRESH = 20.0  # seconds between looks whether the table has changed
+FRESH = 3.0  # seconds between looks whether the table has changed
 MOST_REASON = 500  # characters
 _HARD = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
 _UNKNOWN_USER = re.compile(

@@ -82,6 +82,8 @@ class Guesses:
 
     def against(self, host: str, login: str) -> str | None:
         """Why a login is refused unasked, in words for the log; None: it may be tried."""
+        if not self._counts:  # nobody has failed: the most usual case costs nothing
+            return None
         now = self._clock.seconds()
         for kind, name in self._kinds(host, login):
             count = self._counts.get(name)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from mailstack.store import maildir
 from mailstack.store.acl import locate, quota_of
-from mailstack.store.flags import SEEN_BIT
+from mailstack.store.flags import DELETED_BIT, SEEN_BIT
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import (
     Addition,
@@ -103,9 +103,14 @@ def store_flags(
     return outcome, Change(box.id, box.modseq, modseq, tuple(changed), keywords=names)
 
 
-def expunge(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
-    """Remove messages for good: their rows now, their files after the commit. The UIDs that were there."""
-    return _expunge(db, box_by_id(db, mailbox_id), spans)
+def expunge(
+    db: Connection, mailbox_id: int, spans: Sequence[Span], marked: bool = False
+) -> tuple[list[int], Change | None]:
+    r"""Remove messages for good, with `marked` only those that are \Deleted; the UIDs that were there.
+
+    Their rows go now, their files after the commit.
+    """
+    return _expunge(db, box_by_id(db, mailbox_id), spans, marked)
 
 
 def expunge_one(db: Connection, mailbox_id: int, uid: int) -> Change | None:
@@ -186,10 +191,14 @@ def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, fa
     return changed
 
 
-def _expunge(db: Connection, box: Box, spans: Sequence[Span]) -> tuple[list[int], Change | None]:
+def _expunge(
+    db: Connection, box: Box, spans: Sequence[Span], marked: bool = False
+) -> tuple[list[int], Change | None]:
     modseq, now = box.modseq + 1, int(time.time())
     gone: list[Any] = []
     for condition in within(box.id, spans):
+        if marked:
+            condition = and_(condition, messages.c.flags.bitwise_and(DELETED_BIT) != 0)
         rows = db.execute(select(messages).where(condition)).all()
         if rows:
             db.execute(insert(expunged), [_grave(row, modseq, now) for row in rows])

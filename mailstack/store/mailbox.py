@@ -191,9 +191,13 @@ class Mailbox:
         self._around.behind()
         return stored
 
-    async def expunge(self, uids: Sequence[int]) -> list[int]:
-        """Remove messages for good, whatever their flags; the UIDs that were there. Raise NoSuchMailbox."""
-        gone, change = await self._around.work.transaction(changes.expunge, self.id, self._spans(uids))
+    async def expunge(self, uids: Sequence[int], marked: bool = False) -> list[int]:
+        r"""Remove messages for good; the UIDs that were there. Raise NoSuchMailbox.
+
+        With `marked` only those that are \Deleted when it is done: somebody may just have taken that back.
+        """
+        spans = self._spans(uids)
+        gone, change = await self._around.work.transaction(changes.expunge, self.id, spans, marked)
         await self._published([change])
         self._around.behind()
         return gone

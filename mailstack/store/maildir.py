@@ -18,6 +18,7 @@ import re
 import secrets
 import sys
 import tempfile
+import threading
 import time
 from base64 import b32encode
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
 _PROCESS = secrets.token_hex(8)  # with _COUNT, what no other file in any tmp/ is called
 _COUNT = itertools.count()
+_ONE_LARGE = threading.Lock()  # to have a large file in memory: all its pages are ours meanwhile
 _UID = re.compile(r",U=(\d{1,10})(?=,|$)")
 _SIZE = re.compile(r",S=(\d{1,18})(?=,|$)")
 _NO_LETTER = re.compile(r"[^A-Za-z0-9]")
@@ -172,8 +174,7 @@ def _write(descriptor: int, path: Path, message: Message, compression: Compressi
         return compute_facts(data)
     for chunk in message.chunks():
         _write_all(descriptor, chunk)
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-        facts = compute_facts(mapped)
+    facts = _facts_of_large(descriptor)
     if compression != "none" and message.size <= MOST_UNPACKED:
         _write_packed(descriptor, path, message, compression)
     return facts
@@ -193,6 +194,11 @@ def _write_packed(descriptor: int, path: Path, message: Message, compression: Co
         packed.seek(0)
         while piece := packed.read(CHUNK):
             _write_all(descriptor, piece)
+
+
+def _facts_of_large(descriptor: int) -> Facts:
+    with _ONE_LARGE, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+        return compute_facts(mapped)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -243,8 +249,7 @@ def file_facts(path: Path) -> tuple[int, int, Facts]:
                 pass
         if status.st_size <= IN_MEMORY:
             return status.st_size, int(status.st_mtime), compute_facts(file.read())
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return status.st_size, int(status.st_mtime), compute_facts(mapped)
+        return status.st_size, int(status.st_mtime), _facts_of_large(file.fileno())
 
 
 def _packed_facts(path: Path) -> tuple[int, Facts]:
@@ -255,8 +260,7 @@ def _packed_facts(path: Path) -> tuple[int, Facts]:
         with tempfile.TemporaryFile(dir=path.parent.parent / "tmp") as whole:
             size = sum(map(whole.write, text.chunks()))
             whole.flush()
-            with mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return size, compute_facts(mapped)
+            return size, _facts_of_large(whole.fileno())
 
 
 def holds(path: Path, status: os.stat_result, size: int) -> bool:

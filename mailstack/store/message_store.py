@@ -17,6 +17,7 @@ from mailstack.db import Ear, undo
 from mailstack.mail.message import Message
 from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import expunge_one, move_all
+from mailstack.store.counting import Counting
 from mailstack.store.delivery import When
 from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
@@ -84,6 +85,7 @@ class MessageStore(Sharing, Service):
             self.indexer.candidates,
         )
         self._peers = None if listen is None else Peers(listen, self.news, work, clock)
+        self._counting = Counting(work, clock)
         self._homes: dict[int, Path] = {}
         self._open: dict[int, Mailbox] = {}
         self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
@@ -201,7 +203,7 @@ class MessageStore(Sharing, Service):
 
     async def counts(self, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
         """How much each of some mailboxes holds; those that are gone are missing. Asks for no right."""
-        return await self._work.read(reading.counts, mailbox_ids)
+        return await self._counting.counts(mailbox_ids)
 
     # Mail comes in
 

@@ -26,6 +26,7 @@ from mailstack.work import Overloaded, Work
 _log = Logger(namespace="mailstack.store")
 
 RETRY = 5.0  # seconds until we try to listen again
+TOGETHER = 0.2  # seconds in which what was missed is looked for once
 _ASKED = 500  # ids in one query
 
 
@@ -40,6 +41,7 @@ class Peers:
         self._reactor = reactor
         self._ear: Ear | None = None
         self._later: Any = None  # the call that tries again
+        self._looking: Any = None  # the call that looks at everything
         self._stopped = True
         self._missed = False  # there was a time in which nobody listened
 
@@ -51,9 +53,10 @@ class Peers:
     def stop(self) -> None:
         """Listen no more."""
         self._stopped = True
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
+        for call in (self._later, self._looking):
+            if call is not None:
+                call.cancel()
+        self._later = self._looking = None
         self._close()
 
     # What the reactor calls
@@ -137,7 +140,12 @@ class Peers:
         return [*others, *mailboxes.values()]
 
     def _look_at_all(self) -> None:
-        """Something was missed: all who listen look for themselves."""
+        """Something was missed: all who listen look for themselves, soon, however often it is said."""
+        if self._looking is None:
+            self._looking = self._reactor.callLater(TOGETHER, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
         self._news.publish(Listed(None))
         Deferred.fromCoroutine(self._doubt(self._news.mailboxes())).addErrback(
             lambda failure: _log.failure("the mailboxes could not be looked at", failure)

@@ -97,7 +97,9 @@ class Recent(Collection[int]):
 class View:
     """One session's picture of a mailbox. It changes only in `catch_up`."""
 
-    __slots__ = ("__weakref__", "_count", "_epoch", "_mailbox", "_modseq", "_runs", "_silenced", "read_only")
+    __slots__ = (
+        "__weakref__", "_count", "_epoch", "_mailbox", "_modseq", "_runs", "_silenced", "read_only", "told"
+    )  # fmt: skip
 
     def __init__(self, mailbox: Source, read_only: bool) -> None:
         self._mailbox = mailbox
@@ -105,6 +107,7 @@ class View:
         self._enter(mailbox.timeline.current)
         self._count = len(self._epoch.uids)
         self._modseq = mailbox.highest_modseq
+        self.told = self._modseq  # nothing that happened up to this modseq is still to be told
         self._silenced: dict[int, int] = {}  # UID to the modseq of a change that the client made itself
         self._runs: list[tuple[int, int]] = []  # UIDs that are recent here: from, to before
         self._claim()
@@ -112,6 +115,11 @@ class View:
     def __len__(self) -> int:
         """The messages that the client knows of."""
         return self._count
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether an expunge is still to be told."""
+        return self._epoch.following is not None
 
     @property
     def uids(self) -> Sequence[int]:
@@ -149,6 +157,17 @@ class View:
             return range(first + 1, first + 1 + len(uids))
         return [self.place(uid) + 1 for uid in uids]
 
+    def untold(self) -> list[int]:
+        """The UIDs whose flags others changed, which the client has not been told yet."""
+        if self._modseq == self._mailbox.highest_modseq:
+            return []
+        silenced, modseq_of = self._silenced, self._mailbox.modseq_of
+        return [
+            uid
+            for uid in self._mailbox.changed_since(self._modseq)
+            if modseq_of(uid) > silenced.get(uid, 0) and self.sequence(uid) is not None
+        ]
+
     def silence(self, uids: Iterable[int]) -> None:
         """The client knows the flags of these as they are now: it set them itself."""
         for uid in uids:
@@ -161,9 +180,10 @@ class View:
         was expunged, and what came after it, waits.
         """
         changed = self._changed()
-        if self._epoch.following is not None and not expunges:
+        if self.is_behind and not expunges:
             return Update(changed=changed)
-        expunged, vanished = self._leave() if self._epoch.following is not None else ([], [])
+        self.told = self._mailbox.highest_modseq
+        expunged, vanished = self._leave() if self.is_behind else ([], [])
         exists = recent = None
         if len(self._epoch.uids) > self._count:
             exists = self._count = len(self._epoch.uids)
@@ -210,17 +230,10 @@ class View:
         return numbers[::-1], gone
 
     def _changed(self) -> list[int]:
-        if self._modseq == self._mailbox.highest_modseq:
-            return []
-        silenced = self._silenced
-        modseq_of = self._mailbox.modseq_of
-        changed = [
-            uid
-            for uid in self._mailbox.changed_since(self._modseq)
-            if modseq_of(uid) > silenced.get(uid, 0) and self.sequence(uid) is not None
-        ]
-        self._modseq = self._mailbox.highest_modseq
-        self._silenced = {}
+        changed = self.untold()
+        if self._modseq != self._mailbox.highest_modseq:
+            self._modseq = self._mailbox.highest_modseq
+            self._silenced = {}
         return changed
 
 

@@ -33,6 +33,35 @@ class TestTrace:
         assert (first["event"], first["detail"]["peer"]) == ("received", "192.0.2.1")
         assert "nothing is written down" in installation.refused("trace", "q1", "--since", "2d")
 
+    def test_a_bounce_before_its_report_a_check_after_its_message(self, installation: Installation) -> None:
+        at = 1_700_000_000.0
+        said = ["authentication: spf=pass; dmarc=pass", "mark: junk"]
+        told = {"report": "q1.fail1", "action": "failed", "about": ["Bob@b.test"], "reply": "250 Ok"}
+        tried = {"attempt": 1, "hop": "b.test", "reply": "550 5.1.1 No"}
+        refused = {"what": "message", "peer": "192.0.2.1", "reply": "550 5.7.26 No", "verdicts": said[:1]}
+        notes = [
+            Note(at, "q1", "received", "", None, {"peer": "192.0.2.1", "port": 25}),
+            Note(at, "q1", "checked", None, None, {"verdicts": said}),
+            Note(at + 1.0, "q1.fail1", "received", "", None, {"made_here": "failed report"}),
+            Note(at + 1.1, "q1", "reported", "x@c.test", None, told),
+            Note(at + 1.2, "q1", "bounced", "bob@b.test", None, tried),
+            Note(at + 5.0, "q2", "refused", "bob@b.test", None, refused),
+        ]
+        installation.write(rows.write, notes)
+        lines = [line.split("\t") for line in installation.ok("trace", "bob@b.test").splitlines()]
+        assert [(line[3], line[4]) for line in lines] == [
+            ("received", "<>"),
+            ("checked", "-"),
+            ("bounced", "bob@b.test"),
+            ("received", "<>"),
+            ("reported", "x@c.test"),
+            ("refused", "bob@b.test"),
+        ]
+        assert lines[1][5] == "authentication: spf=pass; dmarc=pass; mark: junk"
+        assert lines[5][5] == (
+            "message refused from 192.0.2.1: 550 5.7.26 No; authentication: spf=pass; dmarc=pass"
+        )
+
     def test_nothing_known(self, installation: Installation) -> None:
         assert "nothing is written down" in installation.refused("trace", "nobody@b.test")
 
@@ -74,8 +103,10 @@ class TestSuppressionAndSenders:
         assert "not in the list" in installation.refused("suppression", "remove", "bob@b.test")
 
     def test_senders(self, installation: Installation) -> None:
+        installation.ok("user", "add", "alice@example.org", "--password-stdin", input="wonderland\n")
         held = installation.json("sender", "hold", "Alice@example.org")
-        assert held == {"login": "Alice@example.org", "entries": 0}
+        assert held == {"login": "alice@example.org", "entries": 0}
         assert [row["login"] for row in installation.json("sender", "list")] == ["alice@example.org"]
         installation.ok("sender", "release", "alice@example.org")
         assert "is not held" in installation.refused("sender", "release", "alice@example.org")
+        assert "no such user" in installation.refused("sender", "hold", "eve@example.org")

@@ -7,76 +7,17 @@ noisy: compare CPU, and only within one run. ``--messages`` sets the size of the
 from __future__ import annotations
 
 import argparse
-import os
 import smtplib
 import socket
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.bench_smtp import LETTER, SETTINGS, deliver, memory_lines, smtp_lines, submission_lines
+from tests.bench.measuring import disk, measured, memory_kib, show
 from tests.running import RunningStack, running
-
-TICK = os.sysconf("SC_CLK_TCK")
-LETTER = (
-    b"From: Carol Example <carol@elsewhere.test>\r\nTo: alice@example.test\r\nSubject: number %d of many\r\n"
-    b"Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <%d@elsewhere.test>\r\nMIME-Version: 1.0\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
-    + (b"It is a line of text, as long as most are.\r\n" * 85)
-)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time that the process has spent."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def memory_kib(pid: int) -> int:
-    """Proportional set size."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
-
-
-def show(name: str, value: float, unit: str) -> None:
-    print(f"{name}\t{value:.3f}\t{unit}", flush=True)
-
-
-@contextmanager
-def measured(stack: RunningStack, name: str, operations: int = 1) -> Iterator[None]:
-    """Show CPU and wall time of what happens inside, for each operation."""
-    cpu, wall = cpu_seconds(stack.pid()), time.monotonic()
-    yield
-    wall, cpu = time.monotonic() - wall, cpu_seconds(stack.pid()) - cpu
-    show(f"{name}: CPU", cpu / operations * 1000, "ms each" if operations > 1 else "ms")
-    show(f"{name}: wall", wall, "s")
-    if operations > 1:
-        show(f"{name}: rate", operations / wall, "per s")
-
-
-def deliver(stack: RunningStack, count: int, at_once: int, new_connection: bool = True) -> None:
-    """Send `count` messages of 4 KiB from outside, `at_once` at a time."""
-
-    def send(numbers: range) -> None:
-        smtp = None
-        for number in numbers:
-            if smtp is None:
-                smtp = smtplib.SMTP("127.0.0.1", stack.ports["smtp"], local_hostname="bench.test")
-            smtp.sendmail("carol@elsewhere.test", [stack.address("alice")], LETTER % (number, number))
-            if new_connection:
-                smtp.quit()
-                smtp = None
-
-    threads = [threading.Thread(target=send, args=(range(i, count, at_once),)) for i in range(at_once)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 class Imap:
@@ -158,36 +99,24 @@ def idle(stack: RunningStack, connections: int) -> None:
     show("IDLE push after the 250: worst of 20", max(waits), "ms")
 
 
-def disk(directory: Path) -> None:
-    """What one fsync costs here: everything durable is measured against it."""
-    path = directory / "fsync"
-    with path.open("wb") as file:
-        start = time.monotonic()
-        for _ in range(200):
-            file.write(b"x" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
-    show("the machine: one fsync of 4 KiB", (time.monotonic() - start) / 200 * 1000, "ms")
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--messages", type=int, default=2000, help="in the mailbox that IMAP is asked about")
     options.add_argument("--connections", type=int, default=200, help="IDLE connections")
+    options.add_argument(
+        "--large", type=int, default=50, help="how many messages of 50 MB come in at once; 0: none"
+    )
     chosen = options.parse_args()
-    settings = ["auth.plaintext_networks=['127.0.0.0/8']", "listeners.connections_per_address=10000"]
     with tempfile.TemporaryDirectory() as directory:
         disk(Path(directory))
-        with running(Path(directory) / "bench", settings=settings) as stack:
-            deliver(stack, 50, 5)
-            for at_once in (1, 10):
-                with measured(stack, f"SMTP 4 KiB, new connection, {at_once} at once", 300):
-                    deliver(stack, 300, at_once)
-            with measured(stack, "SMTP 4 KiB, one connection", 300):
-                deliver(stack, 300, 1, new_connection=False)
+        with running(Path(directory) / "bench", settings=SETTINGS) as stack:
+            smtp_lines(stack, 300)
+            submission_lines(stack, 300)
             deliver(stack, max(0, chosen.messages - 950), 10)
             imap_steps(stack, chosen.messages)
             idle(stack, chosen.connections)
+            if chosen.large:
+                memory_lines(stack, chosen.large, 50)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_mutt_sends_and_reads(program: str, stack: RunningStack, tmp_path: Path)
     assert subjects(stack, "mutt", "Sent") == {"from mutt"}
     out = tmp_path / "out"
     keys = f"<pipe-message>cat > {out}<enter><display-message><exit><flag-message><sync-mailbox><quit>"
-    _in_terminal([program, "-n", "-F", str(settings), "-e", f'push "{keys}"'], HOME=str(tmp_path))
+    in_terminal([program, "-n", "-F", str(settings), "-e", f'push "{keys}"'], HOME=str(tmp_path))
     assert "Subject: from mutt" in out.read_text()
     with imap(stack, "mutt") as client:
         client.select_folder("INBOX", readonly=True)
@@ -190,7 +190,7 @@ def test_s_nail_reads_by_imap(program: str, stack: RunningStack, tmp_path: Path)
     assert "slowly" in shown
 
 
-def _in_terminal(words: list[str], **environment: str) -> None:
+def in_terminal(words: list[str], **environment: str) -> None:
     """Run a program that wants a screen until it ends by itself."""
     pid, screen = pty.fork()
     if pid == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from dataclasses import replace
@@ -158,13 +159,119 @@ class TestHostileInput:
         parsed(replace(REPORT, original=b"no header at all", full=False))
 
 
+BOEB = Address("bøb", "b.test")
+JOSE = Address("josé", "a.test")
+GLOBAL = replace(
+    REPORT,
+    to=JOSE,
+    original="Subject: grüß dich\r\n\r\nthe body\r\n".encode(),
+    statuses=(
+        replace(
+            FAILED,
+            recipient=BOEB,
+            orcpt="utf-8;b\\x{F8}b\\x{2B}x@a.test",
+            reply=Reply(550, "5.1.1", "bøb ist weg"),
+        ),
+    ),
+)
+
+
 class TestUtf8:
-    def test_the_global_types(self) -> None:
-        status = replace(FAILED, recipient=Address("bøb", "b.test"))
-        report = replace(REPORT, statuses=(status,))
-        assert report.utf8
-        assert not REPORT.utf8
-        data = compose(report)
-        assert b"Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n" in data
-        assert "Final-Recipient: utf-8;bøb@b.test\r\n".encode() in data
-        assert b"Content-Type: message/global\r\n" in data
+    def test_word_for_word(self) -> None:
+        """RFC 6533 section 4: to a return address that is in UTF-8 too."""
+        assert GLOBAL.smtputf8
+        assert compose(GLOBAL).decode() == (
+            "From: Mail Delivery System <MAILER-DAEMON@mx.a.test>\r\n"
+            "To: <josé@a.test>\r\n"
+            "Subject: Not delivered: your message\r\n"
+            "Date: Sun, 09 Sep 2001 01:48:20 -0000\r\n"
+            "Message-ID: <q1.fail1@mx.a.test>\r\n"
+            "Auto-Submitted: auto-replied\r\n"
+            "MIME-Version: 1.0\r\n"
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n"
+            '\tboundary="=_report_q1.fail1"\r\n'
+            "\r\n"
+            "--=_report_q1.fail1\r\n"
+            "Content-Type: text/plain; charset=utf-8\r\n"
+            "Content-Transfer-Encoding: 8bit\r\n"
+            "\r\n"
+            "This is the mail server mx.a.test.\r\n"
+            "\r\n"
+            "Your message could not be delivered to:\r\n"
+            "\r\n"
+            "  <bøb@b.test>\r\n"
+            "    The server mx.b.test said:\r\n"
+            "    550 5.1.1 bøb ist weg\r\n"
+            "\r\n"
+            "Please check the address, or ask the recipient by other means. Your message is attached.\r\n"
+            "\r\n"
+            "--=_report_q1.fail1\r\n"
+            "Content-Type: message/global-delivery-status\r\n"
+            "Content-Transfer-Encoding: 8bit\r\n"
+            "\r\n"
+            "Original-Envelope-Id: env1\r\n"
+            "Reporting-MTA: dns; mx.a.test\r\n"
+            "Arrival-Date: Sun, 09 Sep 2001 01:46:40 -0000\r\n"
+            "\r\n"
+            "Original-Recipient: utf-8;bøb+x@a.test\r\n"
+            "Final-Recipient: utf-8;bøb@b.test\r\n"
+            "Action: failed\r\n"
+            "Status: 5.1.1\r\n"
+            "Remote-MTA: dns; mx.b.test\r\n"
+            "Diagnostic-Code: smtp; 550 5.1.1 bøb ist weg\r\n"
+            "Last-Attempt-Date: Sun, 09 Sep 2001 01:47:40 -0000\r\n"
+            "\r\n"
+            "--=_report_q1.fail1\r\n"
+            "Content-Type: message/global\r\n"
+            "Content-Transfer-Encoding: 8bit\r\n"
+            "\r\n"
+            "Subject: grüß dich\r\n"
+            "\r\n"
+            "the body\r\n"
+            "\r\n"
+            "--=_report_q1.fail1--\r\n"
+        )
+
+    def test_in_seven_bits_to_a_return_address_that_may_not_take_more(self) -> None:
+        report = replace(GLOBAL, to=ALICE)
+        assert not report.smtputf8
+        assert compose(report).isascii()
+        _, parts = parsed(report)
+        assert [one.get_content_type() for one in parts[:2]] == [
+            "text/plain",
+            "message/global-delivery-status",
+        ]
+        assert "<bøb@b.test>" in decoded(parts[0])
+        assert "Final-Recipient: utf-8;bøb@b.test\r\n" in decoded(parts[1])
+        assert parts[2]["Content-Transfer-Encoding"] == "base64"
+        assert decoded(parts[2]) == report.original.decode()
+        _, parts = parsed(replace(report, full=False))
+        assert parts[2].get_content_type() == "message/global-headers"
+        assert decoded(parts[2]) == "Subject: grüß dich\r\n"
+
+    def test_the_types_of_old_are_in_seven_bits(self) -> None:
+        status = replace(FAILED, reply=Reply(550, "5.1.1", "weg für immer"), orcpt="utf-8;bøb@a.test")
+        _, parts = parsed(replace(REPORT, statuses=(status,)))
+        assert parts[1].get_content_type() == "message/delivery-status"
+        _, recipient = groups(parts[1])
+        assert recipient["Diagnostic-Code"] == "smtp; 550 5.1.1 weg f\\xfcr immer"
+        assert recipient["Original-Recipient"] == "utf-8;b\\x{F8}b@a.test"
+
+    def test_original_recipients_that_are_no_characters(self) -> None:
+        for address in (
+            "x\\x{110000}@a.test",
+            "x\\x{zz}@a.test",
+            "x\\x{@a.test",
+            "x\\x{D800}@a.test",
+            "x\\x{0A}Action: relayed",
+        ):
+            report = replace(GLOBAL, statuses=(replace(GLOBAL.statuses[0], orcpt=f"utf-8;{address}"),))
+            data = compose(report)
+            assert data.count(b"\r\nAction: ") == 1
+
+
+def decoded(part: Message) -> str:
+    """The content of a part in base64, which the library leaves alone in types that it does not know."""
+    payload = part.get_payload()
+    text = payload if isinstance(payload, str) else "".join(one.as_string() for one in payload)
+    return base64.b64decode(text).decode()

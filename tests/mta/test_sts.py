@@ -167,6 +167,27 @@ class TestFetching(TestCase):
         self.clock.advance(1000)
         self.assertIsNone(await self.mode())
 
+    async def test_one_in_use_is_fetched_again_before_it_is_over(self) -> None:
+        await self.mode()
+        self.clock.advance(40_000)
+        await self.mode()
+        self.assertEqual(len(self.page.asked), 1)
+        self.clock.advance(10_000)
+        self.page.status = 500  # it cannot be had: the old one holds as long as it held
+        self.assertEqual(await self.mode(), "enforce")
+        self.page.status = 200
+        self.assertEqual(await self.mode(), "enforce")
+        self.assertEqual(len(self.page.asked), 3)
+        self.names._records.clear()
+        self.clock.advance(80_000)  # beyond the day that the first was for
+        self.assertEqual(await self.mode(), "enforce")
+
+    async def test_a_policy_of_none_ends_one_of_enforce(self) -> None:
+        await self.mode()
+        self.page.body = b"version: STSv1\nmode: none\nmax_age: 86400\n"
+        self.names._records.update(_zone({"_mta-sts.b.test": ['TXT "v=STSv1; id=2"']}))
+        self.assertEqual(await self.mode(), "none")
+
     async def test_a_new_id_is_fetched_and_the_old_holds_until_that_works(self) -> None:
         await self.mode()
         self.page.body, self.page.status = GOOD.replace(b"enforce", b"testing"), 500

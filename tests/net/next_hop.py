@@ -28,7 +28,11 @@ class NextHop:
     """Listens on a port of its own. `says` overrides SAID: by verb, or "RCPT <bob@b.test>" for one recipient."""
 
     def __init__(
-        self, says: dict[str, str | bytes] | None = None, offers: tuple[str, ...] = (), tls: Any = None
+        self,
+        says: dict[str, str | bytes] | None = None,
+        offers: tuple[str, ...] = (),
+        tls: Any = None,
+        interface: str = "127.0.0.1",
     ) -> None:
         self.says = dict(says or {})
         self.offers = offers
@@ -41,7 +45,7 @@ class NextHop:
         factory = Factory.forProtocol(Session)
         factory.noisy = False
         factory.hop = self
-        self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self._port = reactor.listenTCP(0, factory, interface=interface)
         self.port: int = self._port.getHost().port
 
     def reply(self, verb: str, line: str = "") -> str | bytes:

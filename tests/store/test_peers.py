@@ -13,7 +13,7 @@ from mailstack.db import Database, DatabaseConfig, Ear
 from mailstack.store import MessageStore, StoreConfig
 from mailstack.store.mailboxes import create
 from mailstack.store.news import Change, Listed, Noted
-from mailstack.store.peers import RETRY, parse
+from mailstack.store.peers import RETRY, TOGETHER, parse
 from tests.store.harness import Harness, InlineWork, now
 
 PATIENCE = 30.0  # seconds
@@ -172,6 +172,7 @@ def test_what_was_missed_is_looked_for(harness: Harness) -> None:
     assert other.reactor.readers == []
     broken.clear()
     other.reactor.advance(RETRY)
+    other.reactor.advance(TOGETHER)
     assert box.messages == 2
     other.close()
     assert other.reactor.readers == []

@@ -70,6 +70,7 @@ class Selected:
     name: str = ""  # as the user calls it, who may not be its owner
     rights: str = ALL_RIGHTS  # what the user may do here (RFC 4314)
     saved: tuple[int, ...] = ()  # UIDs: what `$` stands for (RFC 5182)
+    behind: bool = False  # the client was told that its HIGHESTMODSEQ is below an EXPUNGE still to come
     examined: bool = False  # it was opened to be read only, whatever the rights
     doubted: bool = False  # the rights may have changed
     wake: Callable[[], None] | None = None  # called then: somebody waits to be told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailstack.access.imap.context import Context, refuse
+from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
@@ -15,14 +15,12 @@ from mailstack.wire.imap.responses import AnyResponse, Tagged, Untagged, copy_ui
 async def copy(context: Context, command: c.Copy) -> AnyResponse:
     """All of the messages are copied, or none (RFC 3501 section 6.4.7)."""
     selected = context.selected
-    uids = named(selected.view, command.set, command.uid)
+    uids = _present(selected, command)
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to copy")
     if (refused := too_many(context, command, uids)) is not None:
         return refused
     copied = await selected.mailbox.copy(uids, command.mailbox, context.quota, context.user_id)
-    if not copied.pairs:
-        raise Expunged
     return Tagged(command.tag, "OK", "COPY completed", copy_uid(copied.uidvalidity, copied.pairs))
 
 
@@ -32,13 +30,23 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if selected.read_only:
         return refuse(command, "The mailbox is read-only", "READ-ONLY")
     need(context, "te")
-    uids, last = newest(context, named(selected.view, command.set, command.uid))
+    uids, last = newest(context, _present(selected, command))
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to move")
     moved = await selected.mailbox.move(uids, command.mailbox, context.quota, context.user_id)
     code = copy_uid(moved.uidvalidity, moved.pairs)
-    if code is None:
-        raise Expunged
-    await context.say(Untagged("OK", "Moved", code))
+    if code is not None:
+        await context.say(Untagged("OK", "Moved", code))
     told = highest_modseq(selected.mailbox.highest_modseq) if selected.modseqs else None  # RFC 7162
     return await say_limit(context, Tagged(command.tag, "OK", "MOVE completed", told), last)
+
+
+def _present(selected: Selected, command: c.Copy | c.Move) -> list[int]:
+    """The UIDs that are named. Raise Expunged where a sequence number's message is gone (RFC 2180 section
+    4.4.1); a UID whose message is gone names nothing (RFC 3501 section 6.4.8).
+    """
+    uids = named(selected.view, command.set, command.uid)
+    present = [uid for uid in uids if selected.mailbox.entry(uid) is not None]
+    if len(present) < len(uids) and not command.uid:
+        raise Expunged
+    return present

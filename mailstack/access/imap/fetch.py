@@ -19,6 +19,7 @@ from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
+from mailstack.access.imap.updates import known_flags
 from mailstack.store import SEEN, Entry, Expunged, Facts
 from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
@@ -53,6 +54,8 @@ async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
     if command.partial is not None and (refused := too_many(context, command, uids)) is not None:
         return refused
     uids, last = newest(context, uids)
+    if selected.keywords != selected.mailbox.keywords:  # FLAGS before the first message that has a new one
+        await context.say(known_flags(selected))
     plan = compile_items(items, selected)
     fresh: frozenset[int] = frozenset()
     if plan.marks_seen and not selected.read_only and "s" in selected.rights:

@@ -8,7 +8,7 @@ from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
-from mailstack.access.imap.updates import flag_responses, known_flags, modseq_responses, pending
+from mailstack.access.imap.updates import flag_responses, known_flags, modseq_responses
 from mailstack.store import Stored
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Tagged
@@ -30,14 +30,16 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     uids, last = newest(context, named(selected.view, command.set, command.uid))
     present = [uid for uid in uids if selected.mailbox.entry(uid) is not None]
     stored = Stored([], [])
-    if command.silent:
-        await context.say(pending(selected, expunges=False, with_uid=command.uid))
+    untold = frozenset(selected.view.untold())
     before = {uid: entry.flags for uid in present if (entry := selected.mailbox.entry(uid)) is not None}
     if present:
         stored = await selected.mailbox.store_flags(
             present, command.mode, flags, command.unchanged_since, selected.rights
         )
-    selected.view.silence(_as_expected(selected, command, before) if command.silent else present)
+    known = present
+    if command.silent:  # what others did before is told with the outcome: there is no doubt about the order
+        known = [uid for uid in _as_expected(selected, command, before) if uid not in untold]
+    selected.view.silence(known)
     if selected.keywords != selected.mailbox.keywords:
         await context.say(known_flags(selected))
     if not command.silent:

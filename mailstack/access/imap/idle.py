@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.access.imap.context import Context
+from mailstack.access.imap.context import Context, Deleted
 from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.updates import pending
@@ -77,7 +77,10 @@ class Idling:
                 self._news = False
                 await recheck(self._context)
                 selected = self._context.current
-                if takes_more(self._context):
+                if selected is not None and selected.mailbox.deleted:
+                    self.stop()
+                    await self._context.say(Deleted.farewell)  # which ends the connection
+                elif takes_more(self._context):
                     await tell_selected(self._context, expunges=True)
                 elif selected is not None and (said := pending(selected, expunges=True)):
                     await self._context.say(said)

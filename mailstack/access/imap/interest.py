@@ -61,6 +61,7 @@ class Watched:
     name: str
     events: frozenset[str]
     counts: Counts
+    own: bool = True  # it is the user's, and needs no right
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ def picture(wanted: Wanted, tree: Tree) -> Picture:
         if not events & (MESSAGES | {"mailboxmetadatachange"}) or not box.selectable:
             continue
         if "r" in box.rights:  # RFC 5465 section 5: l and r; without l it is not in the tree
-            seen.watched[box.id] = Watched(name, events, _counts(box))
+            seen.watched[box.id] = Watched(name, events, _counts(box), box.user_id == tree.user_id)
         else:
             seen.denied[box.id] = name
     return seen

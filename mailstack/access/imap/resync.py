@@ -31,11 +31,14 @@ async def vanished(selected: Selected, uids: SequenceSet, since: int) -> bytes:
     """VANISHED (EARLIER) of those of `uids` that were expunged after modseq `since`, nothing if none was.
 
     Where the index has forgotten some, all that are not there: the client may hear of some again
-    (RFC 7162 section 3.2.6).
+    (RFC 7162 section 3.2.6). Not those that still have a number in this session: their VANISHED, which takes
+    the number away, is to come.
     """
     highest = selected.mailbox.uidnext - 1
     ranges = uids.resolve(highest)
     gone = await selected.mailbox.vanished_since(since)
+    if gone is not None:
+        gone = [uid for uid in gone if selected.view.sequence(uid) is None]
     found = _missing(selected, ranges) if gone is None else SequenceSet.of(_within(ranges, gone))
     return Vanished(found, earlier=True).encode() if found else b""
 

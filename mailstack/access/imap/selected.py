@@ -104,7 +104,7 @@ async def close(context: Context, command: c.Close) -> AnyResponse:
     selected = context.current
     may = selected is not None and not selected.read_only and "e" in selected.rights
     if selected is not None and may and not selected.mailbox.deleted:
-        await selected.mailbox.expunge(_deleted(selected, selected.view.uids))
+        await selected.mailbox.expunge(_deleted(selected, selected.view.uids), marked=True)
     context.leave()
     return completed(command, "CLOSE")
 
@@ -131,7 +131,7 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
     else:
         some, last = newest(context, _deleted(selected, uids_in(selected.view, command.uids)))
         chosen = list(some)
-    gone = await selected.mailbox.expunge(chosen)
+    gone = await selected.mailbox.expunge(chosen, marked=True)
     # RFC 7162 section 3.2.7: what the client may take for its new state
     told = gone and selected.modseqs
     code = highest_modseq(selected.mailbox.highest_modseq) if told else None

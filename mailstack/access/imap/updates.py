@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from mailstack.access.imap.context import Selected
 from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
+from mailstack.store.values import Update
+from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
 from mailstack.wire.imap.rights import needed_for_flags
 from mailstack.wire.imap.sequence import SequenceSet
@@ -81,8 +83,16 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
         return b""
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
-    if not update:
+    said += _told(selected, update, with_uid, flags) if update else b""
+    if not selected.modseqs or selected.view.is_behind == selected.behind is False:
         return said
+    # RFC 7162 sections 3.2 and 6: a client that leaves now must not take a modseq above a delayed expunge's
+    selected.behind = selected.view.is_behind
+    return said + encode(Untagged("OK", "All is told up to this", highest_modseq(selected.view.told)))
+
+
+def _told(selected: Selected, update: Update, with_uid: bool, flags: bool) -> bytes:
+    said = b""
     if (selected.vanishes or selected.uid_only) and update.vanished:
         said += Vanished(SequenceSet.of(update.vanished)).encode()
     else:

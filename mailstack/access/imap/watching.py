@@ -48,6 +48,7 @@ SLICE = 500  # responses said before others are served
 MANY = 20_000  # names times groups: more are matched in a thread
 MANY_NAMES = 500  # a list of more names is not looked at again at once ...
 SECONDS_A_NAME = 0.0004  # ... but after so long for each
+SECONDS_FOR_OTHERS = 1.0  # between two looks at what other users have changed
 MOST_NOTES = 1000  # annotations' names that wait to be told
 
 
@@ -65,10 +66,12 @@ class Watch:
         self._picture: Picture | None = None
         self._stops: dict[Hashable, Callable[[], None]] = {}
         self._dirty: dict[int, None] = {}
+        self._deferred: dict[int, None] = {}  # those that wait for a look at the list
         self._notes: dict[tuple[int | None, str], None] = {}  # mailbox and annotation, in order
         self._own: set[str] = set()  # names that this client has changed
         self._list_changed = False
         self._not_before = 0.0  # when the list may be looked at again
+        self._looked = -SECONDS_FOR_OTHERS  # when it was looked at last
         self._later: Any = None  # the call that will do it
         self._selected_changed = False
         self._attached: Selected | None = None
@@ -133,7 +136,8 @@ class Watch:
 
     def changes(self, *names: str) -> None:
         """This client changes the list itself: of these names it knows."""
-        self._own.update(names)
+        if self.wanted.lists:
+            self._own.update(names)
 
     async def flush(self) -> None:
         """Say all that is due of other mailboxes, the list and annotations."""
@@ -164,6 +168,8 @@ class Watch:
 
     def _heard_of_list(self, item: Listed) -> None:
         self._list_changed = True
+        if item.user_id != self._context.user_id:  # one user's doings cost all others little
+            self._not_before = max(self._not_before, self._looked + SECONDS_FOR_OTHERS)
         self._stir()
 
     def _noted(self, item: Noted) -> None:
@@ -213,10 +219,10 @@ class Watch:
         if selected is not None:
             selected.wake = self._selected_has_changed
             mailbox = selected.mailbox
-            self._detach = [
-                mailbox.watch(self._selected_has_changed),
-                self._context.store.news.subscribe(mailbox.id, self._heard_selected),
-            ]
+            self._detach = [mailbox.watch(self._selected_has_changed)]
+            if self.wanted.selected is not None and self.wanted.selected.items:
+                news = self._context.store.news
+                self._detach.append(news.subscribe(mailbox.id, self._heard_selected))
 
     # Pushing
 
@@ -296,6 +302,9 @@ class Watch:
             watched, now = self._watched().get(id), found.get(id)
             if watched is None or now is None:
                 continue
+            if self._list_changed and not watched.own:  # whether we still may tell is not known yet
+                self._deferred[id] = None
+                continue
             items = status_change(watched, now, modseqs=self._context.condstore)
             watched.counts = now
             if items and not self._is_selected(id):
@@ -310,7 +319,8 @@ class Watch:
         alive: dict[int, object] = {}
         if vanished := doubtful(before, after):
             alive = {**await self._context.store.counts(vanished)}
-        self._dirty.update(dict.fromkeys(carry_over(before, after, alive)))
+        deferred, self._deferred = self._deferred, {}
+        self._dirty.update({**deferred, **dict.fromkeys(carry_over(before, after, alive))})
         try:
             self._use(after)
         except Overflow:
@@ -339,8 +349,9 @@ class Watch:
         services = self._context.services
         tree = await tree_of(self._context)
         names = len(tree.boxes)
+        self._looked = services.clock.seconds()
         if names > MANY_NAMES:
-            self._not_before = services.clock.seconds() + SECONDS_A_NAME * names
+            self._not_before = self._looked + SECONDS_A_NAME * names
         if names * len(self.wanted.others) > MANY:
             return await services.work.compute(picture, self.wanted, tree)
         return picture(self.wanted, tree)

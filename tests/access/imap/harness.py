@@ -170,7 +170,8 @@ class World:
         self.work: Any = SyncWork(self.database)
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
-        self.store = MessageStore(StoreConfig(path=self.path / "mail", **store), self.work, self.clock, True)
+        self._settings = store
+        self.store = self._store()
         self.people = {name: self._add(name, quota) for name in PASSWORDS}
         self.config = config or ImapConfig()
 
@@ -191,6 +192,16 @@ class World:
             db.commit()
         self.run(self.store.provision(number))
         return User(number, Address.parse(name), *quota)
+
+    def _store(self) -> MessageStore:
+        return MessageStore(
+            StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock, True
+        )
+
+    def restart(self) -> None:
+        """Another process takes over: nothing is in memory."""
+        self.store.stopService()
+        self.store = self._store()
 
     @property
     def alice(self) -> User:

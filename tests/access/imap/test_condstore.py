@@ -114,3 +114,38 @@ def test_qresync_only_once_it_is_enabled(client: Client) -> None:
     assert client.ask("a SELECT INBOX (QRESYNC (1 2))").startswith(b"a BAD")
     client.ask("b SELECT INBOX")
     assert client.ask("c UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)").startswith(b"c BAD")
+
+
+@pytest.fixture
+def synced(world: World, client: Client) -> Client:
+    """A client with QRESYNC that has not been told of an expunge yet."""
+    client.ask("a ENABLE QRESYNC")
+    client.ask("b SELECT INBOX")
+    other = world.connect().select()
+    other.ask(r"c STORE 1 +FLAGS.SILENT (\Deleted)")
+    client.ask("d NOOP")
+    other.ask("e EXPUNGE")
+    return client
+
+
+def test_no_modseq_hides_an_expunge_that_is_still_to_be_told(synced: Client) -> None:
+    """RFC 7162 section 3.2: whoever is cut off now must not take a modseq above the expunge's."""
+    said = synced.ask(r"f STORE 2 +FLAGS.SILENT (\Seen)")
+    assert re.fullmatch(
+        rb"\* 2 FETCH \(UID 2 MODSEQ \(7\)\)\r\n\* OK \[HIGHESTMODSEQ 5\] [^\r]+\r\nf OK STORE completed\r\n",
+        said,
+    ), said
+    assert b"* OK [HIGHESTMODSEQ 5]" in synced.ask("g FETCH 2 (MODSEQ)")
+    said = synced.ask("h NOOP")
+    assert re.fullmatch(
+        rb"\* VANISHED 1\r\n\* 2 RECENT\r\n\* OK \[HIGHESTMODSEQ 7\] [^\r]+\r\nh OK NOOP completed\r\n", said
+    ), said
+    assert synced.ask("i NOOP") == b"i OK NOOP completed\r\n"
+
+
+def test_vanished_earlier_leaves_out_what_still_has_a_number(synced: Client) -> None:
+    said = synced.ask("f UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)")
+    assert b"EARLIER" not in said
+    assert b"* VANISHED 1\r\n" in said
+    assert b"VANISHED" not in synced.ask("g NOOP")
+    assert b"* VANISHED (EARLIER) 1\r\n" in synced.ask("h UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)")

@@ -130,10 +130,39 @@ def test_a_silent_store_does_not_hide_what_others_did(pair: tuple[Client, Client
     one, two = pair
     one.ask(r"a STORE 1 +FLAGS (\Flagged)")
     assert two.ask(r"b STORE 1:2 +FLAGS.SILENT (\Seen)") == (
-        b"* 1 FETCH (FLAGS (\\Flagged))\r\nb OK STORE completed\r\n"
+        b"* 1 FETCH (FLAGS (\\Flagged \\Seen))\r\nb OK STORE completed\r\n"
     )
     assert two.ask("c NOOP") == b"c OK NOOP completed\r\n"
     assert one.ask("d NOOP").count(b"FETCH") == 2
+
+
+def test_a_new_keyword_is_told_before_the_first_message_that_has_it(pair: tuple[Client, Client]) -> None:
+    one, two = pair
+    one.ask("a STORE 1 +FLAGS ($New)")
+    said = two.ask("b UID FETCH 1 (FLAGS)")
+    assert said.startswith(b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New)\r\n")
+    assert two.ask("c FETCH 1 (FLAGS)") == b"* 1 FETCH (FLAGS ($New))\r\nc OK FETCH completed\r\n"
+
+
+@pytest.mark.parametrize("verb", ["COPY", "MOVE"])
+def test_what_is_gone_is_not_copied(pair: tuple[Client, Client], verb: str) -> None:
+    """By sequence number all or none (RFC 3501 section 6.4.7); a UID that is gone is passed over."""
+    one, two = pair
+    for command in (r"a STORE 2 +FLAGS.SILENT (\Deleted)", "b EXPUNGE"):
+        one.ask(command)
+    two.ask("c FETCH 1 UID")
+    assert b"d NO [EXPUNGEISSUED]" in two.ask(f"d {verb} 1:3 Trash")
+    assert b"MESSAGES 0" in two.ask("e STATUS Trash (MESSAGES)")
+
+
+def test_copy_by_uid_passes_over_what_is_gone(pair: tuple[Client, Client]) -> None:
+    one, two = pair
+    for command in (r"a STORE 2 +FLAGS.SILENT (\Deleted)", "b EXPUNGE"):
+        one.ask(command)
+    assert two.ask("c UID COPY 2 Trash").endswith(b"c OK Nothing to copy\r\n")
+    one.ask(r"d STORE 1 +FLAGS.SILENT (\Deleted)")
+    one.ask("e EXPUNGE")
+    assert b" 3 1] COPY completed" in two.ask("f UID COPY 1,3 Trash")
 
 
 def test_new_mail_and_expunge_together(pair: tuple[Client, Client], world: World) -> None:
@@ -174,3 +203,12 @@ def test_users_do_not_see_each_other(world: World) -> None:
     assert b"* 0 EXISTS" in bob.ask("a SELECT INBOX")
     assert bob.ask("b CREATE Private").startswith(b"b OK")
     assert b"Private" not in world.connect().login().ask('c LIST "" "*"')
+
+
+def test_a_mailbox_deleted_under_an_idle_session(world: World) -> None:
+    world.run(world.store.create(world.alice.id, "Box"))
+    idle, other = world.connect().select("Box"), world.connect().login()
+    idle.ask("i IDLE")
+    other.ask("d DELETE Box")
+    assert idle.heard() == b"* BYE [NONEXISTENT] The selected mailbox was deleted; come again\r\n"
+    assert idle.closed

@@ -1,0 +1,43 @@
+"""Clients that enable UTF8=ACCEPT where it is offered: mutt and neomutt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients.test_libraries import imap
+from tests.clients.test_programs import in_terminal
+from tests.running import RunningStack
+
+LETTER = (
+    "From: Jörg <jörg@example.test>\r\nSubject: Grüße\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGuten Tag\r\n"
+).encode()
+
+
+@pytest.mark.parametrize("program", ["mutt", "neomutt"], indirect=True)
+def test_a_letter_in_utf8_in_a_mailbox_with_such_a_name(
+    program: str, stack: RunningStack, tmp_path: Path
+) -> None:
+    name = Path(program).name
+    mailbox = f"Entwürfe {name}"
+    with imap(stack, "mutt") as client:
+        client.create_folder(mailbox)
+        client.append(mailbox, LETTER)
+    user = stack.address("mutt")
+    (tmp_path / "muttrc").write_text(
+        f'set ssl_ca_certificates_file="{stack.ca}"\nset charset=utf-8\nset imap_user="{user}"\nset imap_pass="mutt-secret"\n'
+        f'set folder="imaps://localhost:{stack.ports["imaps"]}/"\nset spoolfile="+{mailbox}"\n'
+        f'set header_cache=""\nset certificate_file="{tmp_path}/certs"\nset wait_key=no\nset timeout=1\nset sleep_time=0\n'
+    )
+    out, log = tmp_path / "out", tmp_path / ".muttdebug0"
+    keys = f"<pipe-message>cat > {out}<enter><display-message><exit><flag-message><sync-mailbox><quit>"
+    debug = ["-d", "5", *(["-l", str(tmp_path / "log")] if name == "neomutt" else [])]
+    words = [program, *debug, "-n", "-F", str(tmp_path / "muttrc"), "-e", f'push "{keys}"']
+    in_terminal(words, HOME=str(tmp_path), LC_ALL="C.UTF-8")
+    assert "Subject: Grüße" in out.read_text("utf-8")
+    said = (tmp_path / "log0" if name == "neomutt" else log).read_text("utf-8", "replace")
+    assert "* ENABLED UTF8=ACCEPT" in said
+    with imap(stack, "mutt") as client:
+        client.select_folder(mailbox, readonly=True)
+        assert client.search(["SEEN", "FLAGGED"]) == [1]
