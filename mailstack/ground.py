@@ -20,6 +20,7 @@ from mailstack.directory.directory import Directory
 from mailstack.net.client_tls import Roots
 from mailstack.net.peer import Peer
 from mailstack.net.resolver import Resolver
+from mailstack.net.seat import Seat
 from mailstack.net.sign_in import SignIn, Vouches
 from mailstack.net.tls import ServerTls
 from mailstack.net.transaction import Reception
@@ -56,6 +57,7 @@ class Ground:
     keyring: Keyring
     signing: Signing
     reception: Reception
+    seat: Seat  # which of the processes that share our folder we are
 
     def transcript(self, service: str) -> Callable[[Peer], Transcript] | None:
         """Makes what logs a service's conversations; None unless [log] asks for them."""
@@ -73,6 +75,10 @@ def prepare(config: Config, reactor: Any) -> Ground:
     keyring = Keyring(work, reactor)
     chance = random.SystemRandom()
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
+    seat = Seat(config.data / "spool")
+    incoming = seat.named(
+        f"incoming-{config.mta.node}" if config.mta.node else "incoming"
+    )  # each empties its own
     return Ground(
         config,
         reactor,
@@ -87,7 +93,8 @@ def prepare(config: Config, reactor: Any) -> Ground:
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),
-        Reception(work, config.data / "spool" / "incoming", reactor, chance, policy, trail),
+        Reception(work, config.data / "spool" / incoming, reactor, chance, policy, trail),
+        seat,
     )
 
 

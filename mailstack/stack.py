@@ -69,7 +69,15 @@ def assemble(config: Config, reactor: Any) -> Stack:
         imap_access=_imap(ground),  # 6 and there it is
         imap_limits=ImapLimits(message=config.access.imap.max_message_octets),
     )
-    below = [queue, outward.tls_reports, outward.transfer, ground.store, ground.trail, ground.work]
+    below = [
+        queue,
+        outward.tls_reports,
+        outward.transfer,
+        ground.store,
+        ground.trail,
+        ground.seat,
+        ground.work,
+    ]
     return Stack(reactor, ground.reception, listeners(ground, speaks), below, ground.tls)
 
 
@@ -131,6 +139,7 @@ def _queue(ground: Ground, routes: Routes, hops: Hops, return_paths: ReturnPaths
         hostname=config.hostname,
         spool=config.data / "spool" / "queue",
         random=ground.chance,
+        node=ground.seat.named(config.mta.node or config.hostname),
         hops=hops,
         trail=ground.trail,
         postmaster=Postmaster(ground.directory, config.hostname, config.directory.postmaster).address,

@@ -51,12 +51,15 @@ def needs_root(package: str, *programs: str) -> None:
 
 
 class Postfix:
-    """A Postfix on loopback for `domain`, whose transport map and aliases the test gives."""
+    """A Postfix on loopback for `domain`, whose transport map and aliases the test gives.
+
+    At `screened` is its postscreen(8), if it is given settings.
+    """
 
     def __init__(self, folder: Path, domain: str, settings: Mapping[str, str]) -> None:
         needs_root("postfix", "postfix", "postqueue")
         self.folder = folder
-        [self.port] = free_ports(1)
+        self.port, self.screened = free_ports(2)
         for name in ("etc", "spool", "data"):
             (folder / name).mkdir(parents=True)
         shutil.chown(folder / "data", "postfix")
@@ -84,6 +87,9 @@ class Postfix:
         }
         (folder / "etc" / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
         services = textwrap.dedent(_SERVICES).lstrip()
+        if any(key.startswith("postscreen") for key in settings):
+            services += f"{self.screened}  inet  n - n - 1 postscreen\nsmtpd  pass  - - n - - smtpd\n"
+            services += "dnsblog  unix  - - n - 0 dnsblog\ntlsproxy  unix  - - n - 0 tlsproxy\n"
         (folder / "etc" / "master.cf").write_text(f"{self.port}  inet  n - n - - smtpd\n{services}")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ class Operator:
     def __init__(self, file: Path | None, overrides: Sequence[str] = ()) -> None:
         self.file = file
         self.overrides = tuple(overrides)
+        self.name = _name()  # before we work as the owner of the data
 
     @property
     def path(self) -> Path:
@@ -111,6 +113,16 @@ class Operator:
             os.setgroups([])
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
+
+
+def _name() -> str:
+    """Who runs the command, also by sudo."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    sudo = os.environ.get("SUDO_USER", "")
+    return f"{sudo} (as {user})" if sudo and sudo != user else user
 
 
 def operator() -> Operator:

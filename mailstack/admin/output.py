@@ -45,9 +45,9 @@ def at_keyboard() -> bool:
 
 
 def show_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
-    """Print `columns` of `rows`; as JSON, a list of objects with all they have."""
+    """Print `columns` of `rows`, as they come; as JSON, a list of objects with all they have."""
     if as_json:
-        show_json(list(rows))
+        _show_json_list(rows)
     elif on_terminal():
         _table(columns, rows)
     else:
@@ -69,6 +69,16 @@ def show_row(row: Mapping[str, Any], as_json: bool) -> None:
 def show_json(value: Any) -> None:
     """Print JSON; ASCII only, so that no terminal and no locale alters it."""
     click.echo(json.dumps(value, indent=2, default=str))
+
+
+def _show_json_list(rows: Iterable[Mapping[str, Any]]) -> None:
+    """As `show_json` would print the list of them, without having it whole."""
+    begun = False
+    for row in rows:
+        text = json.dumps(row, indent=2, default=str).replace("\n", "\n  ")
+        click.echo(f"{',' if begun else '['}\n  {text}", nl=False)
+        begun = True
+    click.echo("\n]" if begun else "[]")
 
 
 def done(message: str, row: Mapping[str, Any], as_json: bool) -> None:

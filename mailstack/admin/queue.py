@@ -14,7 +14,7 @@ import click
 
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
 from mailstack.admin.output import Misuse, OperatorError, done, moment, show_json, show_row, show_rows, size
-from mailstack.mta import verbs
+from mailstack.mta import entries, verbs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -80,9 +80,21 @@ def list_(
 
     Example: mailstack queue list --domain example.net
     """
-    found = operator().read(verbs.list_entries, sender, recipient, domain, state, limit, reason)
-    rows = [asdict(entry) for entry in found]
-    show_rows(_COLUMNS, rows if as_json else [_readable(row) for row in rows], as_json)
+    choice = verbs.Choice((), sender, recipient, domain, state, reason)
+    rows = map(asdict, _listed(operator(), choice, limit))
+    show_rows(_COLUMNS, rows if as_json else map(_readable, rows), as_json)
+
+
+def _listed(now: Operator, choice: verbs.Choice, limit: int) -> Iterator[verbs.QueueEntry]:
+    """The entries, some at a time: a long list costs no more memory than a short one."""
+    after = (0.0, 0)
+    while limit > 0:
+        found = now.read(verbs.list_entries, choice, min(limit, _AT_ONCE), after)
+        yield from found
+        limit -= len(found)
+        if len(found) < _AT_ONCE:
+            return
+        after = (found[-1].received_at, found[-1].id)
 
 
 @command.command("show")
@@ -95,13 +107,13 @@ def show(id_: str, message: bool, as_json: bool) -> None:
     Example: mailstack queue show 17
     """
     now = operator()
-    entries = now.read(_entries, id_)
+    found = now.read(_entries, id_)
     if message:
-        _print_message(now, entries[0].message_id, entries[0].size)
+        _print_message(now, found[0].message_id, found[0].size)
     elif as_json:
-        show_json([asdict(entry) for entry in entries])
+        show_json([asdict(entry) for entry in found])
     else:
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(found):
             if number:
                 click.echo()
             show_row(_readable(asdict(entry)), False)
@@ -135,7 +147,7 @@ def retry(as_json: bool, **chosen: Any) -> None:
     Examples: mailstack queue retry 17 18
               mailstack queue retry --domain example.net
     """
-    _change("retried", chosen, lambda db, ids: verbs.retry(db, ids, time.time()), as_json)
+    _change("retried", chosen, lambda db, ids, order: verbs.retry(db, ids, time.time(), order), as_json)
 
 
 @command.command("hold")
@@ -157,7 +169,7 @@ def release(as_json: bool, **chosen: Any) -> None:
 
     Example: mailstack queue release --all
     """
-    _change("released", chosen, lambda db, ids: verbs.release(db, ids, time.time()), as_json)
+    _change("released", chosen, lambda db, ids, order: verbs.release(db, ids, time.time(), order), as_json)
 
 
 @command.command("drop")
@@ -169,19 +181,22 @@ def drop(as_json: bool, yes: bool, **chosen: Any) -> None:
 
     Example: mailstack queue drop --recipient nobody@example.net --yes
     """
-    files: list[str] = []
-
-    def remove(db: Connection, ids: list[str]) -> int:
-        dropped = verbs.drop(db, ids)
-        files.extend(dropped.spool)
-        return dropped.entries
-
     _checked(chosen)
     confirm("Drop these entries for good, without a word to their senders?", yes)
-    _change("dropped", chosen, remove, as_json)
-    spool = _spool(operator())
-    for name in files:
-        operator().attempt((spool / name).unlink, True)
+    now = operator()
+    spool = _spool(now)
+    files: list[str] = []
+
+    def remove(db: Connection, ids: list[str], order: verbs.Order | None) -> int:
+        dropped = verbs.drop(db, ids, order=order)
+        files[:] = dropped.spool
+        return dropped.entries
+
+    def unlink() -> None:  # once it is committed
+        for name in files:
+            now.attempt((spool / name).unlink, True)
+
+    _change("dropped", chosen, remove, as_json, unlink)
 
 
 def _checked(chosen: dict[str, Any]) -> None:
@@ -194,29 +209,36 @@ def _checked(chosen: dict[str, Any]) -> None:
 
 
 def _change(
-    words: str, chosen: dict[str, Any], function: Callable[[Connection, list[str]], int], as_json: bool
+    words: str,
+    chosen: dict[str, Any],
+    function: Callable[[Connection, list[str], verbs.Order | None], int],
+    as_json: bool,
+    afterwards: Callable[[], None] = lambda: None,
 ) -> None:
+    """Do it to all that are chosen, some in each transaction: the server goes on between them."""
     _checked(chosen)
-
     now = operator()
-    ids = now.read(_chosen, chosen)
+    order = verbs.Order(now.name, time.time()) if now.config.trail.keep else None
     changed = 0
-    with _progress(len(ids)) as advance:
-        for at in range(0, len(ids), _AT_ONCE):
-            some = ids[at : at + _AT_ONCE]
-            changed += now.write(function, some)  # one transaction each: the server goes on between them
-            advance(len(some))
+    for choice in _choices(chosen):
+        with _progress(now.read(verbs.count, choice)) as advance:
+            last = 0
+            while some := now.read(verbs.pick, choice, last, _AT_ONCE):
+                changed += now.write(function, some, order)
+                afterwards()
+                advance(len(some))
+                last = int(some[-1])
     if not changed and not chosen["everything"]:
         raise OperatorError("there is no such entry, or none in a state for that")
     done(f"{changed} {words}", {words: changed}, as_json)
 
 
-def _chosen(db: Connection, chosen: dict[str, Any]) -> list[str]:
-    if chosen["everything"]:
-        return ["all"]
-    if chosen["ids"]:
-        return list(dict.fromkeys(chosen["ids"]))
-    return verbs.chosen_ids(db, chosen["sender"], chosen["recipient"], chosen["domain"], chosen["reason"])
+def _choices(chosen: dict[str, Any]) -> Iterator[verbs.Choice]:
+    """What the command line asks for; many IDs in several."""
+    ids = tuple(dict.fromkeys(chosen["ids"]))
+    filters = {name: chosen[name] for name in ("sender", "recipient", "domain", "reason")}
+    for at in range(0, max(1, len(ids)), _AT_ONCE):
+        yield verbs.Choice(ids[at : at + _AT_ONCE], **filters)
 
 
 @contextmanager
@@ -251,7 +273,7 @@ def _spool(now: Operator) -> Path:
 def _print_message(now: Operator, message_id: str, octets: int) -> None:
     from mailstack.mail.message import Message, Stored
 
-    name = now.read(verbs.spool_file, message_id)
+    name = now.read(entries.spool_file, message_id)
     if name is None:
         raise OperatorError(f"{message_id}: it is gone meanwhile")
 

@@ -111,7 +111,7 @@ def step(note: Note) -> str:
             if detail.get("made_here"):
                 return STEPS[1]
             return STEPS[0] if detail.get("login") or detail.get("port") in (465, 587) else _RELAY
-        case "signed" | "queued" | "held" | "reported" | "dropped" | "forwarded":
+        case "signed" | "queued" | "held" | "released" | "retried" | "reported" | "dropped" | "forwarded":
             return STEPS[1]
         case "delivered":
             return STEPS[3]

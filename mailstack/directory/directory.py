@@ -1,10 +1,11 @@
 """The directory: who lives here, what an address stands for, and whether a password is theirs.
 
 Theory of operation. Every answer is one trip to a thread, or none where it was given a moment ago: what was
-found is remembered for two seconds, what was not found never is, so that a new user gets mail at once. Each
-login reads the stored hash; only the costly proof is remembered, under a key made of login, password and that
-hash with a secret of this process, so a password changed by any process counts from the next login on. The
-same login asked for many times at once (a mail client opens five connections) is proved once.
+found is remembered for two seconds, and that a domain is not ours; that there is no such user never is, so
+that a new one gets mail at once. Each login reads the stored hash; only the costly proof is remembered, under
+a key made of login, password and that hash with a secret of this process, so a password changed by any
+process counts from the next login on. The same login asked for many times at once (a mail client opens five
+connections) is proved once.
 
 SCRAM and CRAM-MD5 prove themselves: `claim` gives what they need, the same way and at the same cost for
 logins that are none, and `admit` writes the login down.
@@ -72,6 +73,7 @@ class Directory:
         self._keeping = keeping
         self._fake_salts: bytes | None = None
         self._domains: Remembered[str, bool] = Remembered(clock, config.lookup_cache_seconds, _MOST_ANSWERS)
+        self._elsewhere: Remembered[str, bool] = Remembered(clock, config.lookup_cache_seconds, _MOST_ANSWERS)
         self._found: Remembered[str, Resolution] = Remembered(
             clock, config.lookup_cache_seconds, _MOST_ANSWERS
         )
@@ -85,9 +87,10 @@ class Directory:
         key = domain_key(domain)
         if self._domains.get(key):
             return True
+        if self._elsewhere.get(key):
+            return False
         ours = await self._work.read(lookups.is_local, key)
-        if ours:
-            self._domains.put(key, True)
+        (self._domains if ours else self._elsewhere).put(key, True)
         return ours
 
     async def resolve(self, address: Address) -> Resolution | None:
@@ -191,7 +194,7 @@ class Directory:
 
     def forget(self) -> None:
         """Drop what is remembered: for tests, and for an operator's command in this very process."""
-        for remembered in (self._domains, self._found, self._proved):
+        for remembered in (self._domains, self._elsewhere, self._found, self._proved):
             remembered.forget()
 
     async def _verify(self, key: str, password: str, stored: str) -> tuple[Verdict, bool]:

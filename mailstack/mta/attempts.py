@@ -72,6 +72,7 @@ class Attempts:
         work: Work,
         routes: Routes,
         spool: Spool,
+        leftovers: Leftovers,
         bounces: Bounces,
         clock: Any,
         random: Random,
@@ -83,13 +84,13 @@ class Attempts:
         self._work = work
         self._routes = routes
         self._spool = spool
+        self._leftovers = leftovers
         self._bounces = bounces
         self._clock = clock
         self._random = random
         self._trail = trail
         self._forwarding = forwarding
         self._refused = refused  # told of each login's recipients that remote servers refuse
-        self._leftovers = Leftovers(work, spool)
 
     async def make(self, batch: Batch, message: Message | None = None) -> float | None:
         """Hand the batch to its hop, tell the sender what is to be told, write down the rest.
@@ -103,10 +104,6 @@ class Attempts:
         outcome = self._sorted(batch, results)
         warned = await self._tell(batch, message, outcome)
         return await self._settle(batch, outcome, warned)
-
-    async def close(self) -> None:
-        """Finish what goes on beside the attempts."""
-        await self._leftovers.close()
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         by = batch.envelope.deliver_by

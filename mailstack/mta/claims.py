@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, exists, func, or_, select, text, true, update
 
-from mailstack.mta.entries import MOST_RECIPIENTS, Batch, Lease, batches
+from mailstack.mta.entries import MOST_RECIPIENTS, Batch, CutShort, Lease, batches, end_leases
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
 
 PUT_OFF = 1000  # entries in one transaction
@@ -29,6 +29,7 @@ class Claimed:
     batches: list[Batch]
     last: str  # the hop after which the next turn begins
     left: bool  # more is due
+    cut_short: list[CutShort]  # attempts of processes that have ended
 
 
 class _Look:
@@ -59,7 +60,7 @@ def claim(
     before their turn (RFC 6710). `room(hop)` is how many more batches a hop may have; it is asked here, in
     the database's thread.
     """
-    db.execute(_END_LEASES, {"now": now})
+    ended = end_leases(db, now)
     look = _Look(db, now, most, room)
     urgent = _urgent_hops(look)
     hops, last = _due_hops(look, after)
@@ -75,17 +76,13 @@ def claim(
                 del waiting[hop]
     left = look.left or bool(waiting)
     if not chosen:
-        return Claimed([], last, left)
+        return Claimed([], last, left, ended)
     every = [entry_id for _, _, ids in chosen for entry_id in ids]
     db.execute(
         update(queue_entries).where(_e.id.in_(every)).values(lease_owner=lease.owner, lease_until=lease.until)
     )
-    return Claimed(batches(db, chosen, every), last, left)
+    return Claimed(batches(db, chosen, every), last, left, ended)
 
-
-_END_LEASES = text(
-    "UPDATE queue_entries SET lease_owner = NULL, lease_until = NULL WHERE lease_until <= :now"
-)
 
 # A loose index scan: each step seeks the next name. Read as far as there is need for.
 _HOPS_DUE = text(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, TextClause, select, text, update
+from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, select, text, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
@@ -41,6 +41,12 @@ _DEFER = text(
     lease_owner = NULL, lease_until = NULL WHERE id = :id
     """
 )
+_RELEASE = """
+    UPDATE queue_entries SET lease_owner = NULL, lease_until = NULL WHERE {}
+    RETURNING message_id, recipient, hop
+"""
+_RELEASE_OWNER = text(_RELEASE.format("lease_owner = :owner"))
+_RELEASE_ENDED = text(_RELEASE.format("lease_until <= :now"))
 _DELETE_ENTRY = text("DELETE FROM queue_entries WHERE id = :id")
 _DELETE_EMPTY = text(
     """
@@ -97,6 +103,15 @@ class Deferred:
     next_attempt: float
     last_reply: str
     delay_warned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CutShort:
+    """An attempt that ended with its process: whether its message went out, nobody knows."""
+
+    message_id: str
+    recipient: str
+    hop: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +279,24 @@ def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:
     )
 
 
-def release_all(db: Connection, owner: str) -> int:
-    """Give up the leases of a process that has ended; return how many there were."""
-    released = update(queue_entries).where(_e.lease_owner == owner).values(lease_owner=None, lease_until=None)
-    return db.execute(released).rowcount
+def release_all(db: Connection, owner: str) -> list[CutShort]:
+    """Give up the leases of a process that has ended; return whose attempts they were for."""
+    return _released(db.execute(_RELEASE_OWNER, {"owner": owner}))
+
+
+def end_leases(db: Connection, now: float) -> list[CutShort]:
+    """Give up the leases that were not renewed in time; return whose attempts they were for."""
+    return _released(db.execute(_RELEASE_ENDED, {"now": now}))
+
+
+def _released(result: CursorResult[Any]) -> list[CutShort]:
+    return [CutShort(row.message_id, row.recipient, row.hop) for row in result]
+
+
+def spool_file(db: Connection, queue_id: str) -> str | None:
+    """The name, below the queue's folder, of the file with a message's octets."""
+    name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
+    return name
 
 
 def known(db: Connection, names: Sequence[str]) -> frozenset[str]:

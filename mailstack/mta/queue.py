@@ -31,8 +31,9 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
-from mailstack.mta.entries import Batch, Entry, NewEntry
+from mailstack.mta.entries import Batch, CutShort, Entry, NewEntry
 from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL, Routes, Step
@@ -41,8 +42,8 @@ from mailstack.mta.senders import Senders
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
 from mailstack.mta.tables import HELD, WAITING
+from mailstack.trail.notes import CUT_SHORT, NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.trail.notes import HELD as HELD_EVENT
-from mailstack.trail.notes import NO_NOTES, QUEUED, Note, Notes, key_of
 from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
@@ -92,6 +93,7 @@ class Queue(Service):
         self._trail = trail
         self._sign = sign  # what is ours and leaves
         self._spool = Spool(spool)
+        self._leftovers = Leftovers(work, self._spool)
         self._senders = Senders(
             config,
             work,
@@ -107,6 +109,7 @@ class Queue(Service):
             work,
             routes,
             self._spool,
+            self._leftovers,
             self._bounces,
             clock,
             random,
@@ -114,7 +117,9 @@ class Queue(Service):
             forwarding=forwarding,
             refused=self._senders.refused,
         )
-        self._scheduler = Scheduler(config, self._owner, work, self._attempts, clock, self._hops)
+        self._scheduler = Scheduler(
+            config, self._owner, work, self._attempts, clock, self._hops, self._cut_short
+        )
         self._starting: Deferred[None] | None = None
 
     # Taking charge.
@@ -357,18 +362,22 @@ class Queue(Service):
         expires = self._expires(envelope, now)
         size = message.size
         lease = self._scheduler.lease()
-        spool = ""
+        spool = kept = ""
 
         def insert(db: Connection, name: str) -> tuple[int, ...]:
-            nonlocal spool
-            spool = name
+            nonlocal spool, kept
+            spool = kept = name
             sync_directory(db, self._spool.folder(name))
             ids = entries.insert_message(db, envelope, name, size, now, expires, new, lease)
             if ids:
                 self._trail.write(db, [_queued(envelope, one, now) for one in new])
+            else:
+                kept = entries.spool_file(db, envelope.id) or ""
             return ids
 
-        ids = await self._work.prepared(partial(self._spool.write, envelope.id, message), insert)
+        ids = await self._work.prepared(partial(self._spool.write, envelope.id, message, now), insert)
+        if spool != kept:  # it was queued before, and has a file
+            self._leftovers.remove(spool)
         leased: dict[_Key, list[Entry]] = {}
         for entry_id, one in zip(ids, new, strict=False):
             if one.leased:
@@ -405,33 +414,50 @@ class Queue(Service):
 
     async def _begin(self) -> None:
         try:
-            released = await self._work.transaction(entries.release_all, self._owner)
-            if released:
-                _log.info("{n} attempts were cut short, and are repeated", n=released)
-            removed = await self._work.files(self._sweep_names)
-            await self._sweep(removed)
+            self._cut_short(await self._work.transaction(entries.release_all, self._owner))
+        except Exception:
+            _log.failure("what a former process left is taken up when its lease ends")
+        self._scheduler.start()
+        try:
+            await self._sweep(self._clock.seconds() - ORPHAN_AGE)
         except Exception:
             _log.failure("the queue was not tidied")
-        self._scheduler.start()
+
+    def _cut_short(self, attempts: Sequence[CutShort]) -> None:
+        """Where a process ended between the next hop's answer and our writing it down, that gets it again.
+
+        RFC 5321 section 4.5.3.2.6 and RFC 1047 know no way around that; our MDA does, by the delivery's id.
+        """
+        for one in attempts:
+            words = "is repeated" if one.hop == LOCAL else "is repeated, and may arrive twice"
+            _log.warn(
+                "{id}: to=<{recipient}> an attempt was cut short and {words} hop={hop}",
+                id=one.message_id,
+                recipient=one.recipient,
+                words=words,
+                hop=one.hop,
+            )
+            self._trail.note(one.message_id, CUT_SHORT, one.recipient, hop=one.hop, then=words)
 
     async def _end(self) -> None:
         if self._starting is not None:
             await self._starting
         await self._scheduler.stop()
-        await self._attempts.close()
+        await self._leftovers.close()
 
-    def _sweep_names(self) -> list[str]:
-        return list(self._spool.older_than(self._clock.seconds() - ORPHAN_AGE))
-
-    async def _sweep(self, names: list[str]) -> None:
+    async def _sweep(self, before: float) -> None:
         """Remove spool files that a crash left between their writing and their row."""
-        for start in range(0, len(names), _CHECKED):
-            some = names[start : start + _CHECKED]
-            wanted_still = await self._work.read(entries.known, some)
-            for name in some:
-                if name not in wanted_still:
-                    await self._work.files(self._spool.remove, name)
-                    _log.info("removed a spool file without a message: {name}", name=name)
+        for folder in await self._work.files(self._spool.folders):
+            names = await self._work.files(self._spool.older_than, before, folder)
+            for start in range(0, len(names), _CHECKED):
+                if not self.running:
+                    return
+                some = names[start : start + _CHECKED]
+                wanted_still = await self._work.read(entries.known, some)
+                for name in some:
+                    if name not in wanted_still:
+                        await self._work.files(self._spool.remove, name)
+                        _log.info("removed a spool file without a message: {name}", name=name)
 
 
 class Submissions:

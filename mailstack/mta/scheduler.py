@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from mailstack.mail.message import Message
 from mailstack.mta import claims, entries
 from mailstack.mta.attempts import Attempts
-from mailstack.mta.entries import Batch, Lease, NewEntry
+from mailstack.mta.entries import Batch, CutShort, Lease, NewEntry
 from mailstack.mta.hops import Hops
 from mailstack.mta.rates import Rates
 from mailstack.mta.result import not_tried
@@ -45,7 +45,14 @@ class Scheduler:
     """Runs attempts. `owner` names this process in its leases."""
 
     def __init__(
-        self, config: MtaConfig, owner: str, work: Work, attempts: Attempts, clock: Any, hops: Hops
+        self,
+        config: MtaConfig,
+        owner: str,
+        work: Work,
+        attempts: Attempts,
+        clock: Any,
+        hops: Hops,
+        repeats: Callable[[Sequence[CutShort]], None] = lambda cut_short: None,
     ) -> None:
         self._config = config
         self._owner = owner
@@ -53,6 +60,7 @@ class Scheduler:
         self._attempts = attempts
         self._clock = clock
         self._hops = hops
+        self._repeats = repeats  # told of the attempts that other processes left behind
         self._running = False
         self._woken = False
         self._sleeping: Deferred[None] | None = None
@@ -166,6 +174,7 @@ class Scheduler:
             self._claiming = 0
             self._offered.clear()
             self._waiting |= left
+        self._repeats(claimed.cut_short)
         for batch in claimed.batches:
             self._at[batch.hop] += 1
             self._rates.start(batch.hop, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -28,6 +29,7 @@ class MtaConfig:
     tls_reports_to: tuple[str, ...] = ()  # addresses here whose mail is read as reports about us
     ca_file: Path | None = None  # PEM, authorities for verified TLS; none: the system's
     requiretls_by_mx: bool = False  # REQUIRETLS mail also to hosts that only an unsigned MX record names
+    node: str = ""  # our name among the machines that share a queue; empty: the host name
     prefer_ipv6: bool = False  # try an exchanger's IPv6 addresses before its IPv4 ones
     own_addresses: tuple[str, ...] = ()  # ours as the world sees them: an exchanger there is ourselves
     concurrency: int = 100  # transfers at once; those that hang leave their place to others
@@ -64,6 +66,8 @@ class MtaConfig:
             if not key:
                 raise ValueError('routes are for a domain or "*", sender_routes for an address or a domain')
             parse_route(route)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", self.node):
+            raise ValueError("node must be a short name of letters, digits, dots and hyphens")
         if not 0 < self.port < 65536:
             raise ValueError("port must be 1 to 65535")
         if not self.retry or min(self.retry) < 1:
@@ -110,6 +114,7 @@ class Route:
         return self.scheme in ("smtps", "submission") or self.user is not None
 
 
+@lru_cache(maxsize=256)
 def parse_route(text: str) -> Route:
     """The route in a text; raise ValueError.
 

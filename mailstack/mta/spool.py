@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from mailstack.mail.message import Message, Stored
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+SLOT = 16.0  # seconds that one folder is written to: what commits together has one folder to fsync
 
 
 class Spool:
@@ -19,13 +20,13 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, queue_id: str, message: Message) -> str:
+    def write(self, queue_id: str, message: Message, now: float) -> str:
         """Write and fsync a message, rename it into its place; return its name below the root.
 
         The folder it is in, `folder(name)`, is still to be fsynced. Raises OSError, or EOFError where the
         message's own file is short.
         """
-        name = self._name(queue_id)
+        name = self._name(queue_id, now)
         path = self._root / name
         temporary = self._root / "tmp" / path.name
         _make(temporary.parent)
@@ -63,22 +64,25 @@ class Spool:
         if failed is not None:
             raise failed
 
-    def older_than(self, limit: float) -> Iterator[str]:
-        """Names of files last written before `limit` (seconds of the epoch), half-written ones too."""
-        if not self._root.is_dir():
-            return
-        for folder in sorted(self._root.iterdir()):
-            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-                try:
-                    if file.stat().st_mtime < limit:
-                        yield f"{folder.name}/{file.name}"
-                except FileNotFoundError:
-                    continue
+    def folders(self) -> list[str]:
+        """The names of the folders that files may be in, half-written ones too."""
+        return sorted(path.name for path in self._root.glob("*/"))
 
-    def _name(self, queue_id: str) -> str:
+    def older_than(self, limit: float, folder: str) -> list[str]:
+        """Names of the files in a folder that were last written before `limit` (seconds of the epoch)."""
+        names = []
+        for entry in os.scandir(self._root / folder):
+            try:
+                if entry.stat().st_mtime < limit:
+                    names.append(f"{folder}/{entry.name}")
+            except FileNotFoundError:
+                continue
+        return names
+
+    def _name(self, queue_id: str, now: float) -> str:
         if not _NAME.fullmatch(queue_id):
             raise ValueError(f"no file can be named {queue_id!r}")
-        return f"{zlib.crc32(queue_id.encode()) & 0xFF:02x}/{queue_id}"
+        return f"{int(now / SLOT) & 0xFF:02x}/{queue_id}"
 
 
 def _make(folder: Path) -> None:

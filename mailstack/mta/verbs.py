@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, join, or_, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from mailstack.mta.entries import remove_empty
 from mailstack.mta.tables import HELD, WAITING, queue_entries, queue_messages
+from mailstack.trail import notes, rows
+from mailstack.trail.notes import Note, key_of
 
 _e = queue_entries.c
 _m = queue_messages.c
@@ -64,34 +66,51 @@ class Dropped:
     spool: tuple[str, ...]  # files below the queue's folder, to delete once the transaction is committed
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which entries are meant: those that match all that is given; nothing given: every entry."""
+
+    ids: tuple[str, ...] = ()  # of entries and of messages
+    sender: str | None = None  # "" is the null path
+    recipient: str | None = None
+    domain: str | None = None  # the recipient's
+    state: str | None = None
+    reason: str | None = None  # a part of the last reply, in any case
+
+
+EVERYTHING = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who wants something done, and when, in seconds of the epoch: for the trail."""
+
+    by: str
+    at: float
+
+
 def list_entries(
     db: Connection,
-    sender: str | None = None,
-    recipient: str | None = None,
-    domain: str | None = None,
-    state: str | None = None,
+    choice: Choice = EVERYTHING,
     limit: int = 1000,
-    reason: str | None = None,
+    after: tuple[float, int] = (0.0, 0),
 ) -> list[QueueEntry]:
-    """Entries, oldest first. `domain` is the recipient's; `sender` "" means the null path; `reason` is a part
-    of the last reply, in any case.
-    """
-    where = _filters(sender, recipient, domain, state, reason)
-    query = _entries().where(*where).order_by(_m.received_at, _e.id).limit(limit)
+    """Entries, oldest first, from behind `after` on: when the last one was received, and its id."""
+    behind = tuple_(_m.received_at, _e.id) > after
+    query = _entries().where(behind, *_filters(choice)).order_by(_m.received_at, _e.id).limit(limit)
     return [_entry(row) for row in db.execute(query)]
 
 
-def chosen_ids(
-    db: Connection,
-    sender: str | None = None,
-    recipient: str | None = None,
-    domain: str | None = None,
-    reason: str | None = None,
-) -> list[str]:
-    """The ids of the entries that `list_entries` would have, without the rest of them."""
-    where = _filters(sender, recipient, domain, None, reason)
-    query = select(_e.id).join_from(queue_entries, queue_messages).where(*where).order_by(_e.id)
-    return [str(id_) for id_ in db.scalars(query)]
+def pick(db: Connection, choice: Choice, after: int, most: int) -> list[str]:
+    """Ids of chosen entries, at most `most`, in their order from behind `after` on."""
+    query = select(_e.id).join_from(queue_entries, queue_messages).where(_e.id > after, *_filters(choice))
+    return [str(id_) for id_ in db.scalars(query.order_by(_e.id).limit(most))]
+
+
+def count(db: Connection, choice: Choice) -> int:
+    """How many entries are chosen."""
+    query = select(func.count()).select_from(join(queue_entries, queue_messages)).where(*_filters(choice))
+    return db.scalar(query) or 0
 
 
 def message_of(db: Connection, entry_id: int) -> str | None:
@@ -100,22 +119,21 @@ def message_of(db: Connection, entry_id: int) -> str | None:
     return found
 
 
-def _filters(
-    sender: str | None, recipient: str | None, domain: str | None, state: str | None, reason: str | None
-) -> list[ColumnElement[bool]]:
+def _filters(choice: Choice) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
-    if sender is not None:
-        where.append(
-            _m.reverse_path.is_(None) if not sender else func.lower(_m.reverse_path) == sender.lower()
-        )
-    if recipient is not None:
-        where.append(func.lower(_e.recipient) == recipient.lower())
-    if domain is not None:
-        where.append(func.lower(_e.recipient).endswith(f"@{domain.lower()}", autoescape=True))
-    if state is not None:
-        where.append(_e.state == state)
-    if reason is not None:
-        where.append(func.lower(_e.last_reply).contains(reason.lower(), autoescape=True))
+    if choice.ids:
+        where.append(_chosen(choice.ids))
+    if choice.sender is not None:
+        sender = choice.sender.lower()
+        where.append(func.lower(_m.reverse_path) == sender if sender else _m.reverse_path.is_(None))
+    if choice.recipient is not None:
+        where.append(func.lower(_e.recipient) == choice.recipient.lower())
+    if choice.domain is not None:
+        where.append(func.lower(_e.recipient).endswith(f"@{choice.domain.lower()}", autoescape=True))
+    if choice.state is not None:
+        where.append(_e.state == choice.state)
+    if choice.reason is not None:
+        where.append(func.lower(_e.last_reply).contains(choice.reason.lower(), autoescape=True))
     return where
 
 
@@ -124,41 +142,50 @@ def show(db: Connection, queue_id: str) -> list[QueueEntry]:
     return [_entry(row) for row in db.execute(_entries().where(_m.id == queue_id).order_by(_e.id))]
 
 
-def spool_file(db: Connection, queue_id: str) -> str | None:
-    """The name, below the queue's folder, of the file with a message's octets."""
-    name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
-    return name
-
-
-def retry(db: Connection, chosen: Sequence[str], now: float) -> int:
+def retry(db: Connection, chosen: Sequence[str], now: float, order: Order | None = None) -> int:
     """Have waiting entries of these messages (or all, with "all") attempted now; return how many."""
     where = _chosen(chosen) & (_e.state == WAITING) & _e.lease_owner.is_(None)
+    _tell(db, where, notes.RETRIED, order)
     return db.execute(update(queue_entries).where(where).values(next_attempt=now, asked=True)).rowcount
 
 
-def hold(db: Connection, chosen: Sequence[str]) -> int:
+def hold(db: Connection, chosen: Sequence[str], order: Order | None = None) -> int:
     """Attempt these messages (or all) no more until they are released; return how many entries changed."""
     where = _chosen(chosen) & (_e.state == WAITING)
+    _tell(db, where, notes.HELD, order)
     return db.execute(update(queue_entries).where(where).values(state=HELD)).rowcount
 
 
-def release(db: Connection, chosen: Sequence[str], now: float) -> int:
+def release(db: Connection, chosen: Sequence[str], now: float, order: Order | None = None) -> int:
     """Attempt these held messages (or all) again, now; return how many entries changed."""
     where = _chosen(chosen) & (_e.state == HELD)
+    _tell(db, where, notes.RELEASED, order)
     return db.execute(
         update(queue_entries).where(where).values(state=WAITING, next_attempt=now, asked=True)
     ).rowcount
 
 
-def drop(db: Connection, chosen: Sequence[str], recipient: str | None = None) -> Dropped:
+def drop(
+    db: Connection, chosen: Sequence[str], recipient: str | None = None, order: Order | None = None
+) -> Dropped:
     """Remove these messages (or all), or one recipient of theirs, without a word to their senders."""
     where = _chosen(chosen)
     if recipient is not None:
         where &= func.lower(_e.recipient) == recipient.lower()
+    _tell(db, where, notes.DROPPED, order)
     messages = list(db.scalars(select(_e.message_id).where(where).distinct()))
     removed = db.execute(delete(queue_entries).where(where)).rowcount
     files = [remove_empty(db, message_id) for message_id in messages]
     return Dropped(removed, tuple(name for name in files if name is not None))
+
+
+def _tell(db: Connection, where: ColumnElement[bool], event: str, order: Order | None) -> None:
+    """Write down in the trail what is about to happen to these entries, and by whom."""
+    if order is not None:
+        found = db.execute(select(_e.message_id, _e.recipient).where(where))
+        rows.write(
+            db, [Note(order.at, one[0], event, key_of(one[1]), None, {"by": order.by}) for one in found]
+        )
 
 
 def stats(db: Connection) -> QueueStats:

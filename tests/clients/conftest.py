@@ -26,6 +26,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         "imap",
         "idle",
         "snail",
+        "more",
     )
     with running(tmp_path_factory.mktemp("stack") / "example", users=users) as one:
         yield one
@@ -37,7 +38,7 @@ def program(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     path = shutil.which(name)
     if path is None:
-        package = {"mbsync": "isync"}.get(name, name)
+        package = {"mbsync": "isync", "offlineimap": "offlineimap3", "getmail": "getmail6"}.get(name, name)
         pytest.skip(f"{name} is not installed; get it with: apt-get install {package}")
     return path
 

@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.clients.conftest import needs
@@ -190,8 +191,12 @@ def test_s_nail_reads_by_imap(program: str, stack: RunningStack, tmp_path: Path)
     assert "slowly" in shown
 
 
-def in_terminal(words: list[str], **environment: str) -> None:
-    """Run a program that wants a screen until it ends by itself."""
+def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **environment: str) -> None:
+    """Run a program that wants a screen until it ends by itself.
+
+    `types`: what to wait for on the screen, and then to type, one after the other.
+    """
+    waiting = list(types)
     pid, screen = pty.fork()
     if pid == 0:
         os.execvpe(words[0], words, {**os.environ, "TERM": "xterm", **environment})
@@ -201,6 +206,9 @@ def in_terminal(words: list[str], **environment: str) -> None:
         while time.monotonic() < give_up:
             if select.select([screen], [], [], 0.5)[0]:
                 shown += os.read(screen, 65536)
+            if waiting and waiting[0][0] in shown:
+                os.write(screen, waiting.pop(0)[1])
+                shown = b""
     except OSError:
         return  # the program has ended and closed its terminal
     finally:

@@ -284,8 +284,13 @@ class TestLookups:
         assert now(world.directory.resolve(carol)) is None
         world.database.write(add_user, "carol@example.org", "x")
         assert now(world.directory.resolve(carol)) is not None
-        assert not now(world.directory.is_local("new.example"))
+
+    def test_that_a_domain_is_elsewhere_is_remembered_for_two_seconds(self, world: World) -> None:
+        for _ in range(3):
+            assert not now(world.directory.is_local("new.example"))
+        assert world.work.reads == 1
         world.database.write(add_domain, "new.example")
+        world.clock.advance(2.1)
         assert now(world.directory.is_local("new.example"))
 
     def test_details_of_another_case_are_not_mixed_up(self, world: World) -> None:

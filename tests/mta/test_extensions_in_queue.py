@@ -27,6 +27,21 @@ class TestOnSqlite(World):
         await self.until(lambda: self.mda.got and self.transfer.got)
         await self.until(lambda: not self.entries())
 
+    async def test_a_report_in_utf8_goes_where_utf8_may_not_be_taken(self) -> None:
+        """RFC 6533 section 4.5: only a return address in UTF-8 makes a report need SMTPUTF8."""
+        self.transfer.says["bøb@b.test"] = Reply(550, "5.1.1", "No bøb here")
+        self.start()
+        await self.send("bøb@b.test", sender="eve@b.test", smtputf8=True)
+        await self.until(lambda: not self.entries() and self.bounces(self.transfer) == 1)
+        envelope, report = self.bounce(self.transfer)
+        self.assertEqual((envelope.smtputf8, envelope.body), (False, "7BIT"))
+        kinds = [part.get_content_type() for part in report.get_payload()]  # type: ignore[union-attr]
+        self.assertEqual(kinds[1:], ["message/global-delivery-status", "message/global"])
+        await self.send("bøb@b.test", sender="josé@b.test", smtputf8=True, id="q2")
+        await self.until(lambda: not self.entries() and self.bounces(self.transfer) == 2)
+        envelope, _ = self.bounce(self.transfer)
+        self.assertEqual((envelope.smtputf8, envelope.body), (True, "8BITMIME"))
+
     async def test_held_mail_has_its_days_from_the_release_on(self) -> None:
         now = self.clock.seconds()
         await self.send("carol@b.test", hold_until=now + 3600)

@@ -159,12 +159,43 @@ class TestRates(world.World):
         await self.until(lambda: len(self.entries()) <= 1)
         self.assertEqual([got[1] for got in self.transfer.got], ["q0", "q1"])
 
+    async def test_what_comes_while_others_are_claimed_keeps_to_the_window(self) -> None:
+        """What the claim may take is promised to nobody else."""
+        work = SlowClaim(self.work)
+        queue = self.make(work, first_concurrency=2)
+        self.transfer.hold = []
+        for number in range(2):
+            await self.send("x@b.test", queue=queue, id=f"q{number}")
+        self.start(queue)
+        await work.claimed
+        for number in range(2, 4):
+            await self.send("x@b.test", queue=queue, id=f"q{number}")
+        work.may_return.callback(None)
+        await self.until(lambda: len(self.transfer.hold or []) == 2)
+        self.work_settled()
+        await self.until(lambda: not self.entries())
+        self.assertLessEqual(self.transfer.most["b.test"], 2)
+
+    async def test_mail_that_goes_at_once_claims_nothing(self) -> None:
+        work = SlowClaim(self.work)
+        work.may_return.callback(None)
+        queue = self.make(work)
+        self.start(queue)
+        await work.claimed
+        await self.until(lambda: queue._scheduler._sleeping is not None)
+        for number in range(20):
+            await self.send(f"x@d{number}.test", queue=queue, id=f"q{number}")
+        await self.until(lambda: not self.entries())
+        self.assertEqual(len(self.transfer.got), 20)
+        self.assertLessEqual(work.claims, 2)  # that of the start, and one of a slow machine's five seconds
+
 
 class SlowClaim:
     """Work whose first claim tells what it found only when `may_return` fires."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self.claims = 0
         self.claimed: Deferred[None] = Deferred()
         self.may_return: Deferred[None] = Deferred()
 
@@ -173,6 +204,7 @@ class SlowClaim:
 
     async def transaction(self, function: Any, *args: Any) -> Any:
         found = await self._work.transaction(function, *args)
+        self.claims += function is claims.claim
         if function is claims.claim and not self.claimed.called:
             self.claimed.callback(None)
             await self.may_return

@@ -23,6 +23,7 @@ from mailstack.access.imap.updates import known_flags
 from mailstack.store import SEEN, Entry, Expunged, Facts
 from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import AnyResponse, Tagged
 from mailstack.work import Overloaded
 
@@ -31,6 +32,8 @@ FACTS_SLICE = 400  # messages whose facts are read together
 TEXT_SLICE = 64  # messages whose texts are read together
 TEXT_OCTETS = 512 * 1024  # of such messages, at most (but always one message)
 BLOCK = 128 * 1024  # octets said at once, at least
+
+LONG = 16 * 1024  # octets of strings in UTF-8: so many are written in 7 bits in a thread
 
 Found: TypeAlias = list[tuple[Entry, Facts]]
 
@@ -77,6 +80,32 @@ async def push(context: Context, selected: Selected, uids: Sequence[int], items:
     if selected.modseqs and c.Attribute.FLAGS in items:
         items = (*items, *_missing(items, c.Attribute.MODSEQ))
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
+
+
+def _in_utf8(found: Found) -> int:
+    """Octets of ENVELOPE, BODY and BODYSTRUCTURE that hold UTF-8."""
+    return sum(
+        len(value)
+        for _, facts in found
+        for value in (facts.envelope, facts.body, facts.body_structure)
+        if not value.isascii()
+    )
+
+
+def _downgraded(found: Found) -> Found:
+    """Long work: run it in a thread."""
+    return [
+        (
+            entry,
+            replace(
+                facts,
+                envelope=seven_bit(facts.envelope),
+                body=seven_bit(facts.body),
+                body_structure=seven_bit(facts.body_structure),
+            ),
+        )
+        for entry, facts in found
+    ]
 
 
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
@@ -199,6 +228,8 @@ class _Writer:
             return [(entry, NO_FACTS) for entry in entries]
         found = await mailbox.facts([entry.uid for entry in entries], columns)
         pairs = [(entry, facts) for entry, facts in zip(entries, found, strict=True) if facts is not None]
+        if not self._selected.utf8 and _in_utf8(pairs) >= LONG:
+            pairs = await self._context.services.work.compute(_downgraded, pairs)
         if "fields" not in columns:
             return pairs
         return [
