@@ -163,9 +163,9 @@ def test_asking_for_the_version_does_not_import_alembic(tmp_path: Path) -> None:
 
 
 def test_names_of_mailboxes_are_written_in_normal_form_c(empty_database: Database) -> None:
-    """Step 0011: one that is there in both forms keeps both, as it is."""
+    """Step 0008: one that is there in both forms keeps both, as it is."""
     schema.upgrade(empty_database)
-    step = importlib.import_module("mailstack.db.migrations.versions.v0011_access")
+    step = importlib.import_module("mailstack.db.migrations.versions.v0008_access")
 
     def names(db: Connection) -> list[str]:
         db.execute(text("INSERT INTO domains (id, name, created) VALUES (1, 'a.test', 0)"))
