@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,16 +27,25 @@ from mailstack.admin.cli import cli
 SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 PATIENCE = 60  # seconds that any one step may take on a busy machine
 
+_LOWEST, _PORTS = 11_000, 20_000
+_numbers = itertools.count(os.getpid() * 1009)  # processes begin apart from each other
+
 _COMMAND = [sys.executable, "-c", "from mailstack.admin.cli import main; main()"]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports of loopback that nobody uses now.
+
+    They are below those that the system gives to clients, and no two calls of a process get the same: between this
+    and the server's start nobody else should come upon them.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _LOWEST + next(_numbers) % _PORTS
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
 
 
 class RunningStack:

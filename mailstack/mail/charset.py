@@ -154,10 +154,11 @@ def encode_words(text: str) -> str:
 def _encoded(text: str) -> list[str]:
     pieces: list[str] = []
     data = text.encode("utf-8", "replace")
-    while data:
-        end = min(_MAX_PIECE, len(data))
+    start = 0
+    while start < len(data):
+        end = min(start + _MAX_PIECE, len(data))
         while end < len(data) and data[end] & 0xC0 == 0x80:  # never inside a character (RFC 2047 section 5)
             end -= 1
-        pieces.append(f"=?utf-8?b?{binascii.b2a_base64(data[:end], newline=False).decode()}?=")
-        data = data[end:]
+        pieces.append(f"=?utf-8?b?{binascii.b2a_base64(data[start:end], newline=False).decode()}?=")
+        start = end
     return pieces

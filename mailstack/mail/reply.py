@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_REPLY_LINE = 512  # octets with CRLF, RFC 5321 section 4.5.3.1.5
 
@@ -35,15 +36,20 @@ class Reply:
         prefix = f"{self.enhanced} " if self.enhanced else ""
         if "\n" not in self.text:  # as nearly all are
             return f"{self.code} {f'{prefix}{self.text}'.rstrip()}\r\n".encode("utf-8", "replace")
-        lines = [f"{prefix}{line}".rstrip() for line in self.text.split("\n")]
-        last = len(lines) - 1
-        return b"".join(
-            b"%d%s%s\r\n" % (self.code, b" " if i == last else b"-", line.encode("utf-8", "replace"))
-            for i, line in enumerate(lines)
-        )
+        return _encode_lines(self.code, prefix, self.text)
 
     def __str__(self) -> str:
         return f"{self.code} {self.enhanced} {self.text}".replace("  ", " ").replace("\n", " / ")
+
+
+@lru_cache(maxsize=64)  # to EHLO we always say the same
+def _encode_lines(code: int, prefix: str, text: str) -> bytes:
+    lines = [f"{prefix}{line}".rstrip() for line in text.split("\n")]
+    last = len(lines) - 1
+    return b"".join(
+        b"%d%s%s\r\n" % (code, b" " if i == last else b"-", line.encode("utf-8", "replace"))
+        for i, line in enumerate(lines)
+    )
 
 
 @dataclass(frozen=True, slots=True)

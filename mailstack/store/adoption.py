@@ -152,7 +152,8 @@ def examine(mailbox: Path, paths: Sequence[str]) -> list[Found]:
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode):
                 base = maildir.base_of(name)
-                if maildir.uid_of(base) is None or maildir.size_of(base) != status.st_size:
+                size = maildir.size_of(base)
+                if maildir.uid_of(base) is None or size is None or not maildir.holds(path, status, size):
                     maildir.make_crlf(mailbox, path)  # not a file of ours: those are as they came
                 found.append(Found(name, *maildir.file_facts(path)))
         except OSError:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT
+from mailstack.store.packing import size_of_text
 from mailstack.store.rows import BOX, Box
 from mailstack.store.statefile import MailboxState
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, messages, usage
@@ -105,8 +106,8 @@ def _files(
         if file is None:
             found.append(("lost-file", f"UID {row.id & UID_MASK}: {row.name}"))
             continue
-        size = os.stat(path / file).st_size
-        if size != row.size:
+        if not maildir.holds(path / file, os.stat(path / file), row.size):
+            size = size_of_text(path / file)
             found.append(("size", f"UID {row.id & UID_MASK}: {file} has {size} octets, not {row.size}"))
         if maildir.uid_of(row.name) != row.id & UID_MASK:
             found.append(("uid", f"UID {row.id & UID_MASK}: the file is {row.name}"))

@@ -17,9 +17,11 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, select, union_all
 
 from mailstack.db import undo
+from mailstack.mail.message import Message
 from mailstack.store.hot import Hot
 from mailstack.store.maildir import Written, delivery_key, remove, write_message
 from mailstack.store.news import Change
+from mailstack.store.packing import Compression
 from mailstack.store.rows import Addition, add_messages, box_by_name, check_quota, flag_mask
 from mailstack.store.tables import UID_MASK, expunged, messages
 from mailstack.store.values import Appended, Delivered, New, Parcel, Quota, StoreError
@@ -44,20 +46,26 @@ class When:
     zone: int  # minutes east of Greenwich
 
 
-def write_parcels(homes: Sequence[Path], parcels: Sequence[Parcel], when: When) -> list[Written]:
+def write_parcels(
+    homes: Sequence[Path], parcels: Sequence[Parcel], when: When, compression: Compression = "none"
+) -> list[Written]:
     """Write every parcel's message under its user's tmp/, durably; or none. Raise OSError."""
     return _write_all(
-        [(home, parcel.message, when.seconds) for home, parcel in zip(homes, parcels, strict=True)]
+        [(home, parcel.message, when.seconds) for home, parcel in zip(homes, parcels, strict=True)],
+        compression,
     )
 
 
-def write_new(maildir: Path, new: Sequence[New], when: When) -> list[Written]:
+def write_new(
+    maildir: Path, new: Sequence[New], when: When, compression: Compression = "none"
+) -> list[Written]:
     """The same for APPEND; all into one user's tmp/. Raise OSError."""
     return _write_all(
         [
             (maildir, item.message, when.seconds if item.internal_date is None else item.internal_date)
             for item in new
-        ]
+        ],
+        compression,
     )
 
 
@@ -130,11 +138,11 @@ def _deliver(
     return Delivered(box.id, box.uidvalidity, box.uidnext), change
 
 
-def _write_all(items: Sequence[tuple[Path, object, int]]) -> list[Written]:
+def _write_all(items: Sequence[tuple[Path, Message, int]], compression: Compression) -> list[Written]:
     written: list[Written] = []
     try:
         for maildir, message, date in items:
-            written.append(write_message(maildir / "tmp", message, date))  # type: ignore[arg-type]
+            written.append(write_message(maildir / "tmp", message, date, compression))
     except BaseException:
         remove_written(written)
         raise

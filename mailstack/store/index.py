@@ -190,9 +190,8 @@ def _text_of(source: Source) -> str | None:
             found = path or find(source.mailbox, source.base)
             if found is None:
                 return ""
-            if (source.mailbox / found).stat().st_size > MAX_OCTETS:
-                return None
-            return text_of(read_file(source.mailbox / found))
+            data = read_file(source.mailbox / found, 0, MAX_OCTETS + 1)
+            return text_of(data) if len(data) <= MAX_OCTETS else None
         except FileNotFoundError:
             continue
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mailstack.store import changes, maildir, reading
 from mailstack.store.flags import kept_bits
 from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
+from mailstack.store.packing import Damaged
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
@@ -35,6 +36,7 @@ _LOG_LENGTH = 200  # changes remembered for views; a view further behind looks a
 _LOG_UIDS = 5_000  # messages in one remembered change at most
 _PLACES = 4_096  # paths of files remembered
 _AHEAD = 63  # paths looked up with one that is asked for
+_MORE = 500  # and with several: who reads some messages reads those that follow
 _log = Logger()
 
 
@@ -98,6 +100,14 @@ class Mailbox:
         if row is None:
             return None
         return Entry(uid, self._keywords.flags(row[1]), row[2], row[3], row[4], row[5], row[0])
+
+    def rows(self, uids: Iterable[int]) -> list[Row]:
+        """What is in memory of several messages, without those that are expunged: `entry` for thousands."""
+        return [row for row in map(self._rows.get, uids) if row is not None]
+
+    def flags_of(self, mask: int) -> frozenset[str]:
+        """The flags that the bits of a row stand for."""
+        return self._keywords.flags(mask)
 
     def view(self, read_only: bool = False) -> View:
         """A new session's picture. One that is not read-only claims what is \\Recent."""
@@ -270,14 +280,7 @@ class Mailbox:
         One trip to the index, and only for places not known yet, and one to the disk: ask for some hundred
         small messages at a time. Raise OSError.
         """
-        unknown = [uid for uid, _, _ in wanted if uid not in self._places]
-        places = self._places
-        if unknown:
-            found = await self._around.work.read(reading.places_of, self.id, self._spans(unknown))
-            if len(self._places) + len(found) > _PLACES:
-                self._places.clear()
-            self._places.update(found)
-            places = {**self._places, **found}
+        places = await self._known_places([uid for uid, _, _ in wanted])
         mailbox = str(self.directory)
         paths = {
             uid: f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
@@ -290,6 +293,22 @@ class Mailbox:
         by_uid = {key: data for key, data in zip(there, octets, strict=True) if data is not None}
         return [by_uid[each] if each in by_uid else await self._missed(*each) for each in wanted]
 
+    async def _known_places(self, uids: Sequence[int]) -> Mapping[int, reading.FilePlace]:
+        """Where the files of some messages should lie; those that are gone are missing."""
+        unknown = [uid for uid in uids if uid not in self._places]
+        if not unknown:
+            return self._places
+        if len(uids) > 1:
+            known, end = self._places, bisect_right(self.timeline.current.uids, max(unknown))
+            ahead = self.timeline.current.uids[end : end + _MORE]
+            unknown += [uid for uid in ahead if uid not in known]
+        found = await self._around.work.read(reading.places_of, self.id, self._spans(unknown))
+        asked = {uid: self._places[uid] for uid in uids if uid in self._places}
+        if len(self._places) + len(found) > _PLACES:
+            self._places.clear()
+        self._places.update(found)
+        return asked | found
+
     async def _missed(self, uid: int, offset: int, length: int | None) -> bytes | None:
         """A body whose file was not where it should be; None if the message is gone."""
         self._places.pop(uid, None)
@@ -298,6 +317,11 @@ class Mailbox:
         try:
             return await self.body(uid, offset, length)
         except Expunged:
+            return None
+        except Damaged as error:
+            _log.error(
+                "message {uid} of mailbox {id} cannot be read: {error}", uid=uid, id=self.id, error=error
+            )
             return None
 
     async def candidates(self, needle: str) -> set[int] | None:

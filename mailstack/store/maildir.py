@@ -3,7 +3,8 @@
 
 A file's name is ``<seconds>.<unique>.<host>,S=<octets>,U=<uid>``, in cur/ followed by ``:2,<letters>``.
 `unique` is ``D`` and the key of the delivery that brought it, or ``R`` and a random number. Everything before
-``:2,`` is the base name, which a message keeps for life.
+``:2,`` is the base name, which a message keeps for life. A file may be compressed (see `packing`): it has
+fewer octets then than ``S=`` says, which are the message's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import mmap
 import os
 import re
 import secrets
+import sys
+import tempfile
 import threading
 import time
 from base64 import b32encode
@@ -24,6 +27,18 @@ from pathlib import Path
 
 from mailstack.mail.message import CHUNK, Message
 from mailstack.store.facts import compute_facts
+from mailstack.store.packing import (
+    MOST_UNPACKED,
+    Compression,
+    Damaged,
+    Text,
+    again,
+    kind_of,
+    pack,
+    packed_pieces,
+    pread,
+    size_of_text,
+)
 from mailstack.store.values import Facts
 
 KEPT = "mailstack-expunged"  # in a mailbox's directory: files of expunged messages that can be put back
@@ -129,13 +144,18 @@ def make_mailbox(mailbox: Path) -> None:
         fsync_directory(directory)
 
 
-def write_message(tmp: Path, message: Message, internal_date: int) -> Written:
+def write_message(
+    tmp: Path, message: Message, internal_date: int, compression: Compression = "none"
+) -> Written:
     """Write a message into tmp/, fsync it, compute its facts. Raise OSError; no file is left then."""
     path = tmp / f"{int(time.time())}.R{_PROCESS}{next(_COUNT):x}.{_HOST}"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            return _write(descriptor, path, message, internal_date)
+            facts = _write(descriptor, path, message, compression)
+            if int(os.fstat(descriptor).st_mtime) != internal_date:  # a rebuild has the date from here
+                os.utime(descriptor, (internal_date, internal_date))
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except EOFError as error:
@@ -144,22 +164,36 @@ def write_message(tmp: Path, message: Message, internal_date: int) -> Written:
     except BaseException:
         remove(path)
         raise
+    return Written(path, message.size, facts)
 
 
-def _write(descriptor: int, path: Path, message: Message, internal_date: int) -> Written:
-    size = message.size
-    if size <= IN_MEMORY:
+def _write(descriptor: int, path: Path, message: Message, compression: Compression) -> Facts:
+    if message.size <= IN_MEMORY:
         data = message.read()
-        _write_all(descriptor, data)
-        facts = compute_facts(data)
-    else:
-        for chunk in message.chunks():
-            _write_all(descriptor, chunk)
-        facts = _facts_of_large(descriptor)
-    if int(os.fstat(descriptor).st_mtime) != internal_date:  # a rebuild has the date from here
-        os.utime(descriptor, (internal_date, internal_date))
-    os.fsync(descriptor)
-    return Written(path, size, facts)
+        _write_all(descriptor, pack(data, compression) or data)
+        return compute_facts(data)
+    for chunk in message.chunks():
+        _write_all(descriptor, chunk)
+    facts = _facts_of_large(descriptor)
+    if compression != "none" and message.size <= MOST_UNPACKED:
+        _write_packed(descriptor, path, message, compression)
+    return facts
+
+
+def _write_packed(descriptor: int, path: Path, message: Message, compression: Compression) -> None:
+    """Put a big message's compressed octets in place of its own, if there are fewer."""
+    with tempfile.TemporaryFile(dir=path.parent) as packed:
+        left = message.size
+        for piece in packed_pieces(message.chunks(), compression):
+            left -= len(piece)
+            if left <= 0:
+                return
+            packed.write(piece)
+        os.truncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        packed.seek(0)
+        while piece := packed.read(CHUNK):
+            _write_all(descriptor, piece)
 
 
 def _facts_of_large(descriptor: int) -> Facts:
@@ -174,54 +208,84 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def read_file(path: Path | str, offset: int = 0, length: int | None = None) -> bytes:
-    """Octets of a file. Raise OSError."""
+    """Octets of the message in a file, compressed or not. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if length is None:
-            length = max(0, os.fstat(descriptor).st_size - offset)
-        data = os.pread(descriptor, length, offset)
-        while 0 < len(data) < length:  # one read ends at 2 GiB
-            more = os.pread(descriptor, length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
+        size = os.fstat(descriptor).st_size
+        if f",S={size}," in str(path):  # the usual one: as it came, and its name says so
+            return pread(descriptor, offset, max(0, size - offset) if length is None else length)
     finally:
         os.close(descriptor)
+    with Text(path) as text:
+        return text.read(offset, sys.maxsize if length is None else length)
 
 
 def read_files(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes | None]:
-    """Octets of each file: path, offset, length (None: all); None where it is not there. Raise OSError."""
+    """Octets of each message: path, offset, length (None: all); None where it is not there, or damaged.
+
+    Raise OSError.
+    """
     found: list[bytes | None] = []
     for path, offset, length in wanted:
         try:
             found.append(read_file(path, offset, length))
-        except FileNotFoundError:
+        except (FileNotFoundError, Damaged):
             found.append(None)
     return found
 
 
 def file_facts(path: Path) -> tuple[int, int, Facts]:
-    """Size, time of modification in seconds, and facts of another program's file. Raise OSError."""
+    """Size and facts of the message in another program's file, and its time of modification in seconds.
+
+    A file that looks compressed and cannot be undone is a message as it is. Raise OSError.
+    """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
+        if kind_of(file, path.name) is not None:
+            try:
+                size, facts = _packed_facts(path)
+                return size, int(status.st_mtime), facts
+            except Damaged:
+                pass
         if status.st_size <= IN_MEMORY:
             return status.st_size, int(status.st_mtime), compute_facts(file.read())
         return status.st_size, int(status.st_mtime), _facts_of_large(file.fileno())
 
 
+def _packed_facts(path: Path) -> tuple[int, Facts]:
+    with Text(path) as text:
+        data = text.read(0, IN_MEMORY + 1)
+        if len(data) <= IN_MEMORY:
+            return len(data), compute_facts(data)
+        with tempfile.TemporaryFile(dir=path.parent.parent / "tmp") as whole:
+            size = sum(map(whole.write, text.chunks()))
+            whole.flush()
+            return size, _facts_of_large(whole.fileno())
+
+
+def holds(path: Path, status: os.stat_result, size: int) -> bool:
+    """Whether the message in a file has so many octets. Raise OSError."""
+    return status.st_size == size or size_of_text(path) == size
+
+
 def make_crlf(mailbox: Path, path: Path) -> None:
-    """Give a file that another program wrote with LF line ends the CRLF of mail. Raise OSError."""
-    with path.open("rb") as file:
-        if not any(_has_bare_lf(chunk, before) for chunk, before in _with_last(file)):
-            return
-        status = os.fstat(file.fileno())
-        file.seek(0)
+    """Give a file that another program wrote with LF line ends the CRLF of mail. Raise OSError.
+
+    A compressed file is compressed again.
+    """
+    with Text(path) as text:
+        try:
+            if not any(_has_bare_lf(chunk, before) for chunk, before in _with_last(text)):
+                return
+        except Damaged:
+            return  # no message in disguise: it stays as it is
+        status = os.stat(path)
+        made = (_crlf(chunk, before) for chunk, before in _with_last(text))
+        pieces = made if text.kind is None else packed_pieces(made, again(text.kind))
         copy = mailbox / "tmp" / f"{int(time.time())}.R{secrets.token_hex(8)}.{_HOST}"
         try:
             with copy.open("xb") as target:
-                for chunk, before in _with_last(file):
-                    target.write(_crlf(chunk, before))
+                target.writelines(pieces)
                 target.flush()
                 os.utime(target.fileno(), (status.st_atime, status.st_mtime))
                 os.fsync(target.fileno())
@@ -233,9 +297,9 @@ def make_crlf(mailbox: Path, path: Path) -> None:
             raise
 
 
-def _with_last(file: object) -> Iterator[tuple[bytes, bool]]:
+def _with_last(text: Text) -> Iterator[tuple[bytes, bool]]:
     before = False
-    while chunk := file.read(CHUNK):  # type: ignore[attr-defined]
+    for chunk in text.chunks():
         yield chunk, before
         before = chunk.endswith(b"\r")
 

@@ -245,7 +245,7 @@ class MessageStore(Sharing, Service):
         target = (place.owner_id, place.name)
 
         def prepare() -> list[Written]:
-            return delivery.write_new(home, new, when)
+            return delivery.write_new(home, new, when, self._config.compression)
 
         def put(db: Any, written: list[Written]) -> tuple[Appended, Change | None]:
             if self._recognise_sent and len(new) == 1:
@@ -277,7 +277,7 @@ class MessageStore(Sharing, Service):
         when = self._when()
 
         def prepare() -> list[Written]:
-            return delivery.write_new(home, [New(message)], when)
+            return delivery.write_new(home, [New(message)], when, self._config.compression)
 
         def index(db: Any, written: list[Written]) -> Change | None:
             undo(db, lambda: delivery.remove_written(written))
@@ -348,7 +348,8 @@ class MessageStore(Sharing, Service):
         when = self._when()
 
         def prepare() -> list[Written]:
-            return delivery.write_parcels([homes[parcel.user_id] for parcel in parcels], parcels, when)
+            folders = [homes[parcel.user_id] for parcel in parcels]
+            return delivery.write_parcels(folders, parcels, when, self._config.compression)
 
         def index(db: Any, written: list[Written]) -> Any:
             return delivery.deliver_txn(db, self._root, written, parcels, when)

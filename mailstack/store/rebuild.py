@@ -262,7 +262,7 @@ class _Contents:
                     "flags": letters_mask(maildir.letters_of(f"/{name}")) & self._meant,
                     "internal_date": int(status.st_mtime),
                     "zone": 0,
-                    "size": status.st_size,
+                    "size": maildir.size_of(base) or status.st_size,
                 }
             )
         if graves:

@@ -11,6 +11,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ _COPY_FACTS = Hot(
 )
 
 
+@lru_cache(maxsize=4096)
 def mailbox_path(root: Path, home: str, directory: str) -> Path:
     """The directory of a mailbox."""
     maildir = root / home / MAILDIR

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailstack.store.packing import Compression
+
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
@@ -24,3 +26,4 @@ class StoreConfig:
     metadata_entries: int = 100  # annotations of one mailbox, shared ones and each user's (RFC 5464)
     metadata_octets: int = 65_536  # of one annotation
     sharing: bool = True  # whether users can give others rights to their mailboxes (RFC 4314)
+    compression: Compression = "none"  # of new mail in its files; what lies there already stays as it is

@@ -150,6 +150,13 @@ class View:
         place = self.place(uid)
         return place + 1 if place < self._count and self._epoch.uids[place] == uid else None
 
+    def numbers(self, uids: Sequence[int]) -> Iterable[int]:
+        """The sequence numbers of ascending UIDs that this view has, all of them."""
+        first = self.place(uids[0]) if uids else 0
+        if uids and self.place(uids[-1]) - first == len(uids) - 1:  # a run: every FETCH 1:*
+            return range(first + 1, first + 1 + len(uids))
+        return [self.place(uid) + 1 for uid in uids]
+
     def untold(self) -> list[int]:
         """The UIDs whose flags others changed, which the client has not been told yet."""
         if self._modseq == self._mailbox.highest_modseq:

@@ -36,7 +36,7 @@ class Imap:
         while True:
             data = self.socket.recv(1 << 20)
             size += len(data)
-            tail = (tail + data)[-300:]
+            tail = (tail + data)[-4000:]  # the longest line is that of the capabilities
             if tail.endswith(b"\r\n") and tail[:-2].rpartition(b"\r\n")[2].startswith(
                 (b"a OK", b"a NO", b"a BAD")
             ):

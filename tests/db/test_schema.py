@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
@@ -158,3 +160,27 @@ def test_asking_for_the_version_does_not_import_alembic(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
+
+
+def test_names_of_mailboxes_are_written_in_normal_form_c(empty_database: Database) -> None:
+    """Step 0011: one that is there in both forms keeps both, as it is."""
+    schema.upgrade(empty_database)
+    step = importlib.import_module("mailstack.db.migrations.versions.v0011_access")
+
+    def names(db: Connection) -> list[str]:
+        db.execute(text("INSERT INTO domains (id, name, created) VALUES (1, 'a.test', 0)"))
+        db.execute(
+            text(
+                "INSERT INTO users (id, domain_id, address, password_hash, enabled, created)"
+                " VALUES (1, 1, 'a@a.test', 'x', :yes, 0)"
+            ),
+            {"yes": True},
+        )
+        for name in ("u\u0308", "plain", "o\u0308", "\u00f6"):
+            row = {"name": name}
+            db.execute(text("INSERT INTO subscriptions (user_id, name) VALUES (1, :name)"), row)
+        with Operations.context(MigrationContext.configure(db)):
+            step._normalize("subscriptions")
+        return sorted(db.execute(text("SELECT name FROM subscriptions")).scalars())
+
+    assert empty_database.write(names) == sorted(["\u00fc", "plain", "o\u0308", "\u00f6"])

@@ -90,11 +90,11 @@ class Harness:
         database.write(_add_users)
         self.restart()
 
-    def restart(self) -> None:
-        """As after a new start of the process: the database and the files stay."""
+    def restart(self, **settings: Any) -> None:
+        """As after a new start of the process, with other settings: the database and the files stay."""
         self.work = InlineWork(self.database)
         self.clock = Clock()
-        config = StoreConfig(path=self.root)
+        config = StoreConfig(path=self.root, **settings)
         self.store = MessageStore(config, self.work, self.clock)  # type: ignore[arg-type]
 
     def settle_clock(self) -> None:

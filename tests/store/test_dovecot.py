@@ -50,12 +50,12 @@ def folder() -> Iterator[Path]:
 class Dovecot:
     """Its imap program, logged in, without a server around it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         if not IMAP.exists():
             pytest.skip("Dovecot is not installed")
         self.folder = folder
         self.ids = (65534, 65534) if os.geteuid() == 0 else (os.getuid(), os.getgid())
-        text = SETTINGS.format(folder=folder, uid=self.ids[0], gid=self.ids[1])
+        text = SETTINGS.format(folder=folder, uid=self.ids[0], gid=self.ids[1]) + more
         (folder / "dovecot.conf").write_text(text)
 
     def run(self, *commands: bytes) -> bytes:

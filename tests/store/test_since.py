@@ -269,6 +269,15 @@ class TestPreview:
         utf8 = b"Content-Type: text/plain; charset=utf-8"
         assert self.of(utf8, b"", "ä".encode() * 1000) == "ä" * 200
 
+    @pytest.mark.parametrize("filling", ["\x00", " ", "\t\r\n", "\xa0", "\u200b"])
+    @pytest.mark.parametrize("count", [0, 199, 399, 400, 3_999])
+    def test_what_is_not_shown_is_no_reason_to_stop(self, filling: str, count: int) -> None:
+        """Only the beginning of a text is looked at, but all of the 200 characters that it has are shown."""
+        text = "one" + filling * count + " two " + "three " * 100
+        head = b"Content-Type: text/plain; charset=utf-8"
+        whole = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        assert self.of(head, b"", text.encode()) == whole[:200].rstrip()
+
     def test_encoded_text_in_a_multipart(self) -> None:
         assert (
             self.of(

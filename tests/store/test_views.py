@@ -49,6 +49,17 @@ class TestViews:
         with pytest.raises(IndexError):
             two.uid(0)
 
+    def test_numbers_of_many(self, harness: Harness) -> None:
+        harness.append(range(6))
+        box = now(harness.store.open(1, "INBOX"))
+        now(box.expunge([3]))
+        view = box.view()
+        uids = [1, 2, 4, 5, 6]
+        for chosen in itertools.chain.from_iterable(
+            itertools.combinations(uids, count) for count in range(len(uids) + 1)
+        ):
+            assert list(view.numbers(chosen)) == [view.sequence(uid) for uid in chosen]
+
     def test_what_came_after_an_expunge_waits_with_it(self, harness: Harness) -> None:
         harness.append(range(2))
         box = opened(harness)

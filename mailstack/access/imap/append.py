@@ -60,7 +60,7 @@ class Appending:
         """Take the message or refuse it before it is sent."""
         if not command.following:
             await self.drop()
-            await self._context.store.status(self._context.user_id, command.mailbox)  # raises NoSuchMailbox
+            await self._look_up(command.mailbox)
         refused = await self._refusal(command)
         if refused is None and command.replaces is not None:
             refused = self._replaced(command, command.replaces)
@@ -73,6 +73,12 @@ class Appending:
         looks = config.refuse_8bit_headers and not self._context.utf8
         self._messages.append(_Incoming(command, Header() if looks else None))
         return Continuation()
+
+    async def _look_up(self, mailbox: str) -> None:
+        """Raise NoSuchMailbox. One that the last APPEND found is not looked up again: `end` does that."""
+        context = self._context
+        if context.appended_to != mailbox:
+            await context.store.status(context.user_id, mailbox)
 
     async def _refusal(self, command: c.Append) -> AnyResponse | None:
         most = self._context.services.config.max_message_octets
@@ -181,11 +187,16 @@ class Appending:
                 return refuse(command, "No APPEND is going on")
             if not all(message.size for message in self._messages):
                 return refuse(command, "The message is empty", "CANNOT")
-            await self._work.files(_flush, self._messages)
+            if any(message.file is not None for message in self._messages):
+                await self._work.files(_flush, self._messages)
             mailbox = self._messages[0].command.mailbox
             new = [_new(message) for message in self._messages]
             context, replaces = self._context, self._replaces
             done = await context.store.append(context.user_id, mailbox, new, context.quota, replaces)
+            context.appended_to = mailbox
+        except BaseException:
+            self._context.appended_to = None
+            raise
         finally:
             await self.drop()
         code = append_uid(done.uidvalidity, done.uids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,6 +92,12 @@ class Selected:
             return b"* %d UIDFETCH (" % uid
         return b"* %d FETCH (" % (self.view.sequence(uid) or 0)
 
+    def fetches(self, uids: Sequence[int]) -> tuple[bytes, Iterable[int]]:
+        """The same for many: a template, and the number for each."""
+        if self.uid_only:
+            return b"* %d UIDFETCH (", uids
+        return b"* %d FETCH (", self.view.numbers(uids)
+
     def close(self) -> None:
         """Leave it."""
         for stop in self.stops:
@@ -112,6 +118,7 @@ class Context:
     current: Selected | None = None
     condstore: bool = False  # the client has shown that it knows modseqs
     qresync: bool = False  # it has enabled QRESYNC
+    appended_to: str | None = None  # where the last APPEND, if it succeeded, put its messages
     uid_only: bool = False  # it has enabled UIDONLY
     revised: bool = False  # it has enabled IMAP4rev2 (RFC 9051)
     utf8: bool = False  # it has enabled UTF-8 in strings, by UTF8=ACCEPT (RFC 6855) or IMAP4rev2
@@ -201,7 +208,7 @@ class Context:
         if self.watch is not None:
             self.watch.close()
             self.watch = None
-        self.user = None
+        self.user = self.appended_to = None
         self.condstore = self.qresync = self.uid_only = self.revised = self.utf8 = False
 
     def leave(self) -> None:

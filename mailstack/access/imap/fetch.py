@@ -1,15 +1,15 @@
 """FETCH and UID FETCH (RFC 3501 section 6.4.5).
 
 Theory of operation. The items are compiled once (`items`). Messages go in slices: the index is asked for
-one slice while the one before is written, blocks of at least 64 KiB are said, and between slices the
-reactor serves others. What needs message text is read in threads; small texts are read together, big ones
-are streamed.
+one slice while the one before is written, blocks of many responses are said, and between slices the
+reactor serves others. What needs message text is read in threads; small texts are read together, while the
+ones before are on their way, and no octet of them is copied but into the block; big ones are streamed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -21,14 +21,19 @@ from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.updates import known_flags
 from mailstack.store import SEEN, Entry, Expunged, Facts
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
+from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import AnyResponse, Tagged
 from mailstack.work import Overloaded
 
 MEMORY_SLICE = 2000  # messages whose answer is in memory
 FACTS_SLICE = 400  # messages whose facts are read together
-TEXT_SLICE = 32  # messages whose texts are read together
-BLOCK = 64 * 1024  # octets said at once, at least
+TEXT_SLICE = 64  # messages whose texts are read together
+TEXT_OCTETS = 512 * 1024  # of such messages, at most (but always one message)
+BLOCK = 128 * 1024  # octets said at once, at least
+
+LONG = 16 * 1024  # octets of strings in UTF-8: so many are written in 7 bits in a thread
 
 Found: TypeAlias = list[tuple[Entry, Facts]]
 
@@ -77,6 +82,32 @@ async def push(context: Context, selected: Selected, uids: Sequence[int], items:
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
 
 
+def _in_utf8(found: Found) -> int:
+    """Octets of ENVELOPE, BODY and BODYSTRUCTURE that hold UTF-8."""
+    return sum(
+        len(value)
+        for _, facts in found
+        for value in (facts.envelope, facts.body, facts.body_structure)
+        if not value.isascii()
+    )
+
+
+def _downgraded(found: Found) -> Found:
+    """Long work: run it in a thread."""
+    return [
+        (
+            entry,
+            replace(
+                facts,
+                envelope=seven_bit(facts.envelope),
+                body=seven_bit(facts.body),
+                body_structure=seven_bit(facts.body_structure),
+            ),
+        )
+        for entry, facts in found
+    ]
+
+
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
     entry_of = selected.mailbox.entry
     return [uid for uid in uids if (entry := entry_of(uid)) is not None and entry.modseq > since]
@@ -93,6 +124,15 @@ async def _mark_seen(selected: Selected, uids: Sequence[int]) -> frozenset[int]:
         await selected.mailbox.store_flags(fresh, "add", frozenset({SEEN}))
         selected.view.silence(fresh)  # the FETCH itself tells the new flags
     return frozenset(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Some messages, with what was read of them."""
+
+    facts: Found
+    wanted: Sequence[texts.Wanted] = ()
+    octets: Mapping[int, bytes | None] = field(default_factory=dict)  # of those that are small, by UID
 
 
 class _Writer:
@@ -123,39 +163,63 @@ class _Writer:
         return self._answered
 
     async def _write_memory(self, uids: Sequence[int]) -> None:
-        entry_of, write = self._selected.mailbox.entry, self._plan.line.write
-        line = b"* %d UIDFETCH (%b)\r\n" if self._selected.uid_only else b"* %d FETCH (%b)\r\n"
-        number = int if self._selected.uid_only else self._selected.view.sequence
+        selected, mailbox, line = self._selected, self._selected.mailbox, self._plan.line
         for start in range(0, len(uids), MEMORY_SLICE):
-            lines = []
-            for uid in uids[start : start + MEMORY_SLICE]:
-                entry = entry_of(uid)
-                if entry is not None:
-                    lines.append(line % (number(uid) or 0, write(entry, NO_FACTS)))
-            self._answered += len(lines)
-            await self._say(b"".join(lines))
-            if start + MEMORY_SLICE < len(uids):
+            if start:
                 await self._context.services.pause()
+            some = uids[start : start + MEMORY_SLICE]
+            rows = mailbox.rows(some)
+            if len(rows) < len(some):  # some are expunged
+                some = [row[0] & UID_MASK for row in rows]
+            self._answered += len(rows)
+            await self._say(b"".join(line.responses(selected.fetches(some), some, rows)))
 
     async def _write_slices(self, uids: Sequence[int]) -> None:
-        """Slice by slice; the index is asked for the next one while this one is written."""
-        size = TEXT_SLICE if self._plan.texts else FACTS_SLICE
-        size = max(1, 10 * size // max(10, self._plan.items))  # the more items, the fewer messages at a time
-        write = self._write_texts if self._plan.texts else self._write_facts
-        coming = self._ask(uids[:size])
-        for start in range(0, len(uids), size):
+        """Slice by slice; the next one is read while this one is written."""
+        slices = self._text_slices(uids) if self._plan.texts else self._facts_slices(uids)
+        coming = self._ask(next(slices))
+        while True:
             found = await coming
-            following = uids[start + size : start + 2 * size]
+            following = next(slices, None)
             if following:
                 coming = self._ask(following)
             try:
-                await write(found)
+                await (self._write_texts(found) if self._plan.texts else self._write_facts(found.facts))
             except BaseException:
-                coming.addErrback(lambda failure: None)  # nobody will look at it any more
+                if following:
+                    coming.addErrback(lambda failure: None)  # nobody will look at it any more
                 raise
+            if not following:
+                return
 
-    def _ask(self, uids: Sequence[int]) -> Deferred[Found]:
-        return Deferred.fromCoroutine(self._facts(uids))
+    def _facts_slices(self, uids: Sequence[int]) -> Iterator[Sequence[int]]:
+        size = max(1, 10 * FACTS_SLICE // max(10, self._plan.items))  # the more items, the fewer messages
+        return (uids[start : start + size] for start in range(0, len(uids), size))
+
+    def _text_slices(self, uids: Sequence[int]) -> Iterator[Sequence[int]]:
+        most = max(1, 10 * TEXT_SLICE // max(10, self._plan.items))
+        some: list[int] = []
+        octets = 0
+        for uid in uids:
+            entry = self._selected.mailbox.entry(uid)
+            size = 0 if entry is None else entry.size
+            if len(some) >= most or (some and octets + size > TEXT_OCTETS):
+                yield some
+                some, octets = [], 0
+            some.append(uid)
+            octets += size
+        yield some
+
+    def _ask(self, uids: Sequence[int]) -> Deferred[_Slice]:
+        return Deferred.fromCoroutine(self._read(uids))
+
+    async def _read(self, uids: Sequence[int]) -> _Slice:
+        found = await self._facts(uids)
+        if not self._plan.texts:
+            return _Slice(found)
+        wanted = [texts.Wanted(entry, facts, self._plan.texts) for entry, facts in found]
+        small = [each for each in wanted if each.is_small]
+        return _Slice(found, wanted, await texts.read_small(self._selected.mailbox, small))
 
     async def _facts(self, uids: Sequence[int]) -> Found:
         mailbox, columns = self._selected.mailbox, self._plan.columns
@@ -164,6 +228,8 @@ class _Writer:
             return [(entry, NO_FACTS) for entry in entries]
         found = await mailbox.facts([entry.uid for entry in entries], columns)
         pairs = [(entry, facts) for entry, facts in zip(entries, found, strict=True) if facts is not None]
+        if not self._selected.utf8 and _in_utf8(pairs) >= LONG:
+            pairs = await self._context.services.work.compute(_downgraded, pairs)
         if "fields" not in columns:
             return pairs
         return [
@@ -185,17 +251,15 @@ class _Writer:
         self._answered += len(lines)
         await self._say(b"".join(lines))
 
-    async def _write_texts(self, found: Found) -> None:
+    async def _write_texts(self, found: _Slice) -> None:
         mailbox, work = self._selected.mailbox, self._context.services.work
-        wanted = [texts.Wanted(entry, facts, self._plan.texts) for entry, facts in found]
-        octets = await texts.read_small(mailbox, [each for each in wanted if each.is_small])
-        for each in wanted:
+        for each in found.wanted:
             head = self._head(each)
             if each.is_small:
-                values = octets[each.uid]
+                values = found.octets[each.uid]
                 if values is not None:
                     self._answered += 1
-                    await self._say(head + each.items(values) + b")\r\n")
+                    await self._say(head, *each.items(values), b")\r\n")
                 continue
             file = await texts.open_big(mailbox, work, each.uid)
             if file is not None:
@@ -220,9 +284,9 @@ class _Writer:
         finally:
             file.close()
 
-    async def _say(self, octets: bytes) -> None:
-        self._block.append(octets)
-        self._size += len(octets)
+    async def _say(self, *octets: bytes) -> None:
+        self._block += octets
+        self._size += sum(map(len, octets))
         if self._size >= BLOCK:
             await self._flush()
 

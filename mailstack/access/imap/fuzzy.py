@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mailstack.store import TooMany
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
@@ -12,18 +13,40 @@ from mailstack.wire.imap.responses import Tagged
 Searching = c.Search | x.Sort | x.MultiSearch
 
 
+MOST = 20  # strings in one search that are matched nearly: each costs as much as many plain ones
+
+
 def pushed(key: k.Key) -> k.Key:
     """The key with FUZZY before its strings alone, where it means something (RFC 6203 section 5).
 
-    What stands under NOT is matched exactly: who takes out mail like this would take out too much.
+    What stands under NOT is matched exactly: who takes out mail like this would take out too much. Raise
+    TooMany.
     """
+    key = _pushed(key)
+    if _count(key) > MOST:
+        raise TooMany(f"at most {MOST} strings can be FUZZY")
+    return key
+
+
+def _count(key: k.Key) -> int:
+    match key:
+        case k.Fuzzy():
+            return 1
+        case k.And():
+            return sum(map(_count, key.keys))
+        case k.Or():
+            return _count(key.left) + _count(key.right)
+    return 0
+
+
+def _pushed(key: k.Key) -> k.Key:
     match key:
         case k.Fuzzy():
             return _fuzzy(key.key)
         case k.And():
-            return k.And(tuple(map(pushed, key.keys)))
+            return k.And(tuple(map(_pushed, key.keys)))
         case k.Or():
-            return k.Or(pushed(key.left), pushed(key.right))
+            return k.Or(_pushed(key.left), _pushed(key.right))
         case k.Not():
             return k.Not(_exact(key.key))
     return key
@@ -37,7 +60,7 @@ def _fuzzy(key: k.Key) -> k.Key:
             return k.And(tuple(map(_fuzzy, key.keys)))
         case k.Or():
             return k.Or(_fuzzy(key.left), _fuzzy(key.right))
-    return pushed(key)
+    return _pushed(key)
 
 
 def _exact(key: k.Key) -> k.Key:

@@ -2,13 +2,14 @@
 
 Theory of operation. Most FETCHes ask the same few things of thousands of messages. So the items become one
 template with a place for each value, and a tuple of small functions that give the values; for each message
-there is then one call a value and one formatting. Sections that need the message's text are left to
+there is then one call a value and one formatting. Where all values are in memory, they come in columns, one
+for thousands of messages, and there is no call at all. Sections that need the message's text are left to
 `fetch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +18,13 @@ from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.texts import TextItem
 from mailstack.access.imap.updates import flag_list
 from mailstack.store import Entry, Facts
+from mailstack.store.news import Row
 from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Preview, Section
 from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import date_time, literal
 
 Value = Callable[[Entry, Facts], bytes | int]
+Column = Callable[[Sequence[int], Sequence[Row]], Iterable[bytes | int]]  # a value for each UID and row
 
 # RFC822 and its kin are sections by an older name (RFC 3501 section 6.4.5).
 OLD_NAMES: dict[Attribute, Section] = {
@@ -41,10 +44,19 @@ class Line:
 
     template: bytes
     values: tuple[Value, ...]
+    columns: tuple[Column, ...] = ()  # the same of many messages; only where all of them are in memory
 
     def write(self, entry: Entry, facts: Facts) -> bytes:
         """The items of one message."""
         return self.template % tuple([value(entry, facts) for value in self.values])
+
+    def responses(
+        self, head: tuple[bytes, Iterable[int]], uids: Sequence[int], rows: Sequence[Row]
+    ) -> list[bytes]:
+        """``* 7 FETCH (...)`` of many messages, from `columns`; `head` as `Selected.fetches` gives it."""
+        columns = [column(uids, rows) for column in self.columns]
+        template = head[0] + self.template + b")\r\n"
+        return list(map(template.__mod__, zip(head[1], *columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,7 @@ class Plan:
         return any(not getattr(item, "peek", True) for _, item in self.texts)
 
 
-def compile_items(items: Iterable[Item], selected: Selected) -> Plan:
+def compile_items(items: Sequence[Item], selected: Selected) -> Plan:
     """The plan for `items`, in their order, those that need message text last."""
     names: list[bytes] = []
     values: list[Value] = []
@@ -96,7 +108,8 @@ def compile_items(items: Iterable[Item], selected: Selected) -> Plan:
         else:
             texts.append((item.value if isinstance(item, Attribute) else section.label, section))
             columns.update(_columns(section))
-    return Plan(Line(b" ".join(names), tuple(values)), tuple(texts), frozenset(columns))
+    in_memory = () if columns or texts else tuple(_column(item, selected) for item in items)
+    return Plan(Line(b" ".join(names), tuple(values), in_memory), tuple(texts), frozenset(columns))
 
 
 def _columns(section: Section) -> tuple[str, ...]:
@@ -145,6 +158,44 @@ def _attribute(item: Attribute, selected: Selected) -> tuple[bytes, Value, tuple
 
 def _as_it_is(value: bytes) -> bytes:
     return value
+
+
+class _FlagLists(dict[int, bytes]):
+    """FLAGS of each mask that occurs, written once."""
+
+    def __init__(self, selected: Selected) -> None:
+        self._flags_of = selected.mailbox.flags_of
+
+    def __missing__(self, mask: int) -> bytes:
+        written = self[mask] = flag_list(self._flags_of(mask), False)
+        return written
+
+
+def _column(item: Item, selected: Selected) -> Column:
+    """The values of an item that is in memory, for many messages."""
+    match item:
+        case Attribute.FLAGS:
+            return _flags_column(selected)
+        case Attribute.UID:
+            return lambda uids, rows: uids
+        case Attribute.INTERNALDATE:
+            return lambda uids, rows: [_date(row[3], row[4]) for row in rows]
+        case Attribute.SIZE:
+            return lambda uids, rows: [row[5] for row in rows]
+        case Attribute.MODSEQ:
+            return lambda uids, rows: [row[2] for row in rows]
+    raise Unsupported(str(item))
+
+
+def _flags_column(selected: Selected) -> Column:
+    recent, flags_of, written = selected.recent, selected.mailbox.flags_of, _FlagLists(selected)
+
+    def column(uids: Sequence[int], rows: Sequence[Row]) -> Iterable[bytes]:
+        if not recent:
+            return [written[row[1]] for row in rows]
+        return [flag_list(flags_of(row[1]), uid in recent) for uid, row in zip(uids, rows, strict=True)]
+
+    return column
 
 
 def _preview(entry: Entry, facts: Facts) -> bytes:

@@ -40,9 +40,11 @@ async def create(context: Context, command: c.Create) -> AnyResponse:
 
 async def delete(context: Context, command: c.Delete) -> AnyResponse:
     """DELETE; whoever deletes what they have selected has nothing selected."""
+    selected = context.current
+    was_there = selected is not None and not selected.mailbox.deleted
     await context.store.delete(context.user_id, command.mailbox)
     said = await normalized(context, command.mailbox)
-    if context.current is not None and context.current.mailbox.deleted:
+    if was_there and selected is not None and selected.mailbox.deleted:
         context.leave()
         return *said, Tagged(command.tag, "OK", "DELETE completed", becomes=State.AUTHENTICATED)
     return *said, completed(command, "DELETE")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, BinaryIO
 
 from mailstack.access.imap import sections
 from mailstack.access.imap.sections import Decoded, Span
-from mailstack.mail.message import Stored
 from mailstack.mail.mime import Part, unpack
 from mailstack.store import Entry, Expunged, Facts, Mailbox
+from mailstack.store.packing import Text
 from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
@@ -53,19 +52,21 @@ class Wanted:
         wanted = sum(span.length for _, _, span in self.spans if span is not None)
         return self.hull.length <= SMALL and wanted <= SMALL
 
-    def items(self, octets: bytes) -> bytes:
-        """The items in IMAP's syntax, from the octets of the hull."""
+    def items(self, octets: bytes) -> list[bytes]:
+        """The items in IMAP's syntax, in pieces, from the octets of the hull."""
         start = self.hull.start
-        return b" ".join(
-            name
-            + b" "
-            + (
-                NIL
-                if span is None
-                else sections.value(section, octets[span.start - start : span.end - start])
-            )
-            for name, section, span in self.spans
-        )
+        pieces: list[bytes] = []
+        for name, section, span in self.spans:
+            pieces += (b" ", name, b" ") if pieces else (name, b" ")
+            if span is None:
+                pieces.append(NIL)
+                continue
+            text = octets[span.start - start : span.end - start]
+            if sections.is_made(section):
+                pieces.append(sections.value(section, text))
+            else:
+                pieces += (b"{%d}\r\n" % len(text), text)
+        return pieces
 
     async def stream(self, file: OpenText) -> AsyncIterator[bytes]:
         """The same from an open file, in chunks."""
@@ -114,27 +115,23 @@ async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int,
 class OpenText:
     """A message's file, held open: it may be renamed or removed meanwhile."""
 
-    __slots__ = ("_base", "_file", "work")
+    __slots__ = ("_base", "_text", "work")
 
-    def __init__(self, work: Work, file: BinaryIO, base: int) -> None:
+    def __init__(self, work: Work, text: Text, base: int) -> None:
         self.work = work
-        self._file = file
+        self._text = text
         self._base = base
 
     async def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` octets from `offset` of the message; raise OSError if the disk fails."""
-        return await self.work.files(self._read, offset, length)
-
-    def _read(self, offset: int, length: int) -> bytes:
-        self._file.seek(self._base + offset)
-        data = self._file.read(length)
+        data = await self.work.files(self._text.read, self._base + offset, length)
         if len(data) != length:
             raise OSError("a message file has become shorter")
         return data
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        self._text.close()
 
 
 async def open_big(mailbox: Mailbox, work: Work, uid: int) -> OpenText | None:
@@ -142,17 +139,9 @@ async def open_big(mailbox: Mailbox, work: Work, uid: int) -> OpenText | None:
     for _ in range(2):
         try:
             stored = await mailbox.stored(uid)
-            return OpenText(work, await work.files(_open, stored), stored.offset)
+            return OpenText(work, await work.files(Text, stored.path), stored.offset)
         except Expunged:
             return None
         except FileNotFoundError:
             continue
     return None
-
-
-def _open(stored: Stored) -> Any:
-    file = stored.path.open("rb")
-    if file.seek(0, 2) < stored.offset + stored.length:
-        file.close()
-        raise OSError(f"{stored.path} is too short")
-    return file

@@ -70,6 +70,18 @@ class Maildrop:
         self._check(number)
         return self._uids[number - 1]
 
+    def following(self, number: int, small: int, most: int, octets: int) -> list[int]:
+        """The UIDs of a message and of those after it, as long as all are `small`: few, and not too long."""
+        self._check(number)
+        found: list[int] = []
+        for place in range(number - 1, min(number - 1 + most, len(self._uids))):
+            octets -= self._sizes[place]
+            if found and (octets < 0 or self._sizes[place] > small):
+                break
+            if place + 1 not in self._deleted:
+                found.append(self._uids[place])
+        return found
+
     def unique_id(self, number: int) -> str:
         """What UIDL says: UIDVALIDITY and UID are for life (RFC 1939 section 7); raise NoSuchMessage."""
         return f"{self.mailbox.uidvalidity}.{self.uid(number)}"

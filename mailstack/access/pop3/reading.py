@@ -1,16 +1,51 @@
-"""A big message's octets in pieces, read as the client takes them."""
+"""A maildrop's messages read: small ones several at a time, big ones in pieces as the client takes them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import BinaryIO
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from mailstack.mail.message import Stored
-from mailstack.store import Mailbox
+from mailstack.store import Expunged, Mailbox
+from mailstack.store.packing import Text
 from mailstack.work import Work
 
 PIECE = 256 * 1024  # octets read at a time of what is bigger
 _TRIES = 3  # a change of flags renames the file between the look-up and the opening
+
+
+AHEAD = 64  # messages read at a time, at most
+AHEAD_OCTETS = 512 * 1024  # of them, at most (but always one message)
+
+
+class ReadAhead:
+    """Small messages, those that follow read with the one that is asked for: who takes one takes them all."""
+
+    __slots__ = ("_last", "_mailbox", "_octets")
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._octets: dict[int, bytes] = {}  # by UID, of those that are not taken yet
+        self._last = 0  # the UID asked for before
+
+    async def body(self, uid: int, following: Callable[[], Sequence[int]]) -> bytes:
+        """All octets of a message; `following`: the UIDs from it on, ascending, that may be asked for next.
+
+        Raise Expunged, OSError.
+        """
+        last, self._last = self._last, uid
+        if self._mailbox.entry(uid) is None:
+            raise Expunged(f"message {uid}")
+        known = self._octets.pop(uid, None)
+        if known is not None:
+            return known
+        self._octets.clear()
+        if not last or uid <= last:  # the first, or not in order: nothing is known of what comes next
+            return await self._mailbox.body(uid)
+        uids = following()
+        found = await self._mailbox.bodies([(each, 0, None) for each in uids])
+        self._octets = {each: data for each, data in zip(uids, found, strict=True) if data is not None}
+        if uid not in self._octets:
+            raise Expunged(f"message {uid}")
+        return self._octets.pop(uid)
 
 
 class Truncated(Exception):
@@ -22,31 +57,25 @@ async def pieces(mailbox: Mailbox, work: Work, uid: int, size: int) -> AsyncGene
 
     Close it (`aclosing`): it holds a file.
     """
-    file = await _open(mailbox, work, uid)
-    left = size
+    text, at = await _open(mailbox, work, uid)
+    end = at + size
     try:
-        while left:
-            data = await work.files(file.read, min(left, PIECE))
+        while at < end:
+            data = await work.files(text.read, at, min(end - at, PIECE))
             if not data:
-                raise Truncated(f"UID {uid}: {left} octets are missing")
-            left -= len(data)
+                raise Truncated(f"UID {uid}: {end - at} octets are missing")
+            at += len(data)
             yield data
     finally:
-        file.close()  # nothing was written: this does not block
+        text.close()  # nothing was written: this does not block
 
 
-async def _open(mailbox: Mailbox, work: Work, uid: int) -> BinaryIO:
+async def _open(mailbox: Mailbox, work: Work, uid: int) -> tuple[Text, int]:
     for tries_left in reversed(range(_TRIES)):
         stored = await mailbox.stored(uid)
         try:
-            return await work.files(_open_at, stored)
+            return await work.files(Text, stored.path), stored.offset
         except FileNotFoundError:
             if not tries_left:
                 raise
     raise AssertionError("not reached")
-
-
-def _open_at(stored: Stored) -> BinaryIO:
-    file = stored.path.open("rb")
-    file.seek(stored.offset)
-    return file

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mailstack.access.pop3.login import Clock, Login, Services
 from mailstack.access.pop3.maildrop import Maildrop, NoSuchMessage
-from mailstack.access.pop3.reading import pieces
+from mailstack.access.pop3.reading import AHEAD, AHEAD_OCTETS, ReadAhead, pieces
 from mailstack.access.pop3.retention import capability
 from mailstack.access.settings import Pop3Config
 from mailstack.mail.eight_bit import Header
@@ -53,13 +54,14 @@ class Pop3Access:
 class Pop3Role:
     """Answers one connection's commands."""
 
-    __slots__ = ("_login", "_malformed", "_say", "_services", "_utf8", "idle_limit")
+    __slots__ = ("_login", "_malformed", "_reading", "_say", "_services", "_utf8", "idle_limit")
 
     def __init__(self, services: Services, peer: Peer, say: Say) -> None:
         self._services = services
         self._say = say
         self._login = Login(services, peer)
         self._malformed = 0
+        self._reading: ReadAhead | None = None
         self._utf8 = False  # the client has said UTF8
         self.idle_limit = services.config.login_seconds
 
@@ -180,12 +182,18 @@ class Pop3Role:
         text = f"{maildrop.size(number)} octets"
         if maildrop.size(number) > SMALL:
             reply = await self._stream(maildrop, number, text, None)
-        else:  # one trip to a thread, one write
-            data = await maildrop.mailbox.body(maildrop.uid(number))
+        else:  # one write, and one trip to a thread for many
+            following = partial(maildrop.following, number, SMALL, AHEAD, AHEAD_OCTETS)
+            data = await self._ahead(maildrop).body(maildrop.uid(number), following)
             reply = _NEEDS_UTF8 if self._is_refused(data) else pop3.Whole(text, data)
         if not isinstance(reply, pop3.Err):
             await maildrop.fetched(number)
         return reply
+
+    def _ahead(self, maildrop: Maildrop) -> ReadAhead:
+        if self._reading is None:
+            self._reading = ReadAhead(maildrop.mailbox)
+        return self._reading
 
     async def _top(self, maildrop: Maildrop, number: int, lines: int) -> pop3.Reply:
         top = pop3.TopLines(lines)

@@ -8,6 +8,7 @@ what it was, so that nobody is answered by mistake (RFC 6858 section 2.1).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mailstack.mail.charset import encode_words
 
@@ -40,6 +41,7 @@ def _address(name: bytes, local_part: bytes, domain: bytes) -> bytes:
     return b"(%b NIL %b)" % (said, _NO_ADDRESS)
 
 
+@lru_cache(maxsize=4096)
 def _ascii_domain(domain: str) -> str | None:
     if domain.isascii():
         return domain

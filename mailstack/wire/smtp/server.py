@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from mailstack.mail.reply import LOCAL_ERROR, Refused, Replies, Reply
 from mailstack.wire.smtp import commands, replies
@@ -226,7 +227,7 @@ class Server:
         else:
             self._enter(TRANSITIONS[self.state][kind])
             if isinstance(event, Helo):
-                self._extensions = _offered(reply) if event.extended else frozenset()
+                self._extensions = _offered(reply.text) if event.extended else frozenset()
             elif isinstance(event, Mail):
                 self._smtputf8 = event.smtputf8
                 self._binary = event.body == "BINARYMIME"
@@ -419,6 +420,7 @@ class Server:
         return data
 
 
-def _offered(reply: Reply) -> Extensions:
+@lru_cache(maxsize=64)
+def _offered(text: str) -> Extensions:
     """The keywords of a reply to EHLO (RFC 5321 section 4.1.1.1); its first line is the greeting."""
-    return frozenset(line.partition(" ")[0].upper() for line in reply.text.split("\n")[1:])
+    return frozenset(line.partition(" ")[0].upper() for line in text.split("\n")[1:])

@@ -158,7 +158,10 @@ class World:
     """A store, a directory and a clock."""
 
     def __init__(
-        self, config: ImapConfig | None = None, quota: tuple[int | None, int | None] = (None, None)
+        self,
+        config: ImapConfig | None = None,
+        quota: tuple[int | None, int | None] = (None, None),
+        **store: Any,  # settings of the store
     ) -> None:
         shared = Path("/dev/shm")
         self.path = Path(tempfile.mkdtemp(prefix="mailstack-test-", dir=shared if shared.is_dir() else None))
@@ -167,6 +170,7 @@ class World:
         self.work: Any = SyncWork(self.database)
         self.clock = Clock()
         self.clock.advance(1_790_000_000)
+        self._settings = store
         self.store = self._store()
         self.people = {name: self._add(name, quota) for name in PASSWORDS}
         self.config = config or ImapConfig()
@@ -190,7 +194,15 @@ class World:
         return User(number, Address.parse(name), *quota)
 
     def _store(self) -> MessageStore:
-        return MessageStore(StoreConfig(path=self.path / "mail"), self.work, self.clock, True)
+        return MessageStore(
+            StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock, True
+        )
+
+    def limit_mailboxes(self, most: int) -> None:
+        """Start again with a lower limit."""
+        self.store = MessageStore(
+            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock, True
+        )
 
     def restart(self) -> None:
         """Another process takes over: nothing is in memory."""

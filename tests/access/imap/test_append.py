@@ -145,3 +145,30 @@ def test_a_full_disk(world: World) -> None:
     assert said.startswith(b"b NO "), said
     world.work.failing = {}
     assert b"c OK" in client.ask(b"c APPEND INBOX {3+}\r\nabc")
+
+
+def test_append_again_where_the_mailbox_is_gone(world: World, talk: Talk) -> None:
+    """The last APPEND's mailbox is not looked up again before the message comes; it is when it has come."""
+    client = world.connect().login()
+    talk(
+        client,
+        r"""
+        C: a CREATE Here
+        S: a OK ...
+        C: b APPEND Here {4}
+        S: + ...
+        C: abcd
+        S: b OK [APPENDUID ... 1] APPEND completed
+        C: c DELETE Here
+        S: c OK ...
+        C: d APPEND Here {4}
+        S: + ...
+        C: abcd
+        S: d NO [TRYCREATE] ...
+        C: e APPEND Here {4}
+        S: e NO [TRYCREATE] ...
+        C: f APPEND Sent {4+}
+        C: abcd
+        S: f OK [APPENDUID ... 1] APPEND completed
+        """,
+    )

@@ -138,6 +138,15 @@ def test_with_the_index_the_answer_is_the_same(
     assert read == [1, 2]
 
 
+def test_so_many_at_a_time(client: Client) -> None:
+    keys = " ".join(f"SUBJECT word{number}" for number in range(21))
+    assert (
+        client.ask(f"a SEARCH FUZZY ({keys})")
+        == b"a NO [LIMIT] Too many: at most 20 strings can be FUZZY\r\n"
+    )
+    assert client.ask(f"a SEARCH {keys}") == b"* SEARCH\r\na OK SEARCH completed\r\n"
+
+
 def test_long_needles_and_texts_are_bounded(world: World, client: Client) -> None:
     world.append(mail("words", " ".join(f"word{number}" for number in range(20_000))))
     needle = " ".join(f"wird{number}" for number in range(3000))

@@ -212,3 +212,14 @@ def test_a_mailbox_deleted_under_an_idle_session(world: World) -> None:
     other.ask("d DELETE Box")
     assert idle.heard() == b"* BYE [NONEXISTENT] The selected mailbox was deleted; come again\r\n"
     assert idle.closed
+
+
+def test_expunge_takes_only_what_is_still_marked(world: World) -> None:
+    r"""Another session, or process, may take \Deleted back between our look and the expunge."""
+    for _ in range(2):
+        world.append(HELLO)
+    live = world.run(world.store.open(world.alice.id, "INBOX"))
+    world.run(live.store_flags([2], "add", frozenset({r"\Deleted"})))
+    assert world.run(live.expunge([1, 2], marked=True)) == [2]
+    assert world.run(live.expunge([1])) == [1]
+    live.close()

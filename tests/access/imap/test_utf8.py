@@ -110,6 +110,24 @@ class TestFetch:
         assert b'((NIL NIL "ana" "xn--bcher-kva.test"))' in said.replace(b'"Ana"', b"NIL")
         assert b'("name" "=?utf-8?' in said
 
+    def test_much_of_it_is_written_in_a_thread(self, world: World) -> None:
+        """A header of 200 KiB that somebody has sent must not keep others waiting."""
+        world.append(
+            b"To: " + b", ".join(b"a@\xc3\xbc%d.test" % number for number in range(4000)) + b"\r\n\r\n"
+        )
+        world.append("Subject: {}\r\n\r\n".format("ü" * 100_000).encode())
+        client = world.connect().select()
+        world.work.trips.clear()
+        said = client.ask("a FETCH 1:2 ENVELOPE")
+        assert said.isascii()
+        assert b'"a" "xn--0-dha.test"' in said
+        assert said.count(b"=?utf-8?b?w7zDvMO8") > 4000
+        assert "compute" in world.work.trips
+        client.ask("b ENABLE UTF8=ACCEPT")
+        world.work.trips.clear()
+        assert "ü" * 100_000 in client.ask("c FETCH 1:2 ENVELOPE").decode()
+        assert "compute" not in world.work.trips
+
     def test_who_has_reads_utf8(self, world: World, talk: Talk) -> None:
         world.append(LETTER)
         client = world.connect().login()

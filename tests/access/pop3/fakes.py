@@ -60,6 +60,7 @@ class FakeMailbox:
         self.folder = folder
         self.opened = 0
         self.calls: list[tuple[str, list[int]]] = []
+        self.reads: list[list[int]] = []  # UIDs read together
         self.expunge_error: Exception | None = None
         self.immortal: set[int] = set()
         self.renames = 0  # how many times a file is not where `stored` said
@@ -90,6 +91,10 @@ class FakeMailbox:
         if uid not in self.messages:
             raise Expunged
         return self.messages[uid]
+
+    async def bodies(self, wanted: Sequence[tuple[int, int, int | None]]) -> list[bytes | None]:
+        self.reads.append([uid for uid, _, _ in wanted])
+        return [self.messages.get(uid) for uid, _, _ in wanted]
 
     async def stored(self, uid: int) -> Stored:
         if uid not in self.messages:

@@ -11,7 +11,7 @@ from mailstack.access.pop3.role import SMALL
 from mailstack.mail.address import Address
 from mailstack.mail.message import Stored
 from mailstack.work import Overloaded
-from tests.access.pop3.fakes import ALICE, AccessCase, FakeUser
+from tests.access.pop3.fakes import ALICE, BOB, AccessCase, FakeUser
 
 
 class ConversationTests(AccessCase):
@@ -274,6 +274,43 @@ class LoginTests(AccessCase):
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.store.error = None
         self.login()
+
+
+class ReadAheadTests(AccessCase):
+    """Who takes one message takes them all: those that follow are read with it."""
+
+    BODIES = tuple(b"Subject: %d\r\n\r\n.%d\r\n" % (number, number) for number in range(1, 6))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fill(ALICE, self.BODIES)
+        self.peer = self.login()
+
+    def retrieve(self, *numbers: int) -> None:
+        for number in numbers:
+            body = self.BODIES[number - 1].replace(b"\r\n.", b"\r\n..")
+            said = b"+OK %d octets\r\n%b.\r\n" % (len(self.BODIES[number - 1]), body)
+            self.assertEqual(self.say(self.peer, b"RETR %d\r\n" % number), said)
+
+    def test_in_order(self) -> None:
+        self.retrieve(1, 2, 3, 4, 5)
+        self.assertEqual(self.inbox.reads, [[12, 13, 14, 15]])
+
+    def test_in_any_other_order(self) -> None:
+        self.retrieve(5, 4, 4, 2, 5, 1, 1)
+        self.assertEqual(self.inbox.reads, [[15]])
+
+    def test_one_that_was_removed_meanwhile_is_not_sent(self) -> None:
+        self.retrieve(1, 2)
+        del self.inbox.messages[13]
+        self.assertIn(b"-ERR The message was removed", self.say(self.peer, b"RETR 3\r\n"))
+        self.retrieve(4)
+
+    def test_deleted_and_big_ones_are_not_read(self) -> None:
+        self.fill(BOB, [b"a", b"b", b"c", b"d", b"x" * (SMALL + 1), b"e"])
+        peer, inbox = self.login("bob@a.test", "ü"), self.store.boxes[BOB]
+        self.say(peer, b"DELE 3\r\nRETR 1\r\nRETR 2\r\n")
+        self.assertEqual(inbox.reads, [[12, 14]])
 
 
 class MaildropTests(AccessCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,21 @@ class StoreTests(StoreCase):
         self.harness.deliver(1)
         self.session(b"RETR 1\r\nQUIT\r\n")
         self.assertEqual(now(self.harness.store.status(1, "INBOX")).recent, 1)
+
+    def test_compressed_mail(self) -> None:
+        """Small and streamed, whole and in part, what is sent is the message."""
+        self.harness.restart(compression="zlib")
+        self.access._services = replace(self.access._services, store=self.harness.store)
+        head = b"Subject: x\r\n\r\n"
+        bodies = [b"a line\r\n" * 50, b"".join(b"line %d\r\n" % number for number in range(80_000)), b"end"]
+        texts = [head + body for body in bodies]
+        for each in texts:
+            now(self.harness.store.append(1, "INBOX", [New(Message.of(each))]))
+        files = [self.harness.path() / name for name in self.harness.files()]
+        self.assertLess(sum(path.stat().st_size for path in files), 300_000)
+        answer = self.session(b"STAT\r\nRETR 1\r\nRETR 2\r\nTOP 2 2\r\nRETR 3\r\n")
+        said = [b"+OK 3 %d\r\n" % sum(map(len, texts))]
+        said += [b"+OK %d octets\r\n%b.\r\n" % (len(each), each) for each in texts[:2]]
+        said.append(b"+OK Top follows\r\n%bline 0\r\nline 1\r\n.\r\n" % head)
+        said.append(b"+OK %d octets\r\n%b\r\n.\r\n" % (len(texts[2]), texts[2]))
+        self.assertEqual(answer, b"".join(said))
