@@ -131,8 +131,7 @@ def stats(as_json: bool) -> None:
     if as_json:
         show_json(row)
         return
-    times = ("oldest", "next_attempt")
-    row |= {key: None if row[key] is None else moment(row[key]) for key in times}
+    row["oldest"] = None if found.oldest is None else moment(found.oldest)
     row |= {"octets": size(found.octets), "hops": [f"{hop}={number}" for hop, number in found.hops]}
     show_row(row, False)
 

@@ -101,6 +101,13 @@ class TestList:
         assert [row["id"] for row in queue.json("queue", "list", *filters)] == ids
 
 
+def test_stats(queue: Installation) -> None:
+    said = queue.ok("queue", "stats").splitlines()
+    assert "entries\t3" in said
+    assert "oldest\t1970-01-01T00:16:40Z" in said
+    assert "next_attempt\t1970-01-01T01:23:20Z" in said
+
+
 class TestShow:
     def test_a_message_or_an_entry(self, queue: Installation) -> None:
         assert [row["id"] for row in queue.json("queue", "show", "m1")] == [1, 2]
