@@ -332,13 +332,13 @@ class MessageStore(Sharing, Service):
         if self._peers is not None:
             self._peers.start()
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[None]:
         """End the upkeep."""
         super().stopService()
-        self.upkeep.stop()
         self.indexer.stop()
         if self._peers is not None:
             self._peers.stop()
+        return Deferred.fromCoroutine(self.upkeep.finish())
 
     # Inside
 

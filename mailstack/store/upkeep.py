@@ -37,6 +37,7 @@ class Upkeep:
         self._behind = True  # after a start there may be something from before a crash
         self._stopped = False
         self._look = look
+        self._ended: list[Deferred[Any]] = []  # fire when a loop has
         self._loops = [
             (self._loop(clock, self._catch_up), config.write_behind),
             (self._loop(clock, self._look_around), config.poll),
@@ -46,15 +47,21 @@ class Upkeep:
     def start(self) -> None:
         """Begin; the first run is one interval from now."""
         self._stopped = False
-        for loop, interval in self._loops:
-            loop.start(interval, now=False)
+        self._ended = [loop.start(interval, now=False) for loop, interval in self._loops]
 
-    def stop(self) -> None:
-        """End. What is behind waits for the next start."""
+    async def finish(self) -> None:
+        """End. Of what is behind some hundreds of files are still done, the rest after the next start."""
         self._stopped = True
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
+        ended, self._ended = self._ended, []
+        for one in ended:
+            await one
+        try:
+            await self._catch_up()
+        except Exception:
+            _log.failure("upkeep of the store failed; it is tried again after the next start")
 
     def behind(self) -> None:
         """Something is behind the index."""
