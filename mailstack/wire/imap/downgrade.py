@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from mailstack.mail.charset import encode_words
 
-_STRING = rb'"(?:[^"\\]|\\.)*+"'
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 # An address, or any other string: what is matched is whole, so that nothing begins inside a string.
 _WORD = re.compile(rb"\((NIL|%b) NIL (%b) (%b)\)|%b" % (_STRING, _STRING, _STRING, _STRING))
 _PAIR = re.compile(r'\\(["\\])')
