@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
@@ -170,7 +171,7 @@ class Impatience:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._heard = 0
+        self._numbers = itertools.count(1)
         self._first: dict[int, Any] = {}  # the handlers of the reactor
 
     def listen(self) -> None:
@@ -180,10 +181,10 @@ class Impatience:
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal has come."""
-        self._heard += 1
-        if self._heard == 1:
+        which = next(self._numbers)  # in one step: another signal may come between any two of ours
+        if which == 1:
             self._first[number](number, frame)
-        elif self._heard == 2:
+        elif which == 2:
             self._reactor.callFromThread(self._note, signal.Signals(number).name)
         else:
             signal.signal(number, signal.SIG_DFL)
