@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
         command(file, *OFF, "listeners.smtp=0"), stderr=subprocess.PIPE, text=True, cwd=file.parent
     ) as process:
         assert process.stderr is not None
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
         lines = []
         for line in process.stderr:
             lines.append(line)
@@ -62,6 +65,7 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
                     assert client.makefile("rb").readline().startswith(b"220 mail.example.test ")
                 process.send_signal(signal.SIGTERM)
                 process.send_signal(signal.SIGINT)  # as a Ctrl-C may come twice
+        watchdog.cancel()
         assert process.wait(60) in (0, -signal.SIGTERM, -signal.SIGINT)
     text = "".join(lines)
     assert lines[-1].rstrip().endswith("mailstack has stopped"), text
@@ -69,32 +73,64 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
     assert not list(file.parent.glob("twistd*"))
 
 
-def test_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first stops in order, the second is noted, the third is the end."""
-    done: list[Any] = []
+class Signals:
+    """Stands for the system's table of handlers; `done` is what came of the signals."""
 
-    class Reactor:
-        def callFromThread(self, function: Any, *args: Any) -> None:
-            function(*args)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[Any] = []
+        self.handlers: dict[int, Any] = {
+            one: lambda number, frame: self.done.append(number) for one in (signal.SIGINT, signal.SIGTERM)
+        }
+        monkeypatch.setattr(signal, "signal", self._set_handler)
+        monkeypatch.setattr(os, "kill", lambda pid, number: self.done.append((pid, number)))
+        Impatience(self).listen()
 
-    handlers: dict[int, Any] = {
-        one: lambda number, frame: done.append(number) for one in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def set_handler(number: int, handler: Any) -> Any:
-        old, handlers[number] = handlers[number], handler
+    def _set_handler(self, number: int, handler: Any) -> Any:
+        old, self.handlers[number] = self.handlers[number], handler
         return old
 
-    monkeypatch.setattr(signal, "signal", set_handler)
-    monkeypatch.setattr(os, "kill", lambda pid, number: done.append((pid, number)))
-    Impatience(Reactor()).listen()
-    handlers[signal.SIGINT](signal.SIGINT, None)
-    assert done == [signal.SIGINT]
-    handlers[signal.SIGTERM](signal.SIGTERM, None)
-    assert done == [signal.SIGINT]
-    handlers[signal.SIGINT](signal.SIGINT, None)
-    assert done == [signal.SIGINT, (os.getpid(), signal.SIGINT)]
-    assert handlers[signal.SIGINT] is signal.SIG_DFL
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+    def come(self, number: int) -> None:
+        self.handlers[number](number, None)
+
+
+def test_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first stops in order, the second is noted, the third is the end."""
+    signals = Signals(monkeypatch)
+    signals.come(signal.SIGINT)
+    assert signals.done == [signal.SIGINT]
+    signals.come(signal.SIGTERM)
+    assert signals.done == [signal.SIGINT]
+    signals.come(signal.SIGINT)
+    assert signals.done == [signal.SIGINT, (os.getpid(), signal.SIGINT)]
+    assert signals.handlers[signal.SIGINT] is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_signal_within_a_signal(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """Between any two lines of the handler of the first: one of them ends the server in order."""
+    signals = Signals(monkeypatch)
+    lines = 0
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal lines
+        if frame.f_code is not Impatience.hear.__code__:
+            return None
+        lines += event == "line"
+        if event == "line" and lines == place:
+            signals.come(signal.SIGTERM)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        signals.come(signal.SIGINT)
+    finally:
+        sys.settrace(before)
+    assert lines >= place
+    assert len(signals.done) == 1
 
 
 def test_a_port_that_is_taken(file: Path) -> None:
