@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import resource
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
@@ -26,7 +22,6 @@ from mailstack.net.tls import ServerTls
 from mailstack.net.transaction import Reception
 from mailstack.work import Overloaded, Work
 
-ENDS = (signal.SIGINT, signal.SIGTERM)
 TLS_SECONDS = 60.0  # between looks whether the certificate was renewed
 BUSY = {
     "smtp": b"421 4.7.0 Too many connections, try again later\r\n",
@@ -159,36 +154,3 @@ class Stack(Service):
                 await work.files(self._tls.refresh)
             except Overloaded:
                 pass  # there is a next time
-
-
-class Impatience:
-    """What signals do: the first ends the stack in order, as the reactor has it.
-
-    The second is only noted, for one Ctrl-C may come twice, from the terminal and from a program around us;
-    the third ends the process at once, by that signal. Nothing is lost by it: what was answered with 250 is
-    on the disk.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._numbers = itertools.count(1)
-        self._first: dict[int, Any] = {}  # the handlers of the reactor
-
-    def listen(self) -> None:
-        """From now on. In the main thread, once the reactor runs."""
-        for number in ENDS:
-            self._first[number] = signal.signal(number, self.hear)
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """A signal has come."""
-        which = next(self._numbers)  # in one step: another signal may come between any two of ours
-        if which == 1:
-            self._first[number](number, frame)
-        elif which == 2:
-            self._reactor.callFromThread(self._note, signal.Signals(number).name)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    def _note(self, name: str) -> None:
-        _log.warn("mailstack is stopping already; one more {signal} ends it at once", signal=name)

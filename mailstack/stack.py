@@ -41,7 +41,7 @@ from mailstack.net.lookups import DnsLookups
 from mailstack.net.settings import LogConfig
 from mailstack.policy.authentication import Authentication
 from mailstack.policy.panel import Panel
-from mailstack.service import Impatience, Spoken, Stack, listeners
+from mailstack.service import Spoken, Stack, listeners
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
@@ -289,7 +289,6 @@ def makeService(options: Options) -> Stack:
     from twisted.internet import reactor
 
     stack = assemble(options.settings, reactor)
-    reactor.callWhenRunning(Impatience(reactor).listen)
     # What is loaded now lives as long as the process: the garbage collector need not walk it again, and need
     # not run for every few hundred objects of a mailbox that is being loaded.
     gc.collect()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -17,7 +16,6 @@ from sqlalchemy.exc import OperationalError
 from mailstack.admin.init import initialize
 from mailstack.admin.serve import arguments, explain
 from mailstack.net.listener import PortUnavailable
-from mailstack.service import Impatience
 
 OFF = [f"listeners.{name}=false" for name in ("submission", "submissions", "imap", "imaps", "pop3", "pop3s")]
 
@@ -64,73 +62,12 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
                 with socket.create_connection(("127.0.0.1", port), 30) as client:
                     assert client.makefile("rb").readline().startswith(b"220 mail.example.test ")
                 process.send_signal(signal.SIGTERM)
-                process.send_signal(signal.SIGINT)  # as a Ctrl-C may come twice
         watchdog.cancel()
-        assert process.wait(60) in (0, -signal.SIGTERM, -signal.SIGINT)
+        assert process.wait(60) in (0, -signal.SIGTERM)
     text = "".join(lines)
     assert lines[-1].rstrip().endswith("mailstack has stopped"), text
     assert "Traceback" not in text
     assert not list(file.parent.glob("twistd*"))
-
-
-class Signals:
-    """Stands for the system's table of handlers; `done` is what came of the signals."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.done: list[Any] = []
-        self.handlers: dict[int, Any] = {
-            one: lambda number, frame: self.done.append(number) for one in (signal.SIGINT, signal.SIGTERM)
-        }
-        monkeypatch.setattr(signal, "signal", self._set_handler)
-        monkeypatch.setattr(os, "kill", lambda pid, number: self.done.append((pid, number)))
-        Impatience(self).listen()
-
-    def _set_handler(self, number: int, handler: Any) -> Any:
-        old, self.handlers[number] = self.handlers[number], handler
-        return old
-
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
-
-    def come(self, number: int) -> None:
-        self.handlers[number](number, None)
-
-
-def test_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first stops in order, the second is noted, the third is the end."""
-    signals = Signals(monkeypatch)
-    signals.come(signal.SIGINT)
-    assert signals.done == [signal.SIGINT]
-    signals.come(signal.SIGTERM)
-    assert signals.done == [signal.SIGINT]
-    signals.come(signal.SIGINT)
-    assert signals.done == [signal.SIGINT, (os.getpid(), signal.SIGINT)]
-    assert signals.handlers[signal.SIGINT] is signal.SIG_DFL
-
-
-@pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_signal_within_a_signal(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
-    """Between any two lines of the handler of the first: one of them ends the server in order."""
-    signals = Signals(monkeypatch)
-    lines = 0
-
-    def trace(frame: Any, event: str, arg: Any) -> Any:
-        nonlocal lines
-        if frame.f_code is not Impatience.hear.__code__:
-            return None
-        lines += event == "line"
-        if event == "line" and lines == place:
-            signals.come(signal.SIGTERM)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        signals.come(signal.SIGINT)
-    finally:
-        sys.settrace(before)
-    assert lines >= place
-    assert len(signals.done) == 1
 
 
 def test_a_port_that_is_taken(file: Path) -> None:
