@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mailstack.mail.threads import Forest
 from mailstack.wire.imap.quoting import NIL, astring, literal, nstring, parenthesized, quote
-from mailstack.wire.imap.responses import Naming, Response
+from mailstack.wire.imap.responses import Naming, Response, SearchResponse
 from mailstack.wire.imap.sequence import SequenceSet
 
 
 @dataclass(frozen=True, slots=True)
-class SortResponse(Response):
-    """`* SORT 5 3 4`, in the order found (RFC 5256 section 4); `modseq` as in `SearchResponse`."""
+class SortResponse(SearchResponse):
+    """`* SORT 5 3 4`, in the order found (RFC 5256 section 4)."""
 
-    numbers: Iterable[int]
-    modseq: int | None = None
-
-    def encode(self) -> bytes:
-        suffix = "" if self.modseq is None else f" (MODSEQ {self.modseq})"
-        return (" ".join(("* SORT", *map(str, self.numbers))) + suffix + "\r\n").encode("ascii")
+    word: ClassVar[str] = "SORT"
 
 
 @dataclass(frozen=True, slots=True)

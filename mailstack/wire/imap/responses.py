@@ -12,7 +12,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from mailstack.wire.imap import quoting
 from mailstack.wire.imap.commands import Malformed, Partial
@@ -304,12 +304,14 @@ class StatusResponse(Naming):
 class SearchResponse(Response):
     """`* SEARCH 1 2 3`, also with no number; `modseq` where MODSEQ was asked for (RFC 7162 section 3.1.5)."""
 
+    word: ClassVar[str] = "SEARCH"
+
     numbers: Iterable[int]
     modseq: int | None = None
 
     def encode(self) -> bytes:
         suffix = "" if self.modseq is None else f" (MODSEQ {self.modseq})"
-        return (" ".join(("* SEARCH", *map(str, self.numbers))) + suffix + "\r\n").encode("ascii")
+        return (" ".join(("*", self.word, *map(str, self.numbers))) + suffix + "\r\n").encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
