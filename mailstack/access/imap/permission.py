@@ -37,7 +37,11 @@ async def recheck(context: Context) -> None:
     if selected is None or not selected.doubted:
         return
     selected.doubted = False
-    rights = await context.store.rights_in(context.user_id, selected.mailbox.id)
+    try:
+        rights = await context.store.rights_in(context.user_id, selected.mailbox.id)
+    except BaseException:
+        selected.doubted = True
+        raise
     before, selected.rights = selected.rights, rights
     if rights == before or selected.mailbox.deleted:
         return
