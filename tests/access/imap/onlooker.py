@@ -89,6 +89,7 @@ class Onlooker:
         self.saved: tuple[int, ...] | None = ()
         self.modseq = 0
         self._modseqs: list[int] = []
+        self._highest = 0  # told since the last tagged response, until which it does not count
 
     # What the client says
 
@@ -209,7 +210,7 @@ class Onlooker:
             case "OK", "UIDVALIDITY":
                 self._opened(int(rest))
             case "OK", "HIGHESTMODSEQ":
-                self.modseq, self._modseqs = int(rest), []
+                self._highest, self._modseqs = int(rest), []
 
     def _opened(self, uidvalidity: int) -> None:
         self.box = self.chronicle.boxes[ALICE, uidvalidity]
@@ -308,10 +309,9 @@ class Onlooker:
 
     def _answered(self, order: Order, said: Said) -> None:
         if said.code.startswith("HIGHESTMODSEQ"):
-            self.modseq, self._modseqs = int(said.code.split()[1]), []
-        elif self._modseqs:
-            self.modseq = max(self.modseq, *self._modseqs)
-        self._modseqs = []
+            self._highest, self._modseqs = int(said.code.split()[1]), []
+        self.modseq = max([self._highest or self.modseq, *self._modseqs])
+        self._modseqs, self._highest = [], 0
         if order.text == self._login:
             assert said.status == "OK"
             self.ready = True

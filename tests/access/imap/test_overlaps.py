@@ -67,6 +67,35 @@ def test_rights_that_change_while_a_move_is_under_way(scene: Scene) -> None:
     assert said[1:] == ["* 1 EXPUNGE", "t OK MOVE completed", ""]
 
 
+def test_rights_that_change_twice_while_an_expunge_is_under_way(scene: Scene) -> None:
+    """HIGHESTMODSEQ was told, but not what vanished: a client that left then never heard of it."""
+    shared = '"Other Users/alice@example.test/INBOX"'
+    alice = scene.enter("alice", "SETACL INBOX bob@example.test lrswipkxte", "CREATE A")
+    scene.ask(alice, f"APPEND INBOX (\\Deleted) {{{len(HELLO)}+}}\r\n{HELLO.decode()}")
+    bob = scene.enter("bob", "ENABLE QRESYNC", f"SELECT {shared}")
+    bob.heard()
+    scene.say(alice, "SETACL A bob@example.test lr")
+    scene.say(bob, "EXPUNGE")
+    scene.say(alice, "SETACL A bob@example.test lrs")
+    said = scene.told(bob)
+    assert said.startswith("* VANISHED 1\r\n")
+    assert "\r\nt OK [HIGHESTMODSEQ " in said
+
+
+def test_a_mailbox_that_is_deleted_while_it_is_selected(scene: Scene) -> None:
+    """SELECT was refused, but the session had it all the same: EXPUNGE came where nothing was selected."""
+    alice = scene.enter("alice", "ENABLE QRESYNC", "CREATE A")
+    validity = scene.ask(alice, "STATUS A (UIDVALIDITY)").split("(UIDVALIDITY ")[1].split(")")[0]
+    scene.ask(alice, f"APPEND A {{{len(HELLO)}+}}\r\n{HELLO.decode()}")
+    scene.say(alice, f"SELECT A (QRESYNC ({validity} 1))")
+    while b"URLMECH" not in alice.wire.value():
+        scene.stage.choices()[0]()
+    scene.world.run(scene.world.store.delete(1, "A"))
+    assert "t NO [NONEXISTENT]" in scene.told(alice)
+    assert alice.role._context.current is None
+    assert scene.ask(alice, "CHECK").startswith("t BAD")
+
+
 def test_a_copy_from_a_mailbox_that_is_just_deleted(scene: Scene) -> None:
     """It was answered with TRYCREATE: but it is not the target that is gone."""
     alice = scene.enter("alice")
