@@ -175,8 +175,8 @@ def drop(
     _tell(db, where, notes.DROPPED, order)
     messages = list(db.scalars(select(_e.message_id).where(where).distinct()))
     removed = db.execute(delete(queue_entries).where(where)).rowcount
-    files = [remove_empty(db, message_id) for message_id in messages]
-    return Dropped(removed, tuple(name for name in files if name is not None))
+    files = [name for message_id in messages for name in remove_empty(db, message_id)]
+    return Dropped(removed, tuple(files))
 
 
 def _tell(db: Connection, where: ColumnElement[bool], event: str, order: Order | None) -> None:
