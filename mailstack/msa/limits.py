@@ -18,7 +18,8 @@ from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
 from mailstack.msa.counts import Count, Hour
 from mailstack.msa.settings import MsaConfig
-from mailstack.net.trace import Clock, date_time
+from mailstack.net.trace import date_time
+from mailstack.work import Clock
 
 T = TypeVar("T")
 
