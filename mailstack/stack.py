@@ -258,7 +258,7 @@ def _conversations(
     imap_limits: ImapLimits,
 ) -> dict[str, Spoken]:
     """What is spoken by each service that a listener may have."""
-    to_users = Spoken("smtp", smtp.Server, submission)
+    to_users = Spoken("smtp", partial(smtp.Server, mends=True), submission)
     pop = Spoken("pop3", pop3.Server, pop3_access)
     imap = Spoken("imap", partial(ImapServer, imap_limits), imap_access)
     return {

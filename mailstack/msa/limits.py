@@ -17,7 +17,8 @@ from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
 from mailstack.msa.counts import Count, Hour, Who
 from mailstack.msa.settings import MsaConfig, TrustedConfig
-from mailstack.net.trace import Clock, date_time
+from mailstack.net.trace import date_time
+from mailstack.work import Clock
 
 T = TypeVar("T")
 
