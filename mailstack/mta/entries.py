@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, select, text, update
+from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, delete, exists, select, text, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
@@ -268,6 +268,13 @@ def remove_empty(db: Connection, message_id: str) -> str | None:
     """Delete a message without recipients; return its spool file's name, which may go once committed."""
     spool: str | None = db.execute(_DELETE_EMPTY, {"id": message_id}).scalar()
     return spool
+
+
+def remove_all_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
+    """As `remove_empty`, of many messages at once."""
+    left = exists().where(_e.message_id == _m.id)
+    gone = delete(queue_messages).where(_m.id.in_(message_ids), ~left).returning(_m.spool)
+    return list(db.scalars(gone))
 
 
 def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:
