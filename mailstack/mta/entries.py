@@ -151,6 +151,7 @@ def insert_message(
         "tls_optional": envelope.tls_optional,
         "hold_until": envelope.hold_until,
         "deliver_by": None if by is None else by.deadline,
+        "received_from": envelope.received_from,
         "by_mode": None if by is None else f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}",
     }
     if not db.execute(_INSERT_MESSAGE, row).rowcount:
@@ -225,6 +226,7 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         priority=rows[0].priority if rows else 0,
         hold_until=message.hold_until,
         deliver_by=_by_of(message.deliver_by, message.by_mode),
+        received_from=message.received_from,
         junk=message.junk,
     )
     asked = any(row.asked for row in rows)

@@ -215,7 +215,7 @@ def stats(db: Connection) -> QueueStats:
     messages, octets, oldest = db.execute(
         select(func.count(), func.coalesce(func.sum(_m.size), 0), func.min(_m.received_at))
     ).one()
-    active = db.scalar(select(func.count()).where(_e.lease_owner.is_not(None)))
+    active = db.scalar(select(func.count()).where(_e.lease_until.is_not(None)))  # by its index
     following = db.scalar(select(func.min(_e.next_attempt)).where(_e.state == WAITING))
     count = func.count()
     hops = db.execute(select(_e.hop, count).group_by(_e.hop).order_by(count.desc(), _e.hop).limit(10))
