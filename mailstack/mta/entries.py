@@ -157,6 +157,7 @@ def _message_row(new: NewMessage) -> dict[str, Any]:
         "tls_optional": envelope.tls_optional,
         "hold_until": envelope.hold_until,
         "deliver_by": None if by is None else by.deadline,
+        "received_from": envelope.received_from,
         "by_mode": None if by is None else f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}",
         "content": new.content,
     }
@@ -226,6 +227,7 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         priority=rows[0].priority if rows else 0,
         hold_until=message.hold_until,
         deliver_by=_by_of(message.deliver_by, message.by_mode),
+        received_from=message.received_from,
         junk=message.junk,
     )
     asked = any(row.asked for row in rows)
@@ -275,12 +277,12 @@ def settle(db: Connection, several: Sequence[Settled]) -> list[str]:
     if deferred:
         db.execute(_DEFER, deferred)
     execute(db, _DELETE_EMPTY, [one.message_id for one in several if not one.spool])
-    return [name for one in several if one.spool for name in remove_empty(db, one.message_id)]
+    return remove_empty(db, [one.message_id for one in several if one.spool])
 
 
-def remove_empty(db: Connection, message_id: str) -> list[str]:
-    """Delete a message without recipients; return its spool file, if it has one: it may go once committed."""
-    return [row.spool for row in execute(db, _DELETE_EMPTY_WITH_FILE, [message_id]) if row.spool]
+def remove_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
+    """Delete those messages that have no recipients; return their spool files: they may go once committed."""
+    return [row.spool for row in execute(db, _DELETE_EMPTY_WITH_FILE, message_ids) if row.spool]
 
 
 def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:
