@@ -77,7 +77,7 @@ class Upkeep:
         self._behind = True
 
     async def catch_up(self, rest: float = 0) -> None:
-        """Do all that is behind, now; after each transaction on names rest `rest` times as long as it took."""
+        """Do all that is behind, now; after each transaction on names rest `rest` times its length."""
         claims, self._claims = self._claims, {}
         self._behind = False
         try:
