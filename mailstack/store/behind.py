@@ -25,9 +25,7 @@ from mailstack.store.values import NoSuchMailbox
 Grave = tuple[int, Path, str]  # id, mailbox's directory, path of the file from it
 
 _DIRTY = select(messages.c.id).where(messages.c.dirty).order_by(messages.c.id).limit(bindparam("most"))
-_ON_DISK = select(
-    messages.c.id, messages.c.name, messages.c.flags, messages.c.disk_info, messages.c.is_new
-)
+_ON_DISK = select(messages.c.id, messages.c.name, messages.c.flags, messages.c.disk_info, messages.c.is_new)
 _NAMED = Hot(
     update(messages)
     .where(messages.c.id == bindparam("message"))
