@@ -211,10 +211,8 @@ def look(scene: Scene, r: Random) -> None:
         assert found["BODY[HEADER]"] + found["BODY[TEXT]"] == whole[uid]
         assert found["BINARY[]"] == whole[uid]
     pieces(scene, whole, r)
-    number = 0
     client = Pop3Client(scene.world)
-    for uid in sorted(whole):
-        number += 1
+    for number, uid in enumerate(sorted(whole), 1):
         assert client.octets(number) == as_pop3(whole[uid]), f"RETR of {scene.given[uid]}"
 
 
