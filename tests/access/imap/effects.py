@@ -125,6 +125,33 @@ class Adding(Effect):
                 chronicle.bodies[box, uid] = body
 
 
+class Adopting(Effect):
+    """Files that another program has put there are found, some or all."""
+
+    def __init__(self, target: Name, body: bytes) -> None:
+        super().__init__()
+        self.target, self.body = target, body
+        self.waiting = 0
+
+    @property
+    def open(self) -> bool:
+        return self.waiting > 0
+
+    def fits(self, before: State, after: State, done: Difference) -> bool:
+        if not done.only("added") or len(done.added) != 1:
+            return False
+        [(box, added)] = done.added.items()
+        return before[box].name == self.target and len(added) <= self.waiting and not any(added.values())
+
+    def is_vain(self, state: State) -> bool:
+        return True
+
+    def bodies(self, chronicle: Chronicle) -> None:
+        for box, added in self.did.added.items():
+            self.waiting -= len(added)
+            chronicle.bodies.update({(box, uid): self.body for uid in added})
+
+
 class Copying(Effect):
     """COPY and MOVE: all that are still there, at once, in order (RFC 9051 sections 6.4.7 and 6.4.8)."""
 

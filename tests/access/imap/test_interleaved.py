@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from random import Random
 
-from tests.access.imap.steps_under_way import UnderWay
+from tests.access.imap.steps_beside import Beside
 
 EXAMPLES = int(os.environ.get("MAILSTACK_MODEL_EXAMPLES", "12"))
 STEPS = int(os.environ.get("MAILSTACK_MODEL_STEPS", "60"))
@@ -22,7 +22,8 @@ KINDS = (
     *("store",) * 9,
     *("fetch", "search", "expunge", "copy", "append") * 2,
     *("store_saved", "append_and_break", "select", "noop", "idle", "mode", "leave", "lose", "resynchronize"),
-    *("name_it", "status", "turn", "turn", "time", "quietly"),
+    *("pop3",) * 5,
+    *("drop", "name_it", "status", "turn", "turn", "time", "quietly"),
 )
 
 Script = list[tuple[str, int]]  # steps, and the seed of what each chooses
@@ -30,7 +31,7 @@ Script = list[tuple[str, int]]  # steps, and the seed of what each chooses
 
 def run(seed: int, script: Script) -> None:
     """One world; in the end everybody knows everything. Raise AssertionError."""
-    world = UnderWay()
+    world = Beside()
     try:
         world.open(1 if seed % 3 else 2, Random(seed))
         for kind, chance in script:
