@@ -352,6 +352,8 @@ def keep(mailbox: Path, path: str) -> str | None:
 def remove_stale(mailbox: Path) -> None:
     """Remove what has lain in tmp/ for longer than anyone writes."""
     oldest = time.time() - STALE
+    if not (mailbox / "tmp").is_dir():
+        make_mailbox(mailbox)
     with os.scandir(mailbox / "tmp") as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:

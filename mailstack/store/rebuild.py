@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from mailstack.db import sync_directory
 from mailstack.store import dovecot, maildir
 from mailstack.store.adoption import Found, examine
+from mailstack.store.claims import Claims, Known, Place, known_of
 from mailstack.store.flags import SEEN_BIT, letters_mask
 from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
@@ -49,13 +50,13 @@ def rebuild_user(
     more messages were read. Raise OSError; the index is kept then. Blocking, in a write transaction, long:
     every message is read.
     """
-    attached = _attached(db, user_id)
+    attached, known = _attached(db, user_id), known_of(db, user_id)
     maildir_of_user = root / home / MAILDIR
     taken_over = (maildir_of_user / dovecot.UIDLIST).exists() and MailboxState.read(maildir_of_user) is None
     for table in (subscriptions, mailboxes, usage):
         db.execute(delete(table).where(table.c.user_id == user_id))
     db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
-    rebuilder = _Rebuild(db, root, user_id, home, looked)
+    rebuilder = _Rebuild(db, root, user_id, home, looked, known)
     for directory, state in rebuilder.states():
         rebuilder.mailbox(directory, state)
     rebuilder.superiors()
@@ -102,6 +103,7 @@ class _Rebuild:
     user_id: int
     home: str
     looked: Callable[[int], None]
+    known: dict[Place, Known]  # by the index that was
     octets: int = 0
     count: int = 0
     uidvalidity: int = 0
@@ -134,10 +136,12 @@ class _Rebuild:
             self.db.execute(insert(keywords), rows)
         path = mailbox_path(self.root, self.home, directory)
         maildir.make_mailbox(path)
-        contents = _Contents(self.db, path, mailbox_id, state, modseq, self.looked)
+        contents = _Contents(
+            self.db, path, mailbox_id, state, modseq, self.looked, self._claims(directory, path, state)
+        )
         contents.index()
         uidnext = max(contents.uidnext, state.reserved)
-        if uidnext > state.reserved or not (path / "mailstack-mailbox").exists():
+        if uidnext > state.reserved or MailboxState.read(path) is None:
             reserved = uidnext + RESERVE
             MailboxState(state.name, state.uidvalidity, reserved, state.special_use, state.keywords).write(
                 path
@@ -159,6 +163,15 @@ class _Rebuild:
         self.octets += contents.octets
         self.count += contents.count
         self.uidvalidity = max(self.uidvalidity, state.uidvalidity)
+
+    def _claims(self, directory: str, path: Path, state: MailboxState) -> Claims:
+        place = directory, state.uidvalidity
+        elsewhere = {name for other, known in self.known.items() if other != place for name in known.names}
+        listed = None if MailboxState.read(path) else dovecot.read_uids(path)
+        known = self.known.get(place, Known())
+        return Claims(
+            state.reserved, known, frozenset(elsewhere - set(known.names)), listed.uids if listed else {}
+        )
 
     def superiors(self) -> None:
         """Names that only hold others."""
@@ -215,26 +228,35 @@ class _Contents:
     """The messages of one mailbox, indexed anew."""
 
     def __init__(
-        self, db: Connection, path: Path, mailbox_id: int, state: MailboxState, modseq: int, looked: Any
+        self,
+        db: Connection,
+        path: Path,
+        mailbox_id: int,
+        state: MailboxState,
+        modseq: int,
+        looked: Any,
+        claims: Claims,
     ) -> None:
         self._looked = looked
         self._db = db
         self._path = path
         self._mailbox_id = mailbox_id
-        self._reserved = state.reserved
+        self._claims = claims
+        self._reserved = max(state.reserved, claims.known.uidnext)
         self._meant = 0xFF | sum(1 << bit for bit in state.keywords)
         self._modseq = modseq
         self._uids: set[int] = set()
-        listed = None if MailboxState.read(path) else dovecot.read_uids(path)
-        self._listed = listed.uids if listed else {}
         self._deliveries: set[str] = set()
         self.uidnext = 1
         self.count = self.unseen = self.octets = 0
 
     def index(self) -> None:
         """Read every file. Files without a UID of ours come last and get new ones."""
-        paths = sorted(maildir.list_files(self._path).values(), key=self._order)
-        own = {uid for uid in map(self._own_uid, paths) if uid}
+        lying = maildir.list_files(self._path)
+        kept = [f"/{name}" for name in maildir.list_kept(self._path)]
+        self._claims.look([*lying, *map(maildir.base_of, kept)])
+        paths = sorted(lying.values(), key=self._order)
+        own = {uid for uid in map(self._own_uid, [*paths, *kept]) if uid}
         self.uidnext = max([*own, 0, self._reserved - 1]) + 1
         for start in range(0, len(paths), _SLICE):
             self._insert(examine(self._path, paths[start : start + _SLICE]))
@@ -248,7 +270,7 @@ class _Contents:
             base = maildir.base_of(f"/{name}")
             uid = self._own_uid(f"/{name}")
             if uid is None or uid in self._uids:
-                continue
+                uid, self.uidnext = self.uidnext, self.uidnext + 1
             self._uids.add(uid)
             status = os.stat(self._path / maildir.KEPT / name)
             graves.append(
@@ -272,9 +294,7 @@ class _Contents:
         return (self._own_uid(path) or 1 << 32, maildir.base_of(path))
 
     def _own_uid(self, path: str) -> int | None:
-        base = maildir.base_of(path)
-        uid = self._listed.get(base) or maildir.uid_of(base)
-        return uid if uid is not None and uid < self._reserved else None
+        return self._claims.uid(maildir.base_of(path))
 
     def _insert(self, found: list[Found]) -> None:
         rows = [self._row(file) for file in found]

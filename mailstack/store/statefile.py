@@ -53,9 +53,12 @@ class MailboxState:
     @classmethod
     def read(cls, mailbox: Path) -> MailboxState | None:
         """The file's content; None where it is missing or makes no sense."""
+        lines = list(_lines(mailbox / FILE))
+        if not lines or lines[-1]:  # cut short: a number in it may be another
+            return None
         items = dict.fromkeys(("name", "uidvalidity", "reserved", "special-use"), "")
         keywords: dict[int, str] = {}
-        for line in _lines(mailbox / FILE):
+        for line in lines:
             key, _, value = line.partition(" ")
             if key in items:
                 items[key] = value

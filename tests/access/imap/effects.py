@@ -128,9 +128,9 @@ class Adding(Effect):
 class Adopting(Effect):
     """Files that another program has put there are found, some or all."""
 
-    def __init__(self, target: Name, body: bytes) -> None:
+    def __init__(self, target: Name, body: bytes, flags: Flags) -> None:
         super().__init__()
-        self.target, self.body = target, body
+        self.target, self.body, self.flags = target, body, flags
         self.waiting = 0
 
     @property
@@ -141,7 +141,8 @@ class Adopting(Effect):
         if not done.only("added") or len(done.added) != 1:
             return False
         [(box, added)] = done.added.items()
-        return before[box].name == self.target and len(added) <= self.waiting and not any(added.values())
+        known = before[box].name == self.target and len(added) <= self.waiting
+        return known and set(added.values()) == {self.flags}
 
     def is_vain(self, state: State) -> bool:
         return True

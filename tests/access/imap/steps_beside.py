@@ -17,7 +17,7 @@ class Beside(UnderWay):
         super().__init__()
         self.popper: Pop3Onlooker | None = None
         self.dropped = 0
-        self.adopting = Adopting((ALICE, "INBOX"), BODIES[1])
+        self.adopting = Adopting((ALICE, "INBOX"), BODIES[1], frozenset((r"\Draft", r"\Answered")))
 
     def listen(self) -> None:
         super().listen()
@@ -67,7 +67,7 @@ class Beside(UnderWay):
         self.dropped += 1
         self.adopting.waiting += 1
         [home] = (self.world.path / "mail").glob("*/alice/Maildir")
-        (home / "new" / f"{self.dropped}.other.host").write_bytes(BODIES[1])
+        (home / "cur" / f"{self.dropped}.other.host:2,DR").write_bytes(BODIES[1])
 
     def quiet(self) -> None:
         """POP3 has no IDLE: what it waits for comes."""

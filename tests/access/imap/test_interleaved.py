@@ -14,7 +14,7 @@ from random import Random
 
 from tests.access.imap.steps_beside import Beside
 
-EXAMPLES = int(os.environ.get("MAILSTACK_MODEL_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("MAILSTACK_MODEL_EXAMPLES", "6"))
 STEPS = int(os.environ.get("MAILSTACK_MODEL_STEPS", "60"))
 FIRST = int(os.environ.get("MAILSTACK_MODEL_SEED", "1"))
 SHRINKS = bool(os.environ.get("MAILSTACK_MODEL_SHRINK"))
