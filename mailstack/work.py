@@ -15,7 +15,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -25,8 +24,6 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 P = TypeVar("P")
-
-_END = object()  # in a queue: no job comes after it
 
 
 class Overloaded(Exception):
@@ -157,52 +154,77 @@ class _Results:
 
 
 class _Queue:
-    """A bounded queue that a thread, or several, take from: one lock in C, for a wake-up costs the most."""
+    """A bounded queue that a thread, or several, take from.
+
+    Each thread that waits has a lock of its own, and whoever began to wait last is woken first: a job wakes
+    one thread and no other, the one whose caches are warm. (`SimpleQueue` has one lock, which every thread
+    that took a job passes on to the next, who finds nothing.)
+    """
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
-        self._jobs: SimpleQueue[Any] = SimpleQueue()
+        self._jobs: deque[Any] = deque()
+        self._waiting: list[threading.Lock] = []  # each is released once there may be a job
         self._closed = False
 
-    def put(self, job: Any) -> None:
-        """Add a job. Raise Overloaded."""
-        waiting = self._jobs.qsize()
-        if self._closed or waiting >= self._limit:
-            raise Overloaded(f"{self._name}: {waiting} operations are waiting")
-        self._jobs.put(job)
+    def put(self, job: Any) -> bool:
+        """Add a job; return whether a thread was waiting for one. Raise Overloaded."""
+        if self._closed or len(self._jobs) >= self._limit:
+            raise Overloaded(f"{self._name}: {len(self._jobs)} operations are waiting")
+        self._jobs.append(job)
+        return self._wake()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits."""
-        return self._jobs.empty()
+        return not self._jobs
 
     def take(self) -> Any | None:
         """The next job, waited for; None once the queue is closed and empty."""
-        job = self._jobs.get()
-        if job is _END:
-            self._jobs.put(_END)  # for the next thread
-            return None
-        return job
+        while True:
+            try:
+                return self._jobs.popleft()
+            except IndexError:
+                if self._closed:
+                    return None
+            self._wait()
+
+    def _wait(self) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        self._waiting.append(lock)
+        if self._jobs or self._closed:  # that came before anybody could know that we wait
+            try:
+                self._waiting.remove(lock)
+            except ValueError:
+                pass  # somebody does know, and is about to release it
+            else:
+                return
+        lock.acquire()
+
+    def _wake(self) -> bool:
+        try:
+            self._waiting.pop().release()
+        except IndexError:
+            return False
+        return True
 
     def take_waiting(self, most: int) -> list[Any]:
         """At most `most` jobs of those that are there."""
         jobs: list[Any] = []
         try:
             while len(jobs) < most:
-                job = self._jobs.get_nowait()
-                if job is _END:
-                    self._jobs.put(_END)
-                    break
-                jobs.append(job)
-        except Empty:
+                jobs.append(self._jobs.popleft())
+        except IndexError:
             pass
         return jobs
 
     def close(self) -> None:
         """Refuse new jobs, and let threads end after the last."""
         self._closed = True
-        self._jobs.put(_END)
+        while self._wake():
+            pass
 
 
 class _Pool:
@@ -223,10 +245,9 @@ class _Pool:
     def put(self, job: Callable[[], Any], answer: Deferred[Any], answers: bool = True) -> None:
         """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does.
 
-        Each of the first jobs brings a thread.
+        A job for which no thread waits brings one, as long as there may be more.
         """
-        self._queue.put((job, answer, answers))
-        if len(self._threads) < self._most:
+        if not self._queue.put((job, answer, answers)) and len(self._threads) < self._most:
             self._threads.append(_start(f"{self._name}-{len(self._threads)}", self._run))
 
     def _run(self) -> None:
