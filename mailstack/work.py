@@ -58,6 +58,14 @@ class Transactions(Protocol):
     def dispose(self) -> None: ...
 
 
+class Clock(Protocol):
+    """What is asked of the reactor's time (IReactorTime)."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
+
+
 class FromThread(Protocol):
     """The one thing asked of the reactor."""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mailstack.mail.envelope import Envelope
 from mailstack.net.peer import Peer
+from mailstack.work import Clock
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -18,12 +19,6 @@ _TLS_OPTIONAL = re.compile(
     rb"(?im)^tls-required[ \t]*:[ \t\r\n]*no[ \t]*(?:\r\n(?![ \t])|\Z)"
 )  # RFC 8689 section 3
 _RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
-
-
-class Clock(Protocol):
-    """Seconds since 1970."""
-
-    def seconds(self) -> float: ...
 
 
 class RandomSource(Protocol):
