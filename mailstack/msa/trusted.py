@@ -118,6 +118,10 @@ class TrustedRole(SubmissionRole):
         offers = super().hello()
         return offers if self._logins else [one for one in offers if not one.startswith("AUTH ")]
 
+    def for_users(self) -> list[str]:
+        """Nothing before a login: an address is no authorization (RFC 6710 section 4.1)."""
+        return [] if self._user is None else super().for_users()
+
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
         """Where there is a login."""
         if self._logins:
