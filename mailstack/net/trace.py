@@ -56,9 +56,14 @@ def _date_time(seconds: int) -> str:
     return f"{_DAYS[weekday]}, {day} {_MONTHS[month - 1]} {year} {clock} +0000"
 
 
+def client(peer: Peer, helo: str) -> str:
+    """Whom a message came from: the name it gave and the address it had."""
+    return f"{helo} ([{_literal(peer.address)}])"
+
+
 def received(envelope: Envelope, peer: Peer, helo: str, protocol: str, hostname: str, now: float) -> bytes:
     """The Received field for a message that came by `protocol`: SMTP, ESMTP or LMTP."""
-    lines = [f"Received: from {helo} ([{_literal(peer.address)}])"]
+    lines = [f"Received: from {client(peer, helo)}"]
     tls = peer.tls
     if tls:
         lines.append(f"\t(using {tls})")
