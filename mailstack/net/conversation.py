@@ -138,6 +138,8 @@ class Conversation(TwistedProtocol):
         self.peer = Peer(host, port, getattr(here, "port", 0), self._secure, self._cipher, self._bindings)
         if self._open_transcript:
             self._transcript = self._open_transcript(self.peer)
+            if hasattr(self._session, "tap"):  # it can compress, and then tells itself what is said
+                self._session.tap = self._transcript
         self._role = self._service.welcome(self.peer, self.say)
         pause = getattr(self._role, "greet_pause", 0.0)
         if pause:
@@ -149,7 +151,7 @@ class Conversation(TwistedProtocol):
         """Hand bytes to the session; start answering if nobody does."""
         if self._ending:
             return
-        if self._transcript:
+        if self._transcript and self._legible():
             self._transcript.received(data)
         self._session.receive_data(data)
         if self._greeting is not None:
@@ -206,10 +208,11 @@ class Conversation(TwistedProtocol):
         """Write `reply` and wait until the transport has room; raise Vanished if the peer is gone."""
         if not self._connected:
             raise Vanished
+        transcript = self._transcript if self._transcript and self._legible() else None
         data = self._session.send(reply)
         if data:
-            if self._transcript:
-                self._transcript.sent(data)
+            if transcript:
+                transcript.sent(data)
             self.transport.write(data)  # type: ignore[union-attr]
         if self._session.closed and not self._answering:  # a farewell that nobody asked for
             self._close()
@@ -298,6 +301,10 @@ class Conversation(TwistedProtocol):
                 "unexpected error; the client may retry", peer=self.peer.address, event=type(event).__name__
             )
             return self._session.failure(event)
+
+    def _legible(self) -> bool:
+        """Whether the octets on the wire are the protocol's own."""
+        return not getattr(self._session, "compressed", False)
 
     def _start_tls(self) -> None:
         transport: Any = self.transport
