@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, select, text, update
+from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, delete, exists, select, text, update
 
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
@@ -151,6 +151,7 @@ def insert_message(
         "tls_optional": envelope.tls_optional,
         "hold_until": envelope.hold_until,
         "deliver_by": None if by is None else by.deadline,
+        "received_from": envelope.received_from,
         "by_mode": None if by is None else f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}",
     }
     if not db.execute(_INSERT_MESSAGE, row).rowcount:
@@ -225,6 +226,7 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         priority=rows[0].priority if rows else 0,
         hold_until=message.hold_until,
         deliver_by=_by_of(message.deliver_by, message.by_mode),
+        received_from=message.received_from,
         junk=message.junk,
     )
     asked = any(row.asked for row in rows)
@@ -268,6 +270,13 @@ def remove_empty(db: Connection, message_id: str) -> str | None:
     """Delete a message without recipients; return its spool file's name, which may go once committed."""
     spool: str | None = db.execute(_DELETE_EMPTY, {"id": message_id}).scalar()
     return spool
+
+
+def remove_all_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
+    """As `remove_empty`, of many messages at once."""
+    left = exists().where(_e.message_id == _m.id)
+    gone = delete(queue_messages).where(_m.id.in_(message_ids), ~left).returning(_m.spool)
+    return list(db.scalars(gone))
 
 
 def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:

@@ -245,13 +245,13 @@ class Queue(Service):
         recipients: Iterable[Recipient],
         replies: dict[Address, Reply],
     ) -> None:
+        now = self._clock.seconds()
         delivered = [
-            Status(one.address, "delivered", replies[one.address], one.orcpt)
+            Status(one.address, "delivered", replies[one.address], one.orcpt, last_attempt=now)
             for one in recipients
             if replies[one.address].accepted and wanted(one, "delivered")
         ]
         if delivered:
-            now = self._clock.seconds()
             await self._bounces.report(f"{envelope.id}.deli0", envelope, now, message, delivered)
 
     async def _enqueue(

@@ -38,6 +38,7 @@ queue_messages = Table(
     Column("hold_until", Float),  # not attempted before (RFC 4865)
     Column("deliver_by", Float),  # to be delivered by then (RFC 2852)
     Column("by_mode", Text),  # R, N, RT or NT
+    Column("received_from", Text),  # the client's HELO and address, for reports
 )
 
 queue_entries = Table(

@@ -502,10 +502,10 @@ class QueueContract:
         self.start()
         await self.send("x@b.test")
         await self.until(lambda: self.entries()[0].attempts == 1)
-        await self.work.transaction(verbs.hold, ["q1"])
+        await self.work.transaction(verbs.hold, verbs.Choice(("q1",)))
         await self.pass_time(10_000)
         self.transfer.says = {}
-        await self.work.transaction(verbs.release, ["q1"], self.clock.seconds())
+        await self.work.transaction(verbs.release, verbs.Choice(("q1",)), self.clock.seconds())
         await self.until(lambda: self.clock.advance(5) or not self.entries())
         self.assertEqual(len(self.transfer.got), 2)
 

@@ -9,7 +9,7 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.access.pop3.login import Clock, Login, Services
+from mailstack.access.pop3.login import Login, Services
 from mailstack.access.pop3.maildrop import Maildrop, NoSuchMessage
 from mailstack.access.pop3.reading import AHEAD, AHEAD_OCTETS, ReadAhead, pieces
 from mailstack.access.pop3.retention import capability
@@ -20,7 +20,7 @@ from mailstack.net.sign_in import SignIn
 from mailstack.store import MessageStore
 from mailstack.store.values import Expunged, NoSuchMailbox, StoreError
 from mailstack.wire import pop3
-from mailstack.work import Overloaded, Work
+from mailstack.work import Clock, Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.pop3")
 
