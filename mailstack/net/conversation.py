@@ -37,6 +37,7 @@ R = TypeVar("R")
 Say = Callable[[Any], Awaitable[None]]
 
 FLUSH_SECONDS = 30.0  # how long a closing connection may take to read what it was sent
+LEAVE_SECONDS = 1.0  # and when the server stops: many clients look at a connection only when they need it
 WRITE_SECONDS = 300.0  # how long a peer may leave its answer unread before it is cut
 
 
@@ -74,6 +75,8 @@ class Role(Protocol):
     async def answer(self, event: Any) -> Any | None: ...
 
     def timed_out(self) -> Any | None: ...
+
+    def dismissed(self) -> Any | None: ...
 
     def lost(self) -> None: ...
 
@@ -113,6 +116,7 @@ class Conversation(TwistedProtocol):
         self._answering = False  # a pump is running
         self._paused = False  # we have asked the transport to stop reading
         self._connected = False
+        self._leaving = False  # the server stops
         self._ending = False  # no more events are answered: the last words are on their way
         self._eof = False  # the peer has closed its side
         self._room: list[Deferred[None]] | None = (
@@ -226,12 +230,15 @@ class Conversation(TwistedProtocol):
                 raise Vanished
 
     def shut_down(self) -> None:
-        """The server stops: close when the answer that is being made is out."""
+        """The server stops: close when the answer that is being made is out; tell a client that is silent."""
+        self._leaving = True
         self._cancel_greeting()
         if self._answering:
             self._eof = True
-        else:
+        elif self._ending:
             self._close()
+        else:
+            self._run(self._dismiss)
 
     # The work.
 
@@ -342,7 +349,7 @@ class Conversation(TwistedProtocol):
             self._resume()  # or we would never see the peer's own end
             transport.unregisterProducer()
             transport.loseConnection()
-            self._touch(FLUSH_SECONDS)
+            self._touch(LEAVE_SECONDS if self._leaving else FLUSH_SECONDS)
 
     def _abort(self) -> None:
         self._ending = True
@@ -371,7 +378,12 @@ class Conversation(TwistedProtocol):
             self._run(self._time_out)
 
     async def _time_out(self) -> None:
-        farewell = self._role.timed_out()
+        await self._farewell(self._role.timed_out())
+
+    async def _dismiss(self) -> None:
+        await self._farewell(self._role.dismissed())
+
+    async def _farewell(self, farewell: Any | None) -> None:
         self._ending = True
         if farewell is not None:
             await self.say(farewell)

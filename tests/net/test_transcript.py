@@ -100,6 +100,9 @@ class Agrees:
     def timed_out(self) -> None:
         return None
 
+    def dismissed(self) -> None:
+        return None
+
     def lost(self) -> None:
         """Nothing was held."""
 
