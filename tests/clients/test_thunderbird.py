@@ -183,10 +183,16 @@ def test_a_message_is_shown_as_it_was_sent(anna: Account, stack: RunningStack) -
 def test_new_mail_comes_by_itself(bert: Account, stack: RunningStack) -> None:
     """IDLE: nobody asks. The mailbox is empty, as a new user's is."""
     bert.open("INBOX")
+    said = r" conversation: imap (\S+) C: \S+ "
+
+    def waits() -> bool:
+        log = stack.log()
+        return bool(set(re.findall(said + 'select "INBOX"', log)) & set(re.findall(said + "IDLE", log)))
+
+    eventually(waits)
     with smtplib.SMTP("127.0.0.1", stack.ports["smtp"]) as smtp:
         smtp.sendmail("a@elsewhere.test", [stack.address(BERT)], b"Subject: by itself\r\n\r\nHello\r\n")
     bert.shows("INBOX", ["by itself"], True)
-    assert re.search(r"conversation: imap \S+ C: \S+ IDLE", stack.log())
     bert.remove("INBOX", "by itself", True)
 
 
