@@ -312,6 +312,10 @@ class ImapRole:
         """The farewell to a silent client (RFC 3501 section 5.4)."""
         return r.Bye("Silent for too long")
 
+    def dismissed(self) -> r.AnyResponse:
+        """The farewell when the server stops (RFC 9051 section 7.1.5)."""
+        return r.Bye("The server is shutting down")
+
     def lost(self) -> None:
         """The connection is over: release everything."""
         self._stop_idling()
