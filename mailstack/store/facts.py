@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from mailstack.mail.fields import split_fields
 from mailstack.mail.mime import scan
 from mailstack.mail.mime_part import Part, pack
+from mailstack.store.heading import Heading, heading_of
 from mailstack.store.identity import email_id, thread_id
 from mailstack.store.preview import preview
 from mailstack.store.values import Facts
@@ -45,16 +46,18 @@ def compute_facts(data: bytes | mmap.mmap) -> Facts:
 
 def _facts(data: bytes | mmap.mmap, part: Part, identity: bytes) -> Facts:
     header = bytes(data[part.header : min(part.body, part.header + MAX_HEADER)])
+    fields = _common_fields(header)
     return Facts(
         structure.envelope(header),
         structure.body(part),
         structure.body_structure(part),
-        _common_fields(header),
+        fields,
         pack(part),
         part.body - part.header,
         identity,
         thread_id(header, identity),
         _preview(part, data),
+        *(heading_of(fields).kept() if fields else Heading()),
     )
 
 

@@ -23,6 +23,7 @@ from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
 from mailstack.store.flags import kept_bits
+from mailstack.store.headings import Headings
 from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
 from mailstack.store.packing import Damaged
@@ -105,6 +106,11 @@ class Mailbox:
         """What is in memory of several messages, without those that are expunged: `entry` for thousands."""
         return [row for row in map(self._rows.get, uids) if row is not None]
 
+    def mask_of(self, flags: Iterable[str]) -> tuple[int, bool]:
+        """The bits of those flags, and whether all of them have one here."""
+        mask, missing = self._keywords.mask(flags)
+        return mask, not missing
+
     def flags_of(self, mask: int) -> frozenset[str]:
         """The flags that the bits of a row stand for."""
         return self._keywords.flags(mask)
@@ -133,6 +139,10 @@ class Mailbox:
         """The last change of a message; 0 once it is expunged."""
         row = self._rows.get(uid)
         return row[2] if row else 0
+
+    def modseqs_of(self, uids: Iterable[int]) -> Iterable[tuple[int, int]]:
+        """The same by UID, for many that are there."""
+        return [(row[0] & UID_MASK, row[2]) for row in self.rows(uids)]
 
     def changed_since(self, modseq: int) -> Iterable[int]:
         """The UIDs of messages new or changed after `modseq`, ascending."""
@@ -354,6 +364,11 @@ class Mailbox:
         if not await self._around.work.files(path.exists):
             path = await self._search(uid)
         return StoredMessage(path, 0, self._rows[uid][5] if uid in self._rows else 0)
+
+    @property
+    def headings(self) -> Headings:
+        """What SORT, THREAD and SEARCH need of the messages."""
+        return Headings(self.id, self._around.work, self._spans, self.facts)
 
     # Inside
 
