@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 
-from mailstack.access.imap import search, sorting
+from mailstack.access.imap import search
 from mailstack.access.imap.kept import KEPT
 from mailstack.store.heading import MOST_REFERENCES
 from mailstack.store.tables import message_facts
@@ -90,5 +90,4 @@ def test_an_answer_is_bounded_with_the_rest(world: World, client: Client) -> Non
     found = KEPT.answer(mailbox, ("REFERENCES", False))
     assert found is not None
     assert len(found) == len(LETTERS)
-    assert sorting.KEPT is KEPT
     mailbox.close()
