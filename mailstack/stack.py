@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from mailstack.access.imap import ImapAccess
@@ -21,6 +21,7 @@ from mailstack.ground import Ground, prepare
 from mailstack.mda import Delivery
 from mailstack.msa import Submission
 from mailstack.msa.limits import HourlyLimits
+from mailstack.msa.trusted import Trust, TrustedFirst
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding
 from mailstack.mta.hops import Hops, known_hops
@@ -35,6 +36,8 @@ from mailstack.mta.sts_policies import StsPolicies
 from mailstack.mta.suppression import Suppressions
 from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.mta.transfer import Transfer
+from mailstack.net.conversation import Welcomes
+from mailstack.net.gateways import default_gateways
 from mailstack.net.https import Https
 from mailstack.net.log import observer
 from mailstack.net.lookups import DnsLookups
@@ -45,6 +48,8 @@ from mailstack.service import Spoken, Stack, listeners
 from mailstack.wire import pop3, smtp
 from mailstack.wire.imap.framer import Limits as ImapLimits
 from mailstack.wire.imap.server import Server as ImapServer
+
+_log = Logger(namespace="mailstack")
 
 GC_THRESHOLDS = (20_000, 20, 50)  # new objects before a look at them; such looks before one at older ones
 
@@ -61,9 +66,15 @@ def assemble(config: Config, reactor: Any) -> Stack:
     queue = _queue(ground, routes, outward.hops, return_paths)  # 2
     outward.tls_reports.take = queue.take
 
+    trust = _trust(ground, queue, return_paths)  # of our printers and scripts
+    submission = _submission(ground, queue)
+    relay: Welcomes = _relay(ground, queue, return_paths)
+    if trust.config.on_smtp:
+        relay = TrustedFirst(trust, submission, relay, logins=False)
+
     speaks = _conversations(
-        submission=_submission(ground, queue),  # 1, 2 from our users
-        relay=_relay(ground, queue, return_paths),  # 3 from other MTAs
+        submission=TrustedFirst(trust, submission, submission),  # 1, 2 from our users
+        relay=relay,  # 3 from other MTAs
         lmtp=_lmtp(ground, queue),  # 4 from another program's queue
         pop3_access=_pop3(ground),  # 5 the MUA asks,
         imap_access=_imap(ground),  # 6 and there it is
@@ -164,6 +175,27 @@ def _submission(ground: Ground, queue: Queue) -> Submission:
     )
 
 
+def _trust(ground: Ground, queue: Queue, return_paths: ReturnPaths) -> Trust:
+    """Who submits without a login."""
+    config = ground.config
+    trusted = config.msa.trusted
+    if trusted.networks:
+        _log.info(
+            "no login is asked of {networks} by submission{smtp}",
+            networks=", ".join(map(str, trusted.networks)),
+            smtp=" and smtp" if trusted.on_smtp else "",
+        )
+    return Trust(
+        trusted,
+        return_paths,
+        accepts=queue,
+        postmaster=Postmaster(ground.directory, config.hostname, config.directory.postmaster).address,
+        limits=HourlyLimits(trusted, ground.work, ground.reactor),
+        proxies=config.listeners.proxy_networks,
+        gateways=default_gateways(),
+    )
+
+
 def _relay(ground: Ground, queue: Queue, return_paths: ReturnPaths) -> Relay:
     config, store = ground.config, ground.store
     return Relay(
@@ -218,15 +250,15 @@ def _imap(ground: Ground) -> ImapAccess:
 
 def _conversations(
     *,
-    submission: Submission,
-    relay: Relay,
+    submission: Welcomes,
+    relay: Welcomes,
     lmtp: Lmtp,
     pop3_access: Pop3Access,
     imap_access: ImapAccess,
     imap_limits: ImapLimits,
 ) -> dict[str, Spoken]:
     """What is spoken by each service that a listener may have."""
-    to_users = Spoken("smtp", smtp.Server, submission)
+    to_users = Spoken("smtp", partial(smtp.Server, mends=True), submission)
     pop = Spoken("pop3", pop3.Server, pop3_access)
     imap = Spoken("imap", partial(ImapServer, imap_limits), imap_access)
     return {

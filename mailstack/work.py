@@ -44,13 +44,6 @@ class WorkConfig:
     queue: int = 10_000  # waiting operations at most, for each kind of thread
 
 
-class Outcomes(Protocol):
-    """How one operation of a shared transaction ended."""
-
-    value: Any
-    error: BaseException | None
-
-
 class Transactions(Protocol):
     """What the writer and the readers need of the database (`mailstack.db.Database`)."""
 
@@ -59,6 +52,14 @@ class Transactions(Protocol):
     def write_together(self, functions: list[Callable[[Connection], Any]]) -> list[Any]: ...
 
     def dispose(self) -> None: ...
+
+
+class Clock(Protocol):
+    """What is asked of the reactor's time (IReactorTime)."""
+
+    def seconds(self) -> float: ...
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
 class FromThread(Protocol):

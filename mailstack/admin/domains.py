@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mailstack.admin.operator import confirm, json_option, operator, yes_option
-from mailstack.admin.output import done, show_rows
+from mailstack.admin.output import OperatorError, done, on_terminal, show_json, show_rows
 from mailstack.directory import verbs
+
+if TYPE_CHECKING:
+    from mailstack.admin.record_checks import Finding
+    from mailstack.admin.records import Record
+
+_CHECKED = ("state", "need", "name", "type", "wanted", "found")
 
 
 @click.group("domain")
@@ -41,6 +49,41 @@ def add(name: str, as_json: bool) -> None:
     done(f"{added} added", {"name": added}, as_json)
 
 
+@command.command("dns")
+@click.argument("name")
+@click.option("--check", is_flag=True, help="Ask the DNS what is there.")
+@json_option
+def dns(name: str, check: bool, as_json: bool) -> None:
+    """Print the DNS records that the domain NAME needs, as lines of a zone file.
+
+    With --check, ask the DNS, and tell how each record stands: ok, missing, differs, or unknown where there
+    was no answer. Columns in a pipe: state, need, name, type, wanted, found. Exit status 1 if a record that
+    is required is not ok.
+
+    Examples: mailstack domain dns example.org
+              mailstack domain dns example.org --check
+    """
+    import time
+
+    from mailstack.admin import record_checks, records
+    from mailstack.signing.verbs import list_keys
+
+    now = operator()
+    domain = now.read(verbs.one_domain, name)
+    hostname = now.config.hostname.lower()
+    keys = now.read(list_keys, domain)
+    wanted = records.wanted(domain, hostname, now.config.listeners, keys, time.time())
+    if not check:
+        _show_zone(wanted, as_json)
+        return
+    findings = record_checks.examine(now.config.dns, domain, hostname, wanted)
+    columns = [name for name in _CHECKED if name != "wanted" or not on_terminal()]  # keys are long
+    show_rows(columns, [_row(finding) for finding in findings], as_json)
+    if bad := [one.record for one in findings if one.record.required and one.state != record_checks.OK]:
+        names = ", ".join(f"{record.type} of {record.name}" for record in bad)
+        raise OperatorError(f"required and not ok: {names}")
+
+
 @command.command("remove")
 @click.argument("name")
 @yes_option
@@ -53,3 +96,26 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     confirm(f"Remove the domain {name}?", yes)
     removed = operator().write(verbs.remove_domain, name)
     done(f"{removed} removed", {"name": removed}, as_json)
+
+
+def _show_zone(wanted: Sequence[Record], as_json: bool) -> None:
+    from mailstack.admin.records import zone_lines
+
+    if as_json:
+        show_json([asdict(record) for record in wanted])
+        return
+    for line in zone_lines(wanted):
+        click.echo(line)
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    record = finding.record
+    return {
+        "state": finding.state,
+        "need": "required" if record.required else "recommended",
+        "name": record.name,
+        "type": record.type,
+        "wanted": record.value,
+        "found": finding.found or None,
+        "why": record.why,
+    }

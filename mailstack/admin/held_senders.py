@@ -36,14 +36,15 @@ def list_(as_json: bool) -> None:
 @click.option("--reason", default="by the operator", show_default=True, help="Why.")
 @json_option
 def hold(login: str, reason: str, as_json: bool) -> None:
-    """Hold what LOGIN has waiting, and what it will submit.
+    """Hold what LOGIN has waiting, and what it will submit; "[ADDRESS]" is a client of a trusted network.
 
     Example: mailstack sender hold alice@example.org
     """
     from mailstack.directory.verbs import get_user
     from mailstack.mta import senders
 
-    login = operator().read(get_user, login).address
+    if not (login.startswith("[") and login.endswith("]")):
+        login = operator().read(get_user, login).address
     held = operator().write(senders.hold_sender, login, reason, time.time())
     done(f"{login} is held; {held} entries wait", {"login": login, "entries": held}, as_json)
 

@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from mailstack.db import Database
 from mailstack.directory.names import our_domain
 from mailstack.mail.address import BadAddress
 
+if TYPE_CHECKING:
+    from mailstack.signing.verbs import KeyInfo
+
 MOST_ADDED = 65535 - 995  # with more, pop3s would have no port
 
 
@@ -30,7 +34,7 @@ class Installation:
     domain: str
     hostname: str
     config: Config
-    records: tuple[str, ...] = ()  # of the first keys, as lines of a zone file
+    keys: tuple[KeyInfo, ...] = ()  # the first ones, which sign its mail
 
 
 def initialize(directory: Path, domain: str, hostname: str, add_to_ports: int = 0) -> Installation:
@@ -88,11 +92,11 @@ def _fill(directory: Path, domain: str, hostname: str, add_to_ports: int) -> Ins
     write_private(file, first_file(str(file), hostname, add_to_ports).encode())
     config = load(file)
     config.data.mkdir(mode=0o700)
-    records = _make_database(config, domain)
-    return Installation(file, domain, hostname, config, records)
+    keys = _make_database(config, domain)
+    return Installation(file, domain, hostname, config, keys)
 
 
-def _make_database(config: Config, domain: str) -> tuple[str, ...]:
+def _make_database(config: Config, domain: str) -> tuple[KeyInfo, ...]:
     from mailstack.db.schema import upgrade  # alembic takes 2 s to import
     from mailstack.directory.verbs import add_domain
     from mailstack.signing import verbs
@@ -103,8 +107,7 @@ def _make_database(config: Config, domain: str) -> tuple[str, ...]:
         database.write(add_domain, domain)
         now = time.time()
         keys = verbs.make(["rsa", "ed25519"])
-        made = database.write(verbs.add, domain, keys, default_stem(now), now, now)
-        return tuple(map(verbs.zone, made))
+        return tuple(database.write(verbs.add, domain, keys, default_stem(now), now, now))
     finally:
         database.dispose()
 
@@ -119,9 +122,12 @@ def _empty(directory: Path) -> None:
 
 def next_steps(made: Installation) -> str:
     """What to do next, as text for a terminal."""
+    from mailstack.admin.records import wanted, zone_lines
+
     domain, hostname, file = made.domain, made.hostname, made.file
     command = f"mailstack --config {file}"
-    records = "\n".join(f"     {line}" for line in made.records)
+    records = wanted(domain, hostname, made.config.listeners, made.keys, time.time())
+    lines = "\n".join(f"     {line}" for line in zone_lines(records))
     return f"""\
 {file.parent} is ready.
 
@@ -130,14 +136,9 @@ def next_steps(made: Installation) -> str:
 2. Start:
      {command} serve
 3. Tell the world, in the DNS zone of {domain} (put in this host's address):
-     {hostname}.  A     192.0.2.1
-     {domain}.  MX    10 {hostname}.
-     {domain}.  TXT   "v=spf1 mx -all"
-     _submissions._tcp.{domain}.  SRV  0 1 {made.config.listeners.submissions} {hostname}.
-     _imaps._tcp.{domain}.        SRV  0 1 {made.config.listeners.imaps} {hostname}.
-     _pop3s._tcp.{domain}.        SRV  0 1 {made.config.listeners.pop3s} {hostname}.
-{records}
-   and have the provider of the address set its PTR record to {hostname}.
+{lines}
+   and have the provider of the address set its PTR record to {hostname}. Then:
+     {command} domain dns {domain} --check
 4. In the mail programs: trust {file.parent / "ca.pem"}, or put a public certificate into {file.name}.
 """
 

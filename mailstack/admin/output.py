@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ _MOMENTS = {"created", "last_login", "received_at", "next_attempt", "last_attemp
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # What a terminal would obey, and what would break a line or a column.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_AT_ONCE = 500  # rows
+_LINE = json.JSONEncoder(default=str)  # ASCII only, so that no terminal and no locale alters it
 
 
 class OperatorError(click.ClickException):
@@ -48,11 +51,19 @@ def show_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], as_json
     """Print `columns` of `rows`, as they come; as JSON, a list of objects with all they have."""
     if as_json:
         _show_json_list(rows)
-    elif on_terminal():
-        _table(columns, rows)
-    else:
-        for row in rows:
-            click.echo("\t".join(plain(column, row[column]) for column in columns))
+        return
+    for some in _some(rows):
+        if on_terminal():
+            _table(columns, some)
+        else:
+            click.echo("\n".join("\t".join(plain(name, row[name]) for name in columns) for row in some))
+
+
+def _some(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """As many as are written at once; a table's columns are as wide as these need."""
+    left = iter(rows)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
 
 
 def show_row(row: Mapping[str, Any], as_json: bool) -> None:
@@ -72,13 +83,12 @@ def show_json(value: Any) -> None:
 
 
 def _show_json_list(rows: Iterable[Mapping[str, Any]]) -> None:
-    """As `show_json` would print the list of them, without having it whole."""
-    begun = False
-    for row in rows:
-        text = json.dumps(row, indent=2, default=str).replace("\n", "\n  ")
-        click.echo(f"{',' if begun else '['}\n  {text}", nl=False)
-        begun = True
-    click.echo("\n]" if begun else "[]")
+    """A list with a line for each of them, without having it whole."""
+    before = "[\n  "
+    for some in _some(rows):
+        click.echo(before + ",\n  ".join(map(_LINE.encode, some)), nl=False)
+        before = ",\n  "
+    click.echo("[]" if before.startswith("[") else "\n]")
 
 
 def done(message: str, row: Mapping[str, Any], as_json: bool) -> None:
@@ -91,6 +101,8 @@ def done(message: str, row: Mapping[str, Any], as_json: bool) -> None:
 
 def plain(column: str, value: Any) -> str:
     """One value as text without tabs, line ends and control characters; "-" for none."""
+    if isinstance(value, str):
+        return value if value.isprintable() else visible(value)  # nothing of _CONTROL is printable
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -110,7 +122,7 @@ def visible(text: str) -> str:
 def moment(seconds: float) -> str:
     """A time of the epoch in words of ISO 8601, UTC."""
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19]}Z"
     except (OverflowError, ValueError, OSError):
         return str(seconds)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import click
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
 from mailstack.admin.output import Misuse, OperatorError, done, moment, show_json, show_row, show_rows, size
 from mailstack.mta import entries, verbs
+from mailstack.mta.tables import HELD, WAITING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,7 +32,9 @@ _COLUMNS = (
     "next_attempt",
     "last_reply",
 )
-_AT_ONCE = 500  # ids in one statement
+_AT_ONCE = 1000  # entries in one transaction
+
+_Verb = Callable[..., verbs.Changed]
 
 _filters = [
     click.option("--sender", help='Only from this address; "" is the null path of bounces.'),
@@ -81,20 +85,20 @@ def list_(
     Example: mailstack queue list --domain example.net
     """
     choice = verbs.Choice((), sender, recipient, domain, state, reason)
-    rows = map(asdict, _listed(operator(), choice, limit))
+    rows = (entry._asdict() for entry in _listed(operator(), choice, limit))
     show_rows(_COLUMNS, rows if as_json else map(_readable, rows), as_json)
 
 
 def _listed(now: Operator, choice: verbs.Choice, limit: int) -> Iterator[verbs.QueueEntry]:
     """The entries, some at a time: a long list costs no more memory than a short one."""
-    after = (0.0, 0)
+    after = 0
     while limit > 0:
         found = now.read(verbs.list_entries, choice, min(limit, _AT_ONCE), after)
         yield from found
         limit -= len(found)
         if len(found) < _AT_ONCE:
             return
-        after = (found[-1].received_at, found[-1].id)
+        after = found[-1].id
 
 
 @command.command("show")
@@ -111,12 +115,12 @@ def show(id_: str, message: bool, as_json: bool) -> None:
     if message:
         _print_message(now, found[0].message_id, found[0].size)
     elif as_json:
-        show_json([asdict(entry) for entry in found])
+        show_json([entry._asdict() for entry in found])
     else:
         for number, entry in enumerate(found):
             if number:
                 click.echo()
-            show_row(_readable(asdict(entry)), False)
+            show_row(_readable(entry._asdict()), False)
 
 
 @command.command("stats")
@@ -146,7 +150,7 @@ def retry(as_json: bool, **chosen: Any) -> None:
     Examples: mailstack queue retry 17 18
               mailstack queue retry --domain example.net
     """
-    _change("retried", chosen, lambda db, ids, order: verbs.retry(db, ids, time.time(), order), as_json)
+    _change("retried", chosen, WAITING, partial(verbs.retry, now=time.time()), as_json)
 
 
 @command.command("hold")
@@ -157,7 +161,7 @@ def hold(as_json: bool, **chosen: Any) -> None:
 
     Example: mailstack queue hold --sender newsletter@example.org
     """
-    _change("held", chosen, verbs.hold, as_json)
+    _change("held", chosen, WAITING, verbs.hold, as_json)
 
 
 @command.command("release")
@@ -168,7 +172,7 @@ def release(as_json: bool, **chosen: Any) -> None:
 
     Example: mailstack queue release --all
     """
-    _change("released", chosen, lambda db, ids, order: verbs.release(db, ids, time.time(), order), as_json)
+    _change("released", chosen, HELD, partial(verbs.release, now=time.time()), as_json)
 
 
 @command.command("drop")
@@ -182,20 +186,7 @@ def drop(as_json: bool, yes: bool, **chosen: Any) -> None:
     """
     _checked(chosen)
     confirm("Drop these entries for good, without a word to their senders?", yes)
-    now = operator()
-    spool = _spool(now)
-    files: list[str] = []
-
-    def remove(db: Connection, ids: list[str], order: verbs.Order | None) -> int:
-        dropped = verbs.drop(db, ids, order=order)
-        files[:] = dropped.spool
-        return dropped.entries
-
-    def unlink() -> None:  # once it is committed
-        for name in files:
-            now.attempt((spool / name).unlink, True)
-
-    _change("dropped", chosen, remove, as_json, unlink)
+    _change("dropped", chosen, None, verbs.drop, as_json)
 
 
 def _checked(chosen: dict[str, Any]) -> None:
@@ -207,43 +198,53 @@ def _checked(chosen: dict[str, Any]) -> None:
         raise Misuse("all is not an ID: say --all")
 
 
-def _change(
-    words: str,
-    chosen: dict[str, Any],
-    function: Callable[[Connection, list[str], verbs.Order | None], int],
-    as_json: bool,
-    afterwards: Callable[[], None] = lambda: None,
-) -> None:
-    """Do it to all that are chosen, some in each transaction: the server goes on between them."""
+def _change(words: str, chosen: dict[str, Any], state: str | None, verb: _Verb, as_json: bool) -> None:
+    """Do it to all that are chosen and in that state, a part in each transaction."""
     _checked(chosen)
     now = operator()
     order = verbs.Order(now.name, time.time()) if now.config.trail.keep else None
     changed = 0
-    for choice in _choices(chosen):
-        with _progress(now.read(verbs.count, choice)) as advance:
-            last = 0
-            while some := now.read(verbs.pick, choice, last, _AT_ONCE):
-                changed += now.write(function, some, order)
-                afterwards()
-                advance(len(some))
-                last = int(some[-1])
+    for choice in _choices(chosen, state):
+        with _progress(now, choice) as advance:
+            for number in _in_parts(now, partial(verb, choice=choice, order=order)):
+                changed += number
+                advance(number)
     if not changed and not chosen["everything"]:
         raise OperatorError("there is no such entry, or none in a state for that")
     done(f"{changed} {words}", {words: changed}, as_json)
 
 
-def _choices(chosen: dict[str, Any]) -> Iterator[verbs.Choice]:
+def _in_parts(now: Operator, verb: Callable[..., verbs.Changed]) -> Iterator[int]:
+    """How many each transaction changed. Between two we wait for as long as one takes.
+
+    SQLite lets nobody queue for the next turn to write: without a pause we would have it ourselves each time.
+    """
+    spool, after = _spool(now), 0
+    while True:
+        began = time.monotonic()
+        found = now.write(lambda db, part: verb(db, part=part), verbs.Part(after, _AT_ONCE))
+        for name in found.spool:  # now that it is committed
+            now.attempt((spool / name).unlink, True)
+        yield found.entries
+        if found.entries < _AT_ONCE:
+            return
+        after = found.last
+        time.sleep(time.monotonic() - began)
+
+
+def _choices(chosen: dict[str, Any], state: str | None) -> Iterator[verbs.Choice]:
     """What the command line asks for; many IDs in several."""
     ids = tuple(dict.fromkeys(chosen["ids"]))
     filters = {name: chosen[name] for name in ("sender", "recipient", "domain", "reason")}
     for at in range(0, max(1, len(ids)), _AT_ONCE):
-        yield verbs.Choice(ids[at : at + _AT_ONCE], **filters)
+        yield verbs.Choice(ids[at : at + _AT_ONCE], state=state, **filters)
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _progress(now: Operator, choice: verbs.Choice) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, where there are many."""
-    if total <= _AT_ONCE or not sys.stderr.isatty():
+    total = now.read(verbs.count, choice) if sys.stderr.isatty() else 0
+    if total <= _AT_ONCE:
         yield lambda number: None
         return
     with click.progressbar(length=total, label="entries", file=sys.stderr) as bar:
@@ -273,11 +274,13 @@ def _print_message(now: Operator, message_id: str, octets: int) -> None:
     from mailstack.mail.message import Message, Stored
 
     name = now.read(entries.spool_file, message_id)
-    if name is None:
+    content = b"" if name else now.read(entries.content, message_id)
+    if name is None or content is None:
         raise OperatorError(f"{message_id}: it is gone meanwhile")
+    message = Message((Stored(_spool(now) / name, 0, octets),)) if name else Message.of(content)
 
     def copy() -> None:
-        for chunk in Message((Stored(_spool(now) / name, 0, octets),)).chunks():
+        for chunk in message.chunks():
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 

@@ -110,7 +110,8 @@ def step(note: Note) -> str:
         case "received" | "refused" | "checked":
             if detail.get("made_here"):
                 return STEPS[1]
-            return STEPS[0] if detail.get("login") or detail.get("port") in (465, 587) else _RELAY
+            ours = detail.get("login") or detail.get("trusted") or detail.get("port") in (465, 587)
+            return STEPS[0] if ours else _RELAY
         case "signed" | "queued" | "held" | "released" | "retried" | "reported" | "dropped" | "forwarded":
             return STEPS[1]
         case "delivered":
@@ -149,7 +150,8 @@ def _received(detail: dict[str, Any]) -> str:
     to = f"{detail.get('size')} octets to {_text(detail.get('recipients'))}"
     if detail.get("made_here"):
         return f"{detail['made_here']}, {to}"
-    who = _said(" as ", detail.get("login")) + _said(" (HELO ", detail.get("helo"), ")")
+    who = _said(" as ", detail.get("login")) + _said(" of the trusted network ", detail.get("trusted"))
+    who += _said(" (HELO ", detail.get("helo"), ")")
     return f"from {detail.get('peer')}{who} by {detail.get('protocol')}{_said(', ', detail.get('tls'))}; {to}"
 
 

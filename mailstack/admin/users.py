@@ -232,6 +232,7 @@ def _password(
             return passwords.read_hash(given), (), None
         made = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) if generate else None
         password = made or (_first_line() if from_stdin else _asked())
+        passwords.refuse_short(password)
         return passwords.hash(password), now.config.auth.keeping.make(password), made
     except (BadHash, BadPassword) as error:
         raise OperatorError(str(error)) from error

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
+
+from mailstack.work import Clock
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class Clock(Protocol):
-    """What is needed of the reactor."""
-
-    def seconds(self) -> float: ...
 
 
 class Remembered(Generic[K, V]):

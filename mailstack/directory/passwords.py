@@ -109,11 +109,20 @@ class Passwords:
             argon2__time_cost=config.argon2_time_cost,
             argon2__parallelism=config.argon2_parallelism,
         )
+        self._shortest = config.shortest_password
         #: A hash that no password matches, as costly to check as a real one: for users that do not exist.
         self.dummy = (
             f"$argon2id$v=19$m={config.argon2_memory_kib},t={config.argon2_time_cost},"
             f"p={config.argon2_parallelism}${_unpadded(os.urandom(16))}${_unpadded(os.urandom(32))}"
         )
+
+    def refuse_short(self, password: str) -> None:
+        """Raise BadPassword if `password` is shorter than the operator lets a new one be."""
+        if password and len(password) < self._shortest:
+            raise BadPassword(
+                f"the password has {len(password)} characters; "
+                f"directory.shortest_password asks for {self._shortest}"
+            )
 
     def hash(self, password: str) -> str:
         """A new argon2id hash; raise BadPassword."""

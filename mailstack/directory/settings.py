@@ -15,6 +15,7 @@ class DirectoryConfig:
     argon2_memory_kib: int = 19456  # of one password hash (argon2id); 19 MiB takes about 35 ms
     argon2_time_cost: int = 2
     argon2_parallelism: int = 1
+    shortest_password: int = 8  # characters of a password that the operator sets (NIST SP 800-63B); 0: any
     cache_seconds: float = 300.0  # a password found right is not hashed again for so long
     lookup_cache_seconds: float = 2.0  # a recipient or domain found is not looked up again for so long
     waiting_logins: int = 256  # password checks that may wait; more are told to come again
@@ -29,6 +30,8 @@ class DirectoryConfig:
             raise ValueError("directory.argon2_parallelism must be from 1 to 64; try 1")
         if self.cache_seconds < 0 or self.lookup_cache_seconds < 0:
             raise ValueError("directory.cache_seconds and lookup_cache_seconds must be 0 or more")
+        if not 0 <= self.shortest_password <= 128:
+            raise ValueError("directory.shortest_password must be from 0 to 128; try 8")
         if self.waiting_logins < 1:
             raise ValueError("directory.waiting_logins must be at least 1; try 256")
         if any(mark.isalnum() or mark in "@. " for mark in self.recipient_delimiter):

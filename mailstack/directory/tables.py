@@ -89,3 +89,13 @@ sent_counts = Table(  # what users have submitted, for their limits by the hour
     Column("recipients", Integer, nullable=False),
     Column("unknown", Integer, nullable=False),  # recipients that do not exist
 )
+
+client_counts = Table(  # the same of trusted clients, which have no login
+    "client_counts",
+    metadata,
+    Column("client", Text, primary_key=True),  # an IPv4 address or IPv6 /64
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("messages", Integer, nullable=False),
+    Column("recipients", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+)

@@ -80,6 +80,13 @@ def remove_domain(db: Connection, name: str) -> str:
     return key
 
 
+def one_domain(db: Connection, name: str) -> str:
+    """A domain's name as stored."""
+    key = _domain_key(name)
+    _existing_domain(db, key)
+    return key
+
+
 def list_domains(db: Connection) -> list[DomainInfo]:
     """Every domain by name."""
     of_users, of_aliases = _counts(db, users.c.domain_id), _counts(db, aliases.c.domain_id)

@@ -34,7 +34,7 @@ _WORDS = {
     "expanded": "Your message was passed on to all for whom this address stands; no report comes of them:",
 }
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t\r\n]*(<[\x21-\x7e]{1,250}>)")
-_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_ENHANCED = re.compile(r"[245](?:\.(?:0|[1-9][0-9]{0,2})){2}")  # RFC 3464 section 2.3.4: no leading zeros
 _EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]+")
 
@@ -66,6 +66,7 @@ class Report:
     original: bytes  # the message or its header section
     full: bool  # which of them
     log_id: str = ""  # the queue id of the message
+    received_from: str | None = None  # who gave it to us: HELO, and address in brackets and parentheses
     deliver_by: float | None = None  # until when its sender wanted it delivered (RFC 2852)
     hold_until: float | None = None  # before when they did not want it sent (RFC 4865)
 
@@ -163,6 +164,8 @@ def _fields(report: Report) -> bytes:
     per_message = [f"Reporting-MTA: dns; {report.hostname}"]
     if report.envid is not None:
         per_message.insert(0, f"Original-Envelope-Id: {_one_line(report.envid)}")
+    if report.received_from:  # RFC 3464 section 2.2.4
+        per_message.append(f"Received-From-MTA: dns; {_one_line(report.received_from)}")
     per_message.append(f"Arrival-Date: {formatdate(report.arrived)}")
     if report.deliver_by is not None:  # RFC 2852 section 5
         per_message.append(f"Deliver-By-Date: {formatdate(report.deliver_by)}")
@@ -189,7 +192,7 @@ def _recipient_fields(status: Status, report: Report) -> list[str]:
     fields.append(f"Status: {_code(status)}")
     if status.remote:
         fields.append(f"Remote-MTA: dns; {_one_line(status.remote)}")
-    if status.action in ("failed", "delayed"):
+    if status.remote or status.action in ("failed", "delayed"):
         kind = "smtp" if status.remote else "x-mailstack"  # RFC 3464 section 2.3.6: whose words they are
         fields.append(f"Diagnostic-Code: {kind}; {_folded(_one_line(str(status.reply)))}")
     if status.last_attempt is not None:

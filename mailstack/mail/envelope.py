@@ -49,6 +49,7 @@ class Envelope:
     priority: int = 0  # -9 to 9 (RFC 6710)
     hold_until: float | None = None  # seconds of the epoch: not to be sent before (RFC 4865)
     deliver_by: DeliverBy | None = None  # RFC 2852
+    received_from: str | None = None  # the client's HELO and address: "mta.example.net ([192.0.2.1])"
     junk: bool = False  # a check of the policy holds it for unwanted: it goes to the mailbox Junk
 
     def only(self, recipients: tuple[Recipient, ...]) -> Envelope:

@@ -21,10 +21,11 @@ class Draft:
     """The header section of a message that its author submits."""
 
     def __init__(self, header: bytes) -> None:
-        self._header = header
+        self.header = header  # as it came
         self._values: dict[bytes, list[bytes]] = {}
         self._dropped: list[tuple[int, int]] = []  # where fields are that do not go on: Bcc
         self._senders: list[tuple[int, int]] = []  # where Sender fields are
+        self._authors: list[Address] | None = None
         for match in _FIELD.finditer(header):
             name = match[1].lower()
             if name.endswith(b"bcc"):
@@ -36,6 +37,11 @@ class Draft:
 
     def authors(self) -> list[Address]:
         """The addresses of the From field, none if it is absent; raise Refused where it is broken."""
+        if self._authors is None:
+            self._authors = self._read_authors()
+        return self._authors
+
+    def _read_authors(self) -> list[Address]:
         values = self._values.get(b"from", [])
         if not values:
             return []
@@ -79,13 +85,13 @@ class Draft:
     def remaining(self) -> bytes:
         """The header section without Bcc and what was replaced; the same object where it loses nothing."""
         if not self._dropped:
-            return self._header
+            return self.header
         kept = []
         begin = 0
         for start, end in self._dropped:
-            kept.append(self._header[begin:start])
+            kept.append(self.header[begin:start])
             begin = end
-        kept.append(self._header[begin:])
+        kept.append(self.header[begin:])
         return b"".join(kept)
 
 

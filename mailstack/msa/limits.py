@@ -1,4 +1,4 @@
-"""How much a user may submit in an hour: the questions of `counts`, asked and answered in SMTP's words.
+"""How much a user, or a trusted client, may submit in an hour: `counts`, asked and answered in SMTP's words.
 
 Theory of operation. Limits are looked at early, at MAIL and RCPT, so that a client hears of them before it
 sends; a message is counted once it is whole, in one transaction that checks again, because another connection
@@ -13,17 +13,17 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from mailstack.directory.cache import Remembered
-from mailstack.directory.model import User
 from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
-from mailstack.msa.counts import Count, Hour
-from mailstack.msa.settings import MsaConfig
-from mailstack.net.trace import Clock, date_time
+from mailstack.msa.counts import Count, Hour, Who
+from mailstack.msa.settings import MsaConfig, TrustedConfig
+from mailstack.net.trace import date_time
+from mailstack.work import Clock
 
 T = TypeVar("T")
 
 _FRESH = 5.0  # seconds that an early look may be old
-_MOST_REMEMBERED = 8192  # users
+_MOST_REMEMBERED = 8192  # users or clients
 
 
 class Transactions(Protocol):
@@ -35,24 +35,24 @@ class Transactions(Protocol):
 
 
 class HourlyLimits:
-    """The limits of all users."""
+    """The limits of all users, or of all trusted clients."""
 
-    def __init__(self, config: MsaConfig, work: Transactions, clock: Clock) -> None:
+    def __init__(self, config: MsaConfig | TrustedConfig, work: Transactions, clock: Clock) -> None:
         self._messages = config.messages_per_hour
         self._recipients = config.recipients_per_hour
         self._unknown = config.unknown_per_hour
         self._work = work
         self._clock = clock
-        self._hours: Remembered[int, Hour] = Remembered(clock, _FRESH, _MOST_REMEMBERED)
+        self._hours: Remembered[Who, Hour] = Remembered(clock, _FRESH, _MOST_REMEMBERED)
 
-    async def hour(self, user: User) -> Hour:
-        """What a user has submitted; empty where nothing is limited."""
+    async def hour(self, who: Who) -> Hour:
+        """What one of them has submitted; empty where nothing is limited."""
         if not (self._messages or self._recipients or self._unknown):
             return Hour()
-        known = self._hours.get(user.id)
+        known = self._hours.get(who)
         if known is None:
-            known = await self._work.read(counts.read, user.id, self._clock.seconds())
-            self._hours.put(user.id, known)
+            known = await self._work.read(counts.read, who, self._clock.seconds())
+            self._hours.put(who, known)
         return known
 
     def check_message(self, hour: Hour) -> None:
@@ -64,26 +64,26 @@ class HourlyLimits:
         self._check(hour, counts.recipients, self._recipients, number, "recipients")
         self._check(hour, counts.unknown, self._unknown, 1, "unknown recipients")
 
-    async def count_unknown(self, user: User) -> None:
+    async def count_unknown(self, who: Who) -> None:
         """A recipient was named that does not exist."""
         if self._unknown:
             now = self._clock.seconds()
-            await self._work.transaction(counts.add, user.id, now, Count(unknown=1))
-            self._hours.drop(user.id)
+            await self._work.transaction(counts.add, who, now, Count(unknown=1))
+            self._hours.drop(who)
 
-    async def count(self, user: User, recipients: int) -> None:
+    async def count(self, who: Who, recipients: int) -> None:
         """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""
         if not (self._messages or self._recipients):
             return
         hour = await self._work.transaction(
             counts.take,
-            user.id,
+            who,
             self._clock.seconds(),
             Count(messages=1, recipients=recipients),
             self._messages,
             self._recipients,
         )
-        self._hours.drop(user.id)
+        self._hours.drop(who)
         if hour is not None:
             self._check(hour, counts.messages, self._messages, 1, "messages")
             self._check(hour, counts.recipients, self._recipients, recipients, "recipients")

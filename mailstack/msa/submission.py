@@ -185,7 +185,7 @@ class SubmissionRole(SmtpRole):
         self._check_release(event)
         limits = self._service.limits
         if limits is not None:
-            self._hour = await limits.hour(user)
+            self._hour = await limits.hour(user.id)
             limits.check_message(self._hour)
         self._named = 0
 
@@ -202,8 +202,8 @@ class SubmissionRole(SmtpRole):
         if await self._directory.is_local(address.domain):
             if await self._directory.resolve(address) is None:
                 if limits is not None:
-                    await limits.count_unknown(user)
-                    self._hour = await limits.hour(user)
+                    await limits.count_unknown(user.id)
+                    self._hour = await limits.hour(user.id)
                 raise Refused(NO_SUCH_USER)
         elif self._service.refusal is not None:
             reply = await self._service.refusal(address)
@@ -217,23 +217,30 @@ class SubmissionRole(SmtpRole):
         user = self._logged_in()
         header = without_claims(header, self.hostname)
         draft = Draft(header)
-        authors = draft.authors()
-        for address in authors:
+        for address in draft.authors():
             if not await self._owns(user, address):
                 text = f"From: {address} is not your address"
                 raise Refused(Reply(550, "5.7.1", text))
+        added = await self.ordered(draft, envelope, user.address, lambda address: self._owns(user, address))
+        if self._service.limits is not None:
+            await self._service.limits.count(user.id, len(envelope.recipients))
+        return added, draft.remaining()
+
+    async def ordered(
+        self, draft: Draft, envelope: Envelope, author: Address, owns: Callable[[Address], Awaitable[bool]]
+    ) -> bytes:
+        """The fields that `draft` lacks; Sender where it has several authors (RFC 5322 section 3.6.2)."""
+        sent_by = envelope.reverse_path or author
         added = draft.missing(
-            author=envelope.reverse_path or user.address,
+            author=sent_by,
             date=date_time(self.reception.clock.seconds()),
             message_id=f"<{envelope.id}@{self.hostname}>",
         )
-        self._copy = added + header
+        self._copy = added + draft.header
         sender = draft.sender()
-        if len(set(authors)) > 1 and (sender is None or not await self._owns(user, sender)):
-            added += draft.replace_sender(envelope.reverse_path or user.address)  # RFC 5322 section 3.6.2
-        if self._service.limits is not None:
-            await self._service.limits.count(user, len(envelope.recipients))
-        return added, draft.remaining()
+        if len(set(draft.authors())) > 1 and (sender is None or not await owns(sender)):
+            added += draft.replace_sender(sent_by)
+        return added
 
     async def taken(self, envelope: Envelope, content: Content) -> None:
         """A copy for the sender, Bcc and all: they shall find what they wrote."""

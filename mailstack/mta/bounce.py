@@ -123,6 +123,7 @@ class Bounces:
             original=original,
             full=full,
             log_id=envelope.id,
+            received_from=envelope.received_from,
             deliver_by=envelope.deliver_by.deadline if envelope.deliver_by else None,
             hold_until=envelope.hold_until,
         )

@@ -3,7 +3,8 @@
 Theory of operation. An account whose password was stolen sends to many strangers, and many of them do not
 exist. Both are counted by login, over the last hour. Too many of either, and the login is held: what it
 submits is still taken, but its entries wait in state held until the operator has looked, and postmaster is
-told. What is held stands in the database; the counts are this process's own.
+told. What is held stands in the database; the counts are this process's own. A client of a trusted network
+has no login: its address in brackets stands for one.
 """
 
 from __future__ import annotations
@@ -186,6 +187,15 @@ class Senders:
             _log.failure("postmaster was not told that {login} is held", login=login)
 
 
+def _advice(login: str) -> tuple[str, ...]:
+    look, drop = "Look:    mailstack queue list --state held", "mailstack queue drop --reason held --yes"
+    if login.startswith("["):  # a client of msa.trusted.networks
+        what = "That is what a machine looks like which somebody else has taken over."
+        return what, "", look, f"Then:    mend what has that address, and {drop}"
+    what = "That is what an account looks like whose password was stolen."
+    return what, "", look, f"Then:    mailstack user password {login}, and {drop}"
+
+
 def _words(hostname: str, to: Address, login: str, reason: str, id_: str, now: float) -> bytes:
     lines = [
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>",
@@ -201,10 +211,7 @@ def _words(hostname: str, to: Address, login: str, reason: str, id_: str, now: f
         f"This is the mail server {hostname}.",
         "",
         f"Mail that {login} submits is held from now on: {reason}.",
-        "That is what an account looks like whose password was stolen.",
-        "",
-        "Look:    mailstack queue list --state held",
-        f"Then:    mailstack user password {login}, and mailstack queue drop --reason held --yes",
+        *_advice(login),
         f"or, if all is well:    mailstack sender release {login}",
         "",
     ]

@@ -7,11 +7,11 @@ its end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, delete, func, join, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, delete, func, join, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from mailstack.mta.entries import remove_empty
@@ -19,12 +19,14 @@ from mailstack.mta.tables import HELD, WAITING, queue_entries, queue_messages
 from mailstack.trail import notes, rows
 from mailstack.trail.notes import Note, key_of
 
+T = TypeVar("T")
+
+_AT_ONCE = 1000  # values in one statement
 _e = queue_entries.c
 _m = queue_messages.c
 
 
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
+class QueueEntry(NamedTuple):
     """One recipient of one message in wait. Times are seconds of the epoch."""
 
     id: int
@@ -59,11 +61,20 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """What `drop` removed."""
+class Part:
+    """Some of the entries that are chosen, in the order of their ids."""
+
+    after: int = 0  # the id behind which it begins
+    most: int | None = None  # None: all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a verb did."""
 
     entries: int
-    spool: tuple[str, ...]  # files below the queue's folder, to delete once the transaction is committed
+    last: int = 0  # the last one's id, behind which the next part begins
+    spool: tuple[str, ...] = ()  # files below the queue's folder, to delete once the transaction is committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,7 @@ class Choice:
 
 
 EVERYTHING = Choice()
+WHOLE = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +102,11 @@ class Order:
 
 
 def list_entries(
-    db: Connection,
-    choice: Choice = EVERYTHING,
-    limit: int = 1000,
-    after: tuple[float, int] = (0.0, 0),
+    db: Connection, choice: Choice = EVERYTHING, limit: int = 1000, after: int = 0
 ) -> list[QueueEntry]:
-    """Entries, oldest first, from behind `after` on: when the last one was received, and its id."""
-    behind = tuple_(_m.received_at, _e.id) > after
-    query = _entries().where(behind, *_filters(choice)).order_by(_m.received_at, _e.id).limit(limit)
-    return [_entry(row) for row in db.execute(query)]
-
-
-def pick(db: Connection, choice: Choice, after: int, most: int) -> list[str]:
-    """Ids of chosen entries, at most `most`, in their order from behind `after` on."""
-    query = select(_e.id).join_from(queue_entries, queue_messages).where(_e.id > after, *_filters(choice))
-    return [str(id_) for id_ in db.scalars(query.order_by(_e.id).limit(most))]
+    """Entries in the order of their ids, which is that of their coming, from behind `after` on."""
+    query = _entries().where(_e.id > after, *_filters(choice)).order_by(_e.id).limit(limit)
+    return [QueueEntry._make(row) for row in db.execute(query)]
 
 
 def count(db: Connection, choice: Choice) -> int:
@@ -131,7 +133,8 @@ def _filters(choice: Choice) -> list[ColumnElement[bool]]:
     if choice.domain is not None:
         where.append(func.lower(_e.recipient).endswith(f"@{choice.domain.lower()}", autoescape=True))
     if choice.state is not None:
-        where.append(_e.state == choice.state)
+        # No bare column: by its index each part would read and sort all that are in this state.
+        where.append(func.coalesce(_e.state, "") == choice.state)
     if choice.reason is not None:
         where.append(func.lower(_e.last_reply).contains(choice.reason.lower(), autoescape=True))
     return where
@@ -139,53 +142,71 @@ def _filters(choice: Choice) -> list[ColumnElement[bool]]:
 
 def show(db: Connection, queue_id: str) -> list[QueueEntry]:
     """All entries of one message; none: there is no such message."""
-    return [_entry(row) for row in db.execute(_entries().where(_m.id == queue_id).order_by(_e.id))]
+    return [QueueEntry._make(row) for row in db.execute(_entries().where(_m.id == queue_id).order_by(_e.id))]
 
 
-def retry(db: Connection, chosen: Sequence[str], now: float, order: Order | None = None) -> int:
-    """Have waiting entries of these messages (or all, with "all") attempted now; return how many."""
-    where = _chosen(chosen) & (_e.state == WAITING) & _e.lease_owner.is_(None)
-    _tell(db, where, notes.RETRIED, order)
-    return db.execute(update(queue_entries).where(where).values(next_attempt=now, asked=True)).rowcount
+def retry(
+    db: Connection, choice: Choice, now: float, order: Order | None = None, part: Part = WHOLE
+) -> Changed:
+    """Have waiting entries attempted now."""
+    found = _found(db, replace(choice, state=WAITING), part, _e.lease_owner.is_(None))
+    return _changed(db, found, notes.RETRIED, order, {"next_attempt": now, "asked": True})
 
 
-def hold(db: Connection, chosen: Sequence[str], order: Order | None = None) -> int:
-    """Attempt these messages (or all) no more until they are released; return how many entries changed."""
-    where = _chosen(chosen) & (_e.state == WAITING)
-    _tell(db, where, notes.HELD, order)
-    return db.execute(update(queue_entries).where(where).values(state=HELD)).rowcount
+def hold(db: Connection, choice: Choice, order: Order | None = None, part: Part = WHOLE) -> Changed:
+    """Attempt waiting entries no more until they are released."""
+    found = _found(db, replace(choice, state=WAITING), part)
+    return _changed(db, found, notes.HELD, order, {"state": HELD})
 
 
-def release(db: Connection, chosen: Sequence[str], now: float, order: Order | None = None) -> int:
-    """Attempt these held messages (or all) again, now; return how many entries changed."""
-    where = _chosen(chosen) & (_e.state == HELD)
-    _tell(db, where, notes.RELEASED, order)
-    return db.execute(
-        update(queue_entries).where(where).values(state=WAITING, next_attempt=now, asked=True)
-    ).rowcount
+def release(
+    db: Connection, choice: Choice, now: float, order: Order | None = None, part: Part = WHOLE
+) -> Changed:
+    """Attempt held entries again, now."""
+    found = _found(db, replace(choice, state=HELD), part)
+    return _changed(db, found, notes.RELEASED, order, {"state": WAITING, "next_attempt": now, "asked": True})
 
 
-def drop(
-    db: Connection, chosen: Sequence[str], recipient: str | None = None, order: Order | None = None
-) -> Dropped:
-    """Remove these messages (or all), or one recipient of theirs, without a word to their senders."""
-    where = _chosen(chosen)
-    if recipient is not None:
-        where &= func.lower(_e.recipient) == recipient.lower()
-    _tell(db, where, notes.DROPPED, order)
-    messages = list(db.scalars(select(_e.message_id).where(where).distinct()))
-    removed = db.execute(delete(queue_entries).where(where)).rowcount
-    files = [remove_empty(db, message_id) for message_id in messages]
-    return Dropped(removed, tuple(name for name in files if name is not None))
+def drop(db: Connection, choice: Choice, order: Order | None = None, part: Part = WHOLE) -> Changed:
+    """Remove entries without a word to their senders, and the messages that have none left."""
+    found = _found(db, choice, part)
+    _tell(db, found, notes.DROPPED, order)
+    for some in _some(found):
+        db.execute(delete(queue_entries).where(_e.id.in_([one.id for one in some])))
+    messages = list(dict.fromkeys(one.message_id for one in found))
+    files = remove_empty(db, messages)
+    return Changed(len(found), found[-1].id if found else 0, tuple(files))
 
 
-def _tell(db: Connection, where: ColumnElement[bool], event: str, order: Order | None) -> None:
-    """Write down in the trail what is about to happen to these entries, and by whom."""
+def _found(db: Connection, choice: Choice, part: Part, *where: ColumnElement[bool]) -> list[Row[Any]]:
+    """The entries that a verb is about to change."""
+    query = select(_e.id, _e.message_id, _e.recipient).where(_e.id > part.after, *_filters(choice), *where)
+    if choice.sender is not None:
+        query = query.join_from(queue_entries, queue_messages)
+    return list(db.execute(query.order_by(_e.id).limit(part.most)))
+
+
+def _changed(
+    db: Connection, found: Sequence[Row[Any]], event: str, order: Order | None, values: dict[str, Any]
+) -> Changed:
+    _tell(db, found, event, order)
+    for some in _some(found):
+        db.execute(update(queue_entries).where(_e.id.in_([one.id for one in some])).values(values))
+    return Changed(len(found), found[-1].id if found else 0)
+
+
+def _tell(db: Connection, found: Iterable[Row[Any]], event: str, order: Order | None) -> None:
+    """Write down in the trail what is done to these entries, and by whom."""
     if order is not None:
-        found = db.execute(select(_e.message_id, _e.recipient).where(where))
+        by = {"by": order.by}
         rows.write(
-            db, [Note(order.at, one[0], event, key_of(one[1]), None, {"by": order.by}) for one in found]
+            db, [Note(order.at, one.message_id, event, key_of(one.recipient), None, by) for one in found]
         )
+
+
+def _some(all_of_them: Sequence[T]) -> Iterable[Sequence[T]]:
+    """As many at a time as one statement takes."""
+    return (all_of_them[at : at + _AT_ONCE] for at in range(0, len(all_of_them), _AT_ONCE))
 
 
 def stats(db: Connection) -> QueueStats:
@@ -194,7 +215,7 @@ def stats(db: Connection) -> QueueStats:
     messages, octets, oldest = db.execute(
         select(func.count(), func.coalesce(func.sum(_m.size), 0), func.min(_m.received_at))
     ).one()
-    active = db.scalar(select(func.count()).where(_e.lease_owner.is_not(None)))
+    active = db.scalar(select(func.count()).where(_e.lease_until.is_not(None)))  # by its index
     following = db.scalar(select(func.min(_e.next_attempt)).where(_e.state == WAITING))
     count = func.count()
     hops = db.execute(select(_e.hop, count).group_by(_e.hop).order_by(count.desc(), _e.hop).limit(10))
@@ -211,18 +232,17 @@ def stats(db: Connection) -> QueueStats:
     )
 
 
-def _chosen(chosen: Sequence[str]) -> ColumnElement[bool]:
-    if "all" in chosen:
-        return _e.id.is_not(None)
-    numbers = [int(one) for one in chosen if one.isascii() and one.isdecimal() and len(one) < 19]
-    return or_(_e.message_id.in_(chosen), _e.id.in_(numbers))
+def _chosen(ids: Sequence[str]) -> ColumnElement[bool]:
+    numbers = [int(one) for one in ids if one.isascii() and one.isdecimal() and len(one) < 19]
+    return or_(_e.message_id.in_(ids), _e.id.in_(numbers))
 
 
 def _entries() -> Select[Any]:
+    """The columns of a QueueEntry, in its order."""
     return select(
         _e.id,
         _e.message_id,
-        _m.reverse_path,
+        func.coalesce(_m.reverse_path, ""),
         _e.recipient,
         _e.hop,
         _e.state,
@@ -233,24 +253,5 @@ def _entries() -> Select[Any]:
         _e.last_attempt,
         _e.last_reply,
         _e.expires,
-        _e.lease_owner,
+        _e.lease_owner.is_not(None),
     ).join_from(queue_entries, queue_messages)
-
-
-def _entry(row: Row[Any]) -> QueueEntry:
-    return QueueEntry(
-        id=row.id,
-        message_id=row.message_id,
-        sender=row.reverse_path or "",
-        recipient=row.recipient,
-        hop=row.hop,
-        state=row.state,
-        size=row.size,
-        received_at=row.received_at,
-        next_attempt=row.next_attempt,
-        attempts=row.attempts,
-        last_attempt=row.last_attempt,
-        last_reply=row.last_reply,
-        expires=row.expires,
-        active=row.lease_owner is not None,
-    )

@@ -22,13 +22,13 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from mailstack.directory.names import address_key
 from mailstack.mail.address import Address
 from mailstack.net.peer import origin, within
 from mailstack.net.places import network_of
 from mailstack.net.settings import AuthConfig
+from mailstack.work import Clock
 
 DAY = 86400.0
 KNOWN_SECONDS = 30 * DAY  # after its last login an address is as good as new
@@ -36,12 +36,6 @@ MOST_COUNTED = 200_000  # addresses, networks, accounts: the longest quiet makes
 MOST_KNOWN = 100_000  # ways into accounts
 MOST_SEEN = 8  # wrong passwords that are known again, of one address
 TOLD_EVERY = 60.0  # seconds between two lines of the log about one that is refused
-
-
-class Clock(Protocol):
-    """What we ask of the reactor."""
-
-    def seconds(self) -> float: ...
 
 
 @dataclass(slots=True)

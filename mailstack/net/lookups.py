@@ -11,7 +11,7 @@ from dns.rdatatype import RdataType
 from twisted.internet.defer import Deferred, gatherResults
 
 from mailstack.mail.lookups import LookupFailed
-from mailstack.net.resolver import DnsError, NoSuchDomain, Resolver
+from mailstack.net.resolver import DnsError, NoSuchDomain, Questions, Resolver
 
 MOST_KEYS = 16  # looked up for one message
 
@@ -19,7 +19,7 @@ MOST_KEYS = 16  # looked up for one message
 class DnsLookups:
     """See `mailstack.mail.lookups.Lookups`."""
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver | Questions) -> None:
         self._resolver = resolver
 
     async def txt(self, name: str) -> Sequence[bytes]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -22,7 +22,7 @@ from mailstack.mail.address import Address, BadAddress
 from mailstack.net.fetch import Fetcher, FetchFailed
 from mailstack.net.settings import OAuthConfig
 from mailstack.net.sign_in import NotVouched, Unavailable, Vouched
-from mailstack.work import Work
+from mailstack.work import Clock, Work
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -35,12 +35,6 @@ _MOST_OCTETS = 512 * 1024  # of a document from the provider
 _MOST_KEYS = 100
 _ODD = (ValueError, TypeError, OverflowError, RecursionError)  # what odd claims may raise on their way
 _FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the key type of each algorithm
-
-
-class Clock(Protocol):
-    """What we ask of the reactor: IReactorTime."""
-
-    def seconds(self) -> float: ...
 
 
 class Provider:

@@ -13,19 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 from mailstack.net.peer import Network, ip_address, origin, within
+from mailstack.work import Clock
 
 MINUTE = 60.0
 FEW = 10  # connections that an origin may always have, while there is any place
 MOST_COUNTED = 100_000  # origins whose new connections are counted in a minute
-
-
-class Clock(Protocol):
-    """What is needed of a reactor."""
-
-    def seconds(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,9 @@ class SmtpRole:
 
     async def _complete(self, transaction: Transaction) -> tuple[Envelope, Message | None]:
         """Envelope and message with all that is to be added and changed; None where it is to be dropped."""
-        envelope, content = transaction.envelope(self.login), transaction.content
+        helo = self._helo or events.Helo("unknown", False)
+        envelope = transaction.envelope(self.login, trace.client(self.peer, helo.domain))
+        content = transaction.content
         header = content.header()
         if not envelope.requiretls and trace.tls_optional(header):
             envelope = replace(envelope, tls_optional=True)

@@ -19,15 +19,16 @@ _log = Logger(namespace="mailstack.smtp")
 
 
 class Record:
-    """Keeps it, in words; `login` is whom the client has proved to be."""
+    """Keeps it, in words; `login` is whom the client has proved to be, `trusted` why it need not."""
 
-    __slots__ = ("_inspection", "_peer", "_reception", "login")
+    __slots__ = ("_inspection", "_peer", "_reception", "login", "trusted")
 
     def __init__(self, peer: Peer, reception: Reception, inspection: checks.Inspection | None) -> None:
         self._peer = peer
         self._reception = reception
         self._inspection = inspection
         self.login: str | None = None
+        self.trusted: str | None = None  # the network for whose sake no login is asked
 
     def refused(self, what: str, reply: Reply, **fields: Any) -> None:
         """A connection, a hello, a sender, a recipient or a message."""
@@ -114,4 +115,6 @@ class Record:
 
     def _client(self) -> dict[str, str]:
         peer = {"peer": self._peer.address}
-        return {**peer, "login": self.login} if self.login else peer
+        if self.login:
+            return {**peer, "login": self.login}
+        return {**peer, "trusted": self.trusted} if self.trusted else peer

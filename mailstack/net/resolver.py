@@ -5,7 +5,7 @@ concurrency.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from mailstack.net.dns_settings import DnsConfig, split_address
 # in for none. Such a record only cannot be used (RFC 7671 section 10.1.1); those beside it can.
 TLSA._cert_length_by_mtype = {}
 
-__all__ = ["DnsConfig", "DnsError", "NoSuchDomain", "NullMx", "Resolver", "TemporaryDnsError"]
+__all__ = ["DnsConfig", "DnsError", "NoSuchDomain", "NullMx", "Questions", "Resolver", "TemporaryDnsError"]
 
 CACHE_ENTRIES = 10_000
 LEAST_TTL = 5.0  # seconds; a TTL of 0 would ask once for each recipient of a list
@@ -148,7 +148,7 @@ class Resolver:
             return cached
         await self._slots.acquire()
         try:
-            found = await self._ask(*key)
+            found = await _ask(self._resolver, *key, self._lifetime, self._backend, self._validating)
         finally:
             self._slots.release()
         return self._remember(key, found)
@@ -159,37 +159,6 @@ class Resolver:
         except DnsError as error:
             return error
 
-    async def _ask(self, name: str, kind: RdataType) -> _Found:
-        """Its `until` is how long it holds."""
-        absent = _Found(NEGATIVE_TTL, None, False, name)
-        try:
-            answer = await self._resolver.resolve(
-                dns.name.from_text(name, idna_codec=dns.name.IDNA_2008_Practical),
-                kind,
-                raise_on_no_answer=False,
-                lifetime=self._lifetime,
-                search=False,
-                backend=self._backend,
-            )
-        except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.IDNAException):
-            return absent
-        except dns.name.BadEscape:
-            return absent
-        except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN):
-            return absent
-        except Abandoned:
-            raise CancelledError from None
-        except (dns.exception.DNSException, OSError, EOFError) as error:
-            raise TemporaryDnsError(f"{kind.name} look-up of {name}: {type(error).__name__}") from error
-        if answer.response.flags & dns.flags.TC:  # over TCP too: what is missing may be all of it
-            raise TemporaryDnsError(f"{kind.name} look-up of {name}: the answer is cut off")
-        validated = bool(answer.response.flags & dns.flags.AD)
-        secure = validated and (str(answer.nameserver), answer.port) in self._validating
-        final = _text(answer.canonical_name)
-        if answer.rrset is None:
-            return _Found(NEGATIVE_TTL, [], secure, final)
-        return _Found(float(answer.rrset.ttl), list(answer.rrset)[:MAX_RECORDS], secure, final)
-
     def _remember(self, key: tuple[str, RdataType], found: _Found) -> _Found:
         ttl = min(max(found.until, LEAST_TTL), MOST_TTL)
         found = replace(found, until=self._reactor.seconds() + ttl)
@@ -198,6 +167,60 @@ class Resolver:
         if len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)
         return found
+
+
+class Questions:
+    """Look-ups of a command, which has no reactor: in an asyncio loop, nothing remembered."""
+
+    def __init__(self, config: DnsConfig) -> None:
+        self._resolver = _dnspython(config)
+        self._lifetime = config.lifetime
+
+    async def records(self, name: str, kind: RdataType) -> list[Any]:
+        """As `Resolver.records`."""
+        found = await _ask(self._resolver, name, kind, self._lifetime, None)
+        if found.records is None:
+            raise NoSuchDomain(f"{name.rstrip('.').lower()} does not exist")
+        return found.records
+
+
+async def _ask(
+    resolver: dns.asyncresolver.Resolver,
+    name: str,
+    kind: RdataType,
+    lifetime: float,
+    backend: TwistedBackend | None,
+    validating: Container[tuple[str, int]] = (),
+) -> _Found:
+    """Its `until` is how long it holds. Raises TemporaryDnsError."""
+    absent = _Found(NEGATIVE_TTL, None, False, name)
+    try:
+        answer = await resolver.resolve(
+            dns.name.from_text(name, idna_codec=dns.name.IDNA_2008_Practical),
+            kind,
+            raise_on_no_answer=False,
+            lifetime=lifetime,
+            search=False,
+            backend=backend,
+        )
+    except (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.IDNAException):
+        return absent
+    except dns.name.BadEscape:
+        return absent
+    except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN):
+        return absent
+    except Abandoned:
+        raise CancelledError from None
+    except (dns.exception.DNSException, OSError, EOFError) as error:
+        raise TemporaryDnsError(f"{kind.name} look-up of {name}: {type(error).__name__}") from error
+    if answer.response.flags & dns.flags.TC:  # over TCP too: what is missing may be all of it
+        raise TemporaryDnsError(f"{kind.name} look-up of {name}: the answer is cut off")
+    validated = bool(answer.response.flags & dns.flags.AD)
+    secure = validated and (str(answer.nameserver), answer.port) in validating
+    final = _text(answer.canonical_name)
+    if answer.rrset is None:
+        return _Found(NEGATIVE_TTL, [], secure, final)
+    return _Found(float(answer.rrset.ttl), list(answer.rrset)[:MAX_RECORDS], secure, final)
 
 
 def _dnspython(config: DnsConfig) -> dns.asyncresolver.Resolver:

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -29,7 +29,7 @@ from mailstack.net.peer import Peer
 from mailstack.net.settings import AuthConfig
 from mailstack.wire import sasl
 from mailstack.wire.sasl import Challenge
-from mailstack.work import Overloaded
+from mailstack.work import Clock, Overloaded
 
 _log = Logger(namespace="mailstack.sign_in")
 
@@ -37,14 +37,6 @@ _NONCE_OCTETS = 18  # of chance in SCRAM and CRAM-MD5; 144 bits, 24 letters
 _GROWTH = 1.5  # a refusal waits so many times as long as the one before
 _SHOWN = 100  # characters of a login in the log
 _LONGEST = 30.0  # seconds that a refusal waits at most
-
-
-class Clock(Protocol):
-    """What we ask of the reactor: IReactorTime."""
-
-    def seconds(self) -> float: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
 class Accounts(Protocol):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mailstack.mail.envelope import Envelope
 from mailstack.net.peer import Peer
+from mailstack.work import Clock
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -18,12 +19,6 @@ _TLS_OPTIONAL = re.compile(
     rb"(?im)^tls-required[ \t]*:[ \t\r\n]*no[ \t]*(?:\r\n(?![ \t])|\Z)"
 )  # RFC 8689 section 3
 _RECEIVED = re.compile(rb"(?im)^received[ \t]*:")
-
-
-class Clock(Protocol):
-    """Seconds since 1970."""
-
-    def seconds(self) -> float: ...
 
 
 class RandomSource(Protocol):
@@ -61,9 +56,14 @@ def _date_time(seconds: int) -> str:
     return f"{_DAYS[weekday]}, {day} {_MONTHS[month - 1]} {year} {clock} +0000"
 
 
+def client(peer: Peer, helo: str) -> str:
+    """Whom a message came from: the name it gave and the address it had."""
+    return f"{helo} ([{_literal(peer.address)}])"
+
+
 def received(envelope: Envelope, peer: Peer, helo: str, protocol: str, hostname: str, now: float) -> bytes:
     """The Received field for a message that came by `protocol`: SMTP, ESMTP or LMTP."""
-    lines = [f"Received: from {helo} ([{_literal(peer.address)}])"]
+    lines = [f"Received: from {client(peer, helo)}"]
     tls = peer.tls
     if tls:
         lines.append(f"\t(using {tls})")

@@ -88,8 +88,8 @@ class Transaction:
         for content in (self.content, *self.spares):
             content.discard()
 
-    def envelope(self, login: str | None) -> Envelope:
-        """Its envelope, once all recipients are known."""
+    def envelope(self, login: str | None, client: str | None) -> Envelope:
+        """Its envelope, once all recipients are known; `client` as `trace.client` has it."""
         mail = self.mail
         by = mail.by
         hold = mail.hold_until if mail.hold_for is None else self.began + mail.hold_for
@@ -106,6 +106,7 @@ class Transaction:
             priority=mail.priority or 0,
             hold_until=hold,
             deliver_by=DeliverBy(self.began + by.seconds, by.returned, by.trace) if by else None,
+            received_from=client,
         )
 
     def described(self) -> dict[str, Any]:

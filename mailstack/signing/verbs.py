@@ -117,9 +117,14 @@ def make(algorithms: Sequence[Algorithm]) -> list[PrivateKey]:
 
 
 def zone(info: KeyInfo) -> str:
-    """The record as a line of a zone file: its text in strings of at most 255 octets."""
+    """The record as a line of a zone file."""
+    return f"{info.name}. TXT {zone_data(info)}"
+
+
+def zone_data(info: KeyInfo) -> str:
+    """The record's text as a zone file has it: in strings of at most 255 octets (RFC 1035 section 3.3)."""
     strings = " ".join(f'"{info.record[at : at + 250]}"' for at in range(0, len(info.record), 250))
-    return f"{info.name}. TXT ( {strings} )"
+    return f"( {strings} )"
 
 
 def _stems(stem: str) -> list[str]:

@@ -72,7 +72,13 @@ class TestUserAdd:
 
     @pytest.mark.parametrize(
         ("given", "words"),
-        [("", "empty"), ("\n", "empty"), (b"\xff\n", "not UTF-8"), ("x" * 2000, "longer than 1024")],
+        [
+            ("", "empty"),
+            ("\n", "empty"),
+            (b"\xff\n", "not UTF-8"),
+            ("x" * 2000, "longer than 1024"),
+            ("short\n", "has 5 characters; directory.shortest_password asks for 8"),
+        ],
     )
     def test_no_password(self, installation: Installation, given: Any, words: str) -> None:
         assert words in installation.refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 import stat
 from pathlib import Path
@@ -119,7 +120,11 @@ def test_the_command_says_what_to_do_next(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert f"mailstack --config {folder}/mailstack.toml user add alice@example.test" in done.output
     assert f"mailstack --config {folder}/mailstack.toml serve" in done.output
-    assert "example.test.  MX    10 mail.example.test." in done.output
+    assert re.search(r"\bexample[.]test[.] +MX +10 mail[.]example[.]test[.]\n", done.output)
+    assert re.search(
+        r"\bm[0-9]{8}e[.]_domainkey[.]example[.]test[.] +TXT +[(] \"v=DKIM1; k=ed25519; p=", done.output
+    )
+    assert "domain dns example.test --check" in done.output
     assert str(folder / "ca.pem") in done.output
     assert load(folder / "mailstack.toml").listeners.smtp == 25
 

@@ -110,3 +110,6 @@ class TestSuppressionAndSenders:
         installation.ok("sender", "release", "alice@example.org")
         assert "is not held" in installation.refused("sender", "release", "alice@example.org")
         assert "no such user" in installation.refused("sender", "hold", "eve@example.org")
+        installation.ok("sender", "hold", "[10.0.0.9]")  # a client of a trusted network
+        assert [row["login"] for row in installation.json("sender", "list")] == ["[10.0.0.9]"]
+        installation.ok("sender", "release", "[10.0.0.9]")

@@ -8,6 +8,8 @@ import email.policy
 from dataclasses import replace
 from email.message import Message
 
+import pytest
+
 from mailstack.mail.address import Address
 from mailstack.mail.dsn import Report, Status, compose
 from mailstack.mail.reply import Reply
@@ -86,6 +88,16 @@ class TestFailure:
             "Last-Attempt-Date": "Sun, 09 Sep 2001 01:47:40 -0000",
         }
 
+    def test_who_gave_us_the_message(self) -> None:
+        """RFC 3464 section 2.2.4: the name in EHLO, and the address as a comment, between MTA and date."""
+        _, parts = parsed(replace(REPORT, received_from="mta.example ([192.0.2.1])"))
+        whole, _ = groups(parts[1])
+        assert whole["Received-From-MTA"] == "dns; mta.example ([192.0.2.1])"
+        assert whole.keys() == ["Original-Envelope-Id", "Reporting-MTA", "Received-From-MTA", "Arrival-Date"]
+        _, parts = parsed(replace(REPORT, received_from="b\u00f8b.example\r\nX-Evil: 1 ([192.0.2.1])"))
+        whole, _ = groups(parts[1])
+        assert whole["Received-From-MTA"] == "dns; b\\xf8b.example X-Evil: 1 ([192.0.2.1])"
+
     def test_the_message_comes_back(self) -> None:
         _, parts = parsed(REPORT)
         assert parts[2].get_content_type() == "message/rfc822"
@@ -123,13 +135,20 @@ class TestOtherActions:
         assert recipient["Will-Retry-Until"] == "Thu, 13 Sep 2001 16:53:20 -0000"
         assert "Thu, 13 Sep 2001 16:53:20" in str(parts[0].get_payload())
 
-    def test_a_success_has_a_code_of_its_class_and_no_diagnostic(self) -> None:
-        for action in ("delivered", "relayed"):
-            done = replace(FAILED, action=action, reply=Reply(250, "", "ok"))
+    def test_a_success_has_a_code_of_its_class_and_the_words_of_another_server(self) -> None:
+        for action, remote in (("delivered", None), ("relayed", "mx.b.test")):
+            done = replace(FAILED, action=action, reply=Reply(250, "", "ok"), remote=remote)
             _, parts = parsed(replace(REPORT, statuses=(done,), full=False))
             _, recipient = groups(parts[1])
             assert (recipient["Action"], recipient["Status"]) == (action, "2.0.0")
-            assert recipient["Diagnostic-Code"] is None
+            assert recipient["Diagnostic-Code"] == (remote and "smtp; 250 ok")
+            assert recipient["Last-Attempt-Date"] == "Sun, 09 Sep 2001 01:47:40 -0000"
+
+    @pytest.mark.parametrize("strange", ["5.01.1", "5.1.001", "5.1", "5.1.1.1", "5.1.\u0661", "9.1.1"])
+    def test_a_code_that_is_none_is_not_passed_on(self, strange: str) -> None:
+        _, parts = parsed(replace(REPORT, statuses=(replace(FAILED, reply=Reply(550, strange, "no")),)))
+        _, recipient = groups(parts[1])
+        assert recipient["Status"] == "5.0.0"
 
 
 class TestHostileInput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mail.message import Message
@@ -71,6 +71,40 @@ class TestOnSqlite(World):
         await self.until(lambda: self.bounces(self.mda))
         _, report = self.bounce(self.mda)
         self.assertEqual(fields(report)[0]["Future-Release-Request"], "until;2001-09-09T02:46:40Z")
+
+    async def test_a_report_says_all_that_is_known(self) -> None:
+        """Every field of RFC 3464 sections 2.2 and 2.3, but for DSN-Gateway: we are none."""
+        self.transfer.says["carol@b.test"] = LATER
+        carol = Recipient(addr("carol@b.test"), frozenset({"DELAY"}), "rfc822;caroline@b.test")
+        await self.send(carol, envid="E1", received_from="mua.test ([192.0.2.1])")  # from here on from rows
+        now = self.clock.seconds()
+        await self.pass_time(5 * 3600)
+        self.start()
+        await self.until(lambda: self.bounces(self.mda) == 1)
+        whole, about = fields(self.bounce(self.mda)[1])
+        self.assertEqual(
+            dict(whole.items()),
+            {
+                "Original-Envelope-Id": "E1",
+                "Reporting-MTA": "dns; mail.a.test",
+                "Received-From-MTA": "dns; mua.test ([192.0.2.1])",
+                "Arrival-Date": formatdate(now),
+            },
+        )
+        self.assertEqual(
+            dict(about.items()),
+            {
+                "Original-Recipient": "rfc822;caroline@b.test",
+                "Final-Recipient": "rfc822;carol@b.test",
+                "Action": "delayed",
+                "Status": "4.3.0",
+                "Remote-MTA": "dns; mx.b.test",
+                "Diagnostic-Code": "smtp; 451 4.3.0 Later",
+                "Last-Attempt-Date": formatdate(now + 5 * 3600),
+                "Final-Log-ID": "q1",
+                "Will-Retry-Until": formatdate(now + 5 * 86400),
+            },
+        )
 
     async def test_what_is_late_and_may_be_is_told_once_and_goes_on(self) -> None:
         self.transfer.says["carol@b.test"] = LATER

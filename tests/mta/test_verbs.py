@@ -9,7 +9,7 @@ from mailstack.db import Database, metadata
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mta import claims, entries, verbs
-from mailstack.mta.entries import Lease, NewEntry
+from mailstack.mta.entries import Lease, NewEntry, NewMessage
 from mailstack.mta.tables import queue_entries, queue_messages
 from tests.databases import empty_database
 
@@ -32,7 +32,8 @@ def put(database: Database, queue_id: str, sender: str | None, *recipients: str)
     envelope = Envelope(queue_id, None if sender is None else Address.parse(sender), to)
     new = [NewEntry(one, one.address.domain, NOW + 500) for one in to]
     lease = Lease("me", NOW + 900)
-    database.write(entries.insert_message, envelope, f"00/{queue_id}", 10, NOW, NOW + 9000, new, lease)
+    message = NewMessage(envelope, 10, NOW, NOW + 9000, new, lease, spool=f"00/{queue_id}")
+    database.write(entries.insert_messages, [message])
 
 
 def claimed(database: Database, owner: str, until: float, now: float, most: int) -> list[entries.Batch]:
@@ -42,6 +43,10 @@ def claimed(database: Database, owner: str, until: float, now: float, most: int)
 def ids(database: Database, limit: int = 1000, **options: str) -> list[str]:
     found = database.read(verbs.list_entries, verbs.Choice(**options), limit)  # type: ignore[arg-type]
     return [f"{one.message_id} {one.recipient}" for one in found]
+
+
+def of(*ids: str, **options: str) -> verbs.Choice:
+    return verbs.Choice(ids, **options)  # type: ignore[arg-type]
 
 
 def states(database: Database) -> dict[str, str]:
@@ -81,48 +86,68 @@ class TestList:
 
 class TestChanges:
     def test_retry(self, database: Database) -> None:
-        assert database.write(verbs.retry, ["q1", "nothing"], NOW + 1) == 2
+        assert database.write(verbs.retry, of("q1", "nothing"), NOW + 1).entries == 2
         times = {one.message_id: one.next_attempt for one in database.read(verbs.list_entries)}
         assert times == {"q1": NOW + 1, "q2": NOW + 500, "q3": NOW + 500}
-        assert database.write(verbs.retry, ["all"], NOW + 2) == 4
+        assert database.write(verbs.retry, verbs.EVERYTHING, NOW + 2).entries == 4
 
     def test_hold_and_release(self, database: Database) -> None:
-        assert database.write(verbs.hold, ["q1"]) == 2
+        assert database.write(verbs.hold, of("q1")).entries == 2
         assert ids(database, state="held") == ["q1 x@b.test", "q1 y@c.test"]
-        assert database.write(verbs.hold, ["q1"]) == 0
-        assert database.write(verbs.retry, ["q1"], NOW) == 0
-        assert database.write(verbs.release, ["all"], NOW + 3) == 2
+        assert database.write(verbs.hold, of("q1")).entries == 0
+        assert database.write(verbs.retry, of("q1"), NOW).entries == 0
+        assert database.write(verbs.release, verbs.EVERYTHING, NOW + 3).entries == 2
         assert {one.next_attempt for one in database.read(verbs.show, "q1")} == {NOW + 3}
 
     def test_what_is_held_is_not_claimed(self, database: Database) -> None:
-        database.write(verbs.hold, ["q1"])
+        database.write(verbs.hold, of("q1"))
         batches = claimed(database, "me", NOW + 2000, NOW + 600, 50)
         assert sorted(batch.envelope.id for batch in batches) == ["q2", "q3"]
 
     def test_one_entry_by_its_number(self, database: Database) -> None:
         [_, second] = database.read(verbs.show, "q1")
-        assert database.write(verbs.hold, [str(second.id)]) == 1
+        assert database.write(verbs.hold, of(str(second.id))).entries == 1
         assert states(database)["q1 y@c.test"] == "held"
         assert states(database)["q1 x@b.test"] == "waiting"
 
     def test_drop(self, database: Database) -> None:
-        assert database.write(verbs.drop, ["q1"], "y@C.test") == verbs.Dropped(1, ())
-        assert database.write(verbs.drop, ["q1"]) == verbs.Dropped(1, ("00/q1",))
+        assert database.write(verbs.drop, of("q1", recipient="y@C.test")) == verbs.Changed(1, 2)
+        assert database.write(verbs.drop, of("q1")) == verbs.Changed(1, 1, ("00/q1",))
         assert ids(database) == ["q2 x@b.test", "q3 X@sub.b.test"]
-        assert database.write(verbs.drop, ["all"]) == verbs.Dropped(2, ("00/q2", "00/q3"))
+        assert database.write(verbs.drop, verbs.EVERYTHING) == verbs.Changed(2, 4, ("00/q2", "00/q3"))
         assert database.read(verbs.stats).messages == 0
 
     def test_dropped_while_it_was_attempted(self, database: Database) -> None:
         [batch] = claimed(database, "me", NOW + 2000, NOW + 600, 1)
-        database.write(verbs.drop, [batch.envelope.id])
+        database.write(verbs.drop, of(batch.envelope.id))
         deferred = [entries.Deferred(batch.entries[0].id, NOW + 900, "451 later", False)]
-        assert database.write(entries.settle, batch.envelope.id, [], deferred, NOW) is None
+        settled = entries.Settled(batch.envelope.id, batch.spool, NOW, [], deferred)
+        assert database.write(entries.settle, [settled]) == []
         assert ids(database, recipient=str(batch.entries[0].recipient.address), sender="alice@a.test") == []
+
+    def test_in_parts_each_entry_once_and_no_more_at_a_time(self, database: Database) -> None:
+        parts = []
+        after = 0
+        while True:
+            part = verbs.Part(after, 3)
+            found = database.write(verbs.retry, verbs.EVERYTHING, NOW + 1, None, part)
+            parts.append((found.entries, found.last))
+            after = found.last
+            if found.entries < 3:
+                break
+        assert parts == [(3, 3), (1, 4)]
+        assert {one.next_attempt for one in database.read(verbs.list_entries)} == {NOW + 1}
+
+    def test_more_than_one_statement_takes(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(verbs, "_AT_ONCE", 1)
+        assert database.write(verbs.hold, of("q1", "q2")).entries == 3
+        assert ids(database, state="waiting") == ["q3 X@sub.b.test"]
+        assert database.write(verbs.drop, verbs.EVERYTHING).spool == ("00/q1", "00/q2", "00/q3")
 
 
 class TestStats:
     def test_numbers(self, database: Database) -> None:
-        database.write(verbs.hold, ["q3"])
+        database.write(verbs.hold, of("q3"))
         claimed(database, "me", NOW + 2000, NOW + 600, 1)
         found = database.read(verbs.stats)
         assert (found.messages, found.entries, found.waiting, found.held, found.active) == (3, 4, 3, 1, 1)
@@ -215,7 +240,7 @@ class TestClaims:
 
     def test_what_waits_for_a_hop_that_is_down_is_put_off(self, database: Database) -> None:
         put(database, "asked", None, "x@b.test")
-        database.write(verbs.retry, ["asked"], NOW + 550)
+        database.write(verbs.retry, of("asked"), NOW + 550)
         put(database, "late", None, "x@b.test")
         database.write(
             lambda db: db.execute(

@@ -91,6 +91,7 @@ class TestMessage:
         assert envelope.reverse_path == Address("Alice", "example.net")
         assert [str(one.address) for one in envelope.recipients] == ["bob@example.org"]
         assert envelope.recipients[0].notify == {"NEVER"}
+        assert envelope.received_from == "client.example ([192.0.2.1])"
         assert (envelope.ret, envelope.envid, envelope.authenticated) == ("HDRS", "x1", None)
         assert data.decode() == (
             "Received: from client.example ([192.0.2.1])\r\n"

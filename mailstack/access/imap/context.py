@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -17,7 +17,7 @@ from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, NoPermission, Vie
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
-from mailstack.work import Work
+from mailstack.work import Clock, Work
 
 if TYPE_CHECKING:
     from mailstack.access.imap.contexts import Updated
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 PROGRESS = 5.0  # seconds of a long command until its client hears how far it is, and from then on
 Say = Callable[[AnyResponse], Awaitable[None]]
-
-
-class Clock(Protocol):
-    """What we ask of the reactor: IReactorTime."""
-
-    def seconds(self) -> float: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ from mailstack.access.imap import (
 )
 from mailstack.access.imap.append import Appending
 from mailstack.access.imap.context import (
-    Clock,
     Context,
     Deleted,
     Say,
@@ -64,7 +63,7 @@ from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.wire.imap.codes import UID_REQUIRED, UNKNOWN_CTE, undefined_filter
-from mailstack.work import Overloaded, Work
+from mailstack.work import Clock, Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
 

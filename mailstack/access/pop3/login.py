@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -16,17 +14,9 @@ from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
 from mailstack.store import MessageStore
 from mailstack.wire import pop3, sasl
-from mailstack.work import Work
+from mailstack.work import Clock, Work
 
 _log = Logger(namespace="mailstack.access.pop3")
-
-
-class Clock(Protocol):
-    """What we ask of the reactor: IReactorTime."""
-
-    def seconds(self) -> float: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,23 +7,30 @@ is ever cut in two, and each run can be checked and un-stuffed by itself. A CR o
 the content refused at its end: some server behind us may take it for a line end and see commands in what we
 saw as text ("SMTP smuggling"). So does a null octet, which some server may drop, and with it what kept a dot
 from standing alone (RFC 2045 section 2.8: no text has one).
+
+Where a lone LF is mended instead (submission may, RFC 6409 section 8: scripts that send text files as they
+are mean it well), it becomes CRLF once the content is read, so it never ends the message, and a dot after it
+is only a dot, stuffed by us on its way on.
 """
 
 from __future__ import annotations
 
+import re
 from io import IncrementalNewlineDecoder
 
 _END = b"\r\n.\r\n"
 _HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # what may begin the mark, longest first
+_LONE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class DotContent:
     """Reads the content that follows DATA."""
 
-    __slots__ = ("_held", "_lines", "_skip", "bare", "null")
+    __slots__ = ("_held", "_lines", "_mends", "_skip", "bare", "null")
 
-    def __init__(self) -> None:
+    def __init__(self, mends: bool = False) -> None:
         self._lines = _LineEnds()
+        self._mends = mends  # a bare LF becomes CRLF
         self._held = b"\r\n"
         self._skip = 2  # octets still to drop: the imagined CRLF
         self.bare = False  # a bare CR or LF was seen
@@ -47,11 +54,15 @@ class DotContent:
     def _text(self, data: bytes) -> bytes:
         if not data:
             return data
-        self.bare = self._lines.bare_in(data, final=True)
+        found = self._lines.bare_in(data, final=True)
         if b"\0" in data:
             self.null = True
         if b"\r\n." in data:
             data = data.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2: dot-stuffing
+        if found and self._mends:
+            data = _LONE_LF.sub(b"\r\n", data)
+            found = self._lines.bare_cr
+        self.bare = found
         if self._skip:
             data = data[self._skip :]
             self._skip = 0
@@ -95,3 +106,9 @@ class _LineEnds:
         """Whether there was one up to here; a CR at the end may find its LF later unless this is `final`."""
         self._decoder.decode(data.decode("latin-1"), final)
         return self._decoder.newlines not in (None, "\r\n")
+
+    @property
+    def bare_cr(self) -> bool:
+        """Whether there was a CR without LF up to here."""
+        kinds = self._decoder.newlines or ()
+        return kinds == "\r" if isinstance(kinds, str) else "\r" in kinds

@@ -114,6 +114,7 @@ class Server:
         "_left",
         "_limits",
         "_lmtp",
+        "_mends",
         "_overflow",
         "_pending",
         "_refused",
@@ -126,9 +127,10 @@ class Server:
         "upgrading",
     )
 
-    def __init__(self, limits: Limits = _LIMITS, lmtp: bool = False) -> None:
+    def __init__(self, limits: Limits = _LIMITS, lmtp: bool = False, mends: bool = False) -> None:
         self._limits = limits
         self._lmtp = lmtp
+        self._mends = mends  # a bare LF in what follows DATA becomes CRLF, instead of a refusal
         self._verbs = LMTP_VERBS if lmtp else VERBS
         self._begin()
 
@@ -237,7 +239,7 @@ class Server:
             elif kind is Auth or kind is AuthLine:
                 self._authenticated = True
             elif kind is Data:
-                self._content = DotContent()
+                self._content = DotContent(self._mends)
             elif kind is StartTls:
                 self.upgrading = True
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstack.wire.smtp import State, events
+from mailstack.wire.smtp import Server, State, events
 from mailstack.wire.smtp.replies import BARE_LINE_END
 from tests.wire.smtp.transcripts import EHLO, EXTENSIONS, RCPT, Client, Yes, converse
 
@@ -115,6 +115,53 @@ class TestEndOfData:
         client.hear(b"three\r\n")
         assert client.hear(b".\r\n").startswith(b"550 5.6.11")
         assert role.events[-2:] == [events.Chunk(b"one"), events.EndOfData(BARE_LINE_END)]
+
+
+class TestMendedLineEnds:
+    """Submission takes a bare LF as the line end that it was meant to be; only CRLF.CRLF ends the message."""
+
+    START = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n"
+
+    def say(self, sent: bytes, step: int) -> tuple[bytes, list[bytes]]:
+        role = Yes()
+        client = Client(role)
+        client.session = Server(mends=True)
+        said = client.hear(self.START + sent, step)
+        return said.split(b"354 Go ahead\r\n")[1], role.messages
+
+    @pytest.mark.parametrize("step", range(6))
+    @pytest.mark.parametrize(
+        ("sent", "content"),
+        [
+            (b"a\nb\n\r\n.\r\n", b"a\r\nb\r\n\r\n"),
+            (b"\n\r\n.\r\n", b"\r\n\r\n"),
+            (b"a\n.\nMAIL FROM:<>\n.\r\n\n.\nb\r\n.\r\n", b"a\r\n.\r\nMAIL FROM:<>\r\n.\r\n\r\n.\r\nb\r\n"),
+            (b"a\n..b\r\n..c\r\n.\r\n", b"a\r\n..b\r\n.c\r\n"),
+        ],
+    )
+    def test_a_bare_lf(self, sent: bytes, content: bytes, step: int) -> None:
+        assert self.say(sent, step) == (b"250 2.0.0 Queued\r\n", [content])
+
+    @pytest.mark.parametrize("step", range(4))
+    @pytest.mark.parametrize(
+        "sent", [b"a\rb\r\n.\r\n", b"a\nb\r\r\n.\r\n", b"a\r.\r\nb\n\r\n.\r\n", b"\r\n.\r\r\n.\r\n"]
+    )
+    def test_a_bare_cr_is_refused(self, sent: bytes, step: int) -> None:
+        said, messages = self.say(sent, step)
+        assert said.startswith(b"550 5.6.11")
+        assert said.count(b"\r\n") == 1
+        assert messages == []
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(st.sampled_from([b"\r\n", b"\n", b".", b"a", b"\n.", b"\n.\n", b"\n.\r\n"]), max_size=30),
+        st.integers(0, 7),
+    )
+    def test_any(self, words: list[bytes], step: int) -> None:
+        content = b"".join(words) + b"\r\n"
+        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+        wanted = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        assert self.say(stuffed, step) == (b"250 2.0.0 Queued\r\n", [wanted])
 
 
 class TestChunking:
