@@ -9,7 +9,7 @@ is NULL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -47,9 +47,14 @@ class Heading(NamedTuple):
 
 def heading_of(fields: bytes) -> Heading:
     """The heading of raw header fields; `kept` bounds it."""
+    return heading_of_fields(split_fields(fields))
+
+
+def heading_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> Heading:
+    """The same of fields that are split already (`mail.fields.split_fields`)."""
     first: dict[bytes, str] = {}
     texts: list[str] = []
-    for name, raw in split_fields(fields):
+    for name, raw in fields:
         if name in _OF_ORDER and name not in first:
             first[name] = field_value(raw)
         if name in _NAMES:
@@ -90,4 +95,8 @@ def _keepable(text: str) -> bool:
     """Whether every database can hold it."""
     if len(text) > MOST_TEXT or "\0" in text:
         return False
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
