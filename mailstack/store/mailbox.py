@@ -453,7 +453,7 @@ class Mailbox:
         elif change.modseq > self.highest_modseq:
             if change.keywords is not None:
                 self._keywords = type(self._keywords)(dict(change.keywords))
-            self._apply_rows(change.rows)
+            self._apply_rows(change)
             gone = change.expunged
             if change.present is not None:
                 gone = tuple(sorted(uid for uid in self._rows if uid not in change.present))
@@ -469,9 +469,14 @@ class Mailbox:
             except Exception:
                 _log.failure("a watcher of mailbox {id} failed", id=self.id)
 
-    def _apply_rows(self, rows: Sequence[Row]) -> None:
+    def _apply_rows(self, change: Change) -> None:
         known = self._rows
-        for row in rows:
+        if change.since == self.highest_modseq:  # the usual case: all of it is newer than what is known
+            rows = {row[0] & UID_MASK: row for row in change.rows}
+            if rows.keys() <= known.keys():
+                known.update(rows)
+                return
+        for row in change.rows:
             uid = row[0] & UID_MASK
             if uid in known:
                 if known[uid][2] < row[2]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.items import Line, compile_items
@@ -18,7 +18,7 @@ from mailstack.wire.imap.responses import AnyResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 SLICE = 1000  # messages answered before others are served
-LOOKED_AT = 20_000  # messages looked at before others are served
+LOOKED_AT = 10_000  # messages looked at before others are served
 
 
 async def store(context: Context, command: c.Store) -> AnyResponse:
@@ -40,10 +40,10 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
         stored = await selected.mailbox.store_flags(
             present, command.mode, flags, command.unchanged_since, selected.rights
         )
-    known = present
     if command.silent:  # what others did before is told with the outcome: there is no doubt about the order
-        known = [uid for uid in await _as_expected(context, selected, command, before) if uid not in untold]
-    selected.view.silence(known)
+        await _silence_expected(context, selected, command, before, untold)
+    else:
+        await _silence(context, selected, present)
     if selected.keywords != selected.mailbox.keywords:
         await context.say(known_flags(selected))
     if not command.silent:
@@ -63,23 +63,29 @@ def _forbidden(selected: Selected, command: c.Store, flags: frozenset[str]) -> T
     return None if allowed else refuse(command, "You have no right to change these flags", "NOPERM")
 
 
-async def _as_expected(
-    context: Context, selected: Selected, command: c.Store, before: Sequence[Row]
-) -> list[int]:
-    """The UIDs whose flags are what a client makes of its own change; of others it must be told."""
+async def _silence(context: Context, selected: Selected, uids: Sequence[int]) -> None:
+    """The client is about to be told the flags of these, or knows them."""
+    for start in range(0, len(uids), LOOKED_AT):
+        if start:
+            await context.services.pause()
+        selected.view.silence(uids[start : start + LOOKED_AT])
+
+
+async def _silence_expected(
+    context: Context, selected: Selected, command: c.Store, before: Sequence[Row], untold: Container[int]
+) -> None:
+    """The same of those whose flags are what a client makes of its own change; of others it must be told."""
     mask, whole = selected.mailbox.mask_of(command.flags)
     if not whole and command.mode != "remove":  # flags that nobody can have
-        return []
+        return
     kept, added = {"add": (-1, mask), "remove": (~mask, 0), "replace": (0, mask)}[command.mode]
-    found: list[int] = []
     for start in range(0, len(before), LOOKED_AT):
         if start:
             await context.services.pause()
         some = before[start : start + LOOKED_AT]
-        wanted = [(row[0] & UID_MASK, row[1] & kept | added) for row in some]
         now = {row[0] & UID_MASK: row[1] for row in selected.mailbox.rows(uids_of(some))}
-        found += [uid for uid, flags in wanted if now.get(uid) == flags]
-    return found
+        wanted = [(row[0] & UID_MASK, row[1] & kept | added) for row in some]
+        selected.view.silence([uid for uid, flags in wanted if now.get(uid) == flags and uid not in untold])
 
 
 def _result(selected: Selected, command: c.Store, failed: list[int], gone: int) -> Tagged:

@@ -21,7 +21,7 @@ from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
-from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
+from mailstack.wire.imap.responses import MANY, AnyResponse, ESearch, Response, SearchResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 FEW = 20  # messages that are looked at rather than looked up
@@ -55,7 +55,7 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
     if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
         return await say_limit(context, tagged, last)
-    said = _answer(selected, command, found, scores, last is not None)
+    said = await _answer(context, command, found, scores, last is not None)
     return said, await say_limit(context, tagged, last)
 
 
@@ -280,21 +280,38 @@ class _Text:
         return unpack(self._facts.structure) if whole else scan(self._octets)
 
 
-def _answer(
-    selected: Selected, command: c.Search, found: list[Row], scores: Mapping[int, int], newest_first: bool
-) -> Response:
-    uids, numbers = named(selected, uids_of(found), command.uid)
+async def _answer(
+    context: Context, command: c.Search, found: list[Row], scores: Mapping[int, int], newest_first: bool
+) -> bytes:
+    selected = context.selected
+    uids, numbers = await named(context, selected, uids_of(found), command.uid)
     modseq = highest(found) if asks_modseq(command.key) else None
-    if command.returns is None and not selected.revised:
-        return SearchResponse(numbers[::-1] if newest_first else numbers, modseq)
-    return extended(command, numbers, modseq, relevancy(command, uids, scores))
+    said: Response = SearchResponse(numbers[::-1] if newest_first else numbers, modseq)
+    if command.returns is not None or selected.revised:
+        said = extended(command, numbers, modseq, relevancy(command, uids, scores))
+    return await encoded(context, said, len(numbers))
 
 
-def named(selected: Selected, uids: list[int], by_uid: bool) -> tuple[list[int], list[int]]:
+async def named(
+    context: Context, selected: Selected, uids: list[int], by_uid: bool
+) -> tuple[list[int], list[int]]:
     """Those of `uids` that the session has, and as it calls them."""
     numbers = selected.view.sequences(uids)
+    if len(uids) <= MANY:
+        return _named(uids, numbers, by_uid)
+    return await context.services.work.compute(_named, uids, numbers, by_uid)
+
+
+def _named(uids: list[int], numbers: Mapping[int, int], by_uid: bool) -> tuple[list[int], list[int]]:
     known = [uid for uid in uids if uid in numbers]
     return known, known if by_uid else [numbers[uid] for uid in known]
+
+
+async def encoded(context: Context, response: Response, numbers: int) -> bytes:
+    """A response with so many numbers, written: in a thread where that takes long."""
+    if numbers <= MANY:
+        return response.encode()
+    return await context.services.work.compute(response.encode)
 
 
 def highest(found: Sequence[Row]) -> int | None:

@@ -19,7 +19,16 @@ from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
 from mailstack.access.imap.kept import KEPT, Answer
 from mailstack.access.imap.limits import searched, too_many
 from mailstack.access.imap.saved import keep
-from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header, highest, named
+from mailstack.access.imap.search import (
+    asks_modseq,
+    check_returns,
+    encoded,
+    extended,
+    find,
+    header,
+    highest,
+    named,
+)
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail import sorting, threads
 from mailstack.mail.fields import field_value
@@ -30,7 +39,7 @@ from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.extension_responses import SortResponse, ThreadResponse
-from mailstack.wire.imap.responses import AnyResponse, Tagged
+from mailstack.wire.imap.responses import AnyResponse, Response, Tagged
 
 FIELDS_SLICE = 500  # messages whose fields are read together
 
@@ -120,11 +129,12 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     tagged = Tagged(command.tag, "OK", "UID SORT completed" if command.uid else "SORT completed")
     if returns == {"SAVE"}:
         return tagged
-    order, numbers = named(selected, order, command.uid)
+    order, numbers = await named(context, selected, order, command.uid)
     modseq = highest(found) if asks_modseq(command.key) else None
-    if command.returns is None:
-        return SortResponse(numbers, modseq), tagged
-    return extended(command, numbers, modseq, relevancy(command, order, scores)), tagged
+    said: Response = SortResponse(numbers, modseq)
+    if command.returns is not None:
+        said = extended(command, numbers, modseq, relevancy(command, order, scores))
+    return await encoded(context, said, len(numbers)), tagged
 
 
 async def ordered(
@@ -176,7 +186,7 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
         return refused
     found = await find(context, selected, command.key)
     tagged = Tagged(command.tag, "OK", "UID THREAD completed" if command.uid else "THREAD completed")
-    uids, numbers = named(selected, uids_of(found), command.uid)
+    uids, numbers = await named(context, selected, uids_of(found), command.uid)
     kind = (command.algorithm, command.uid)
     asked = array("I", uids), array("I", numbers)
     known = KEPT.answer(selected.mailbox, kind)
