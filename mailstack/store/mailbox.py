@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from twisted.logger import Logger
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
+from mailstack.store.change_log import ChangeLog
 from mailstack.store.flags import kept_bits
 from mailstack.store.headings import Headings
 from mailstack.store.index import Hits, Needle
@@ -33,8 +33,6 @@ from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
-_LOG_LENGTH = 200  # changes remembered for views; a view further behind looks at every row
-_LOG_UIDS = 5_000  # messages in one remembered change at most
 _PLACES = 4_096  # paths of files remembered
 _AHEAD = 63  # paths looked up with one that is asked for
 _MORE = 500  # and with several: who reads some messages reads those that follow
@@ -75,8 +73,7 @@ class Mailbox:
         self._keywords = loaded.keywords
         self._rows = loaded.rows
         self._recent_uid = box.recent_uid
-        self._log: deque[tuple[int, tuple[int, ...]]] = deque()
-        self._log_from = box.modseq  # the log is whole after this modseq
+        self._log = ChangeLog(box.modseq)
         self._watchers: list[Callable[[], None]] = []
         self._places: dict[int, reading.FilePlace] = {}
         self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
@@ -140,20 +137,10 @@ class Mailbox:
         row = self._rows.get(uid)
         return row[2] if row else 0
 
-    def modseqs_of(self, uids: Iterable[int]) -> Iterable[tuple[int, int]]:
-        """The same by UID, for many that are there."""
-        return [(row[0] & UID_MASK, row[2]) for row in self.rows(uids)]
-
     def changed_since(self, modseq: int) -> Iterable[int]:
         """The UIDs of messages new or changed after `modseq`, ascending."""
-        if modseq < self._log_from:
-            return [uid for uid, row in self._rows.items() if row[2] > modseq]
-        found: set[int] = set()
-        for at, uids in reversed(self._log):
-            if at <= modseq:
-                break
-            found.update(uids)
-        return sorted(found)
+        known = self._log.since(modseq)
+        return [uid for uid, row in self._rows.items() if row[2] > modseq] if known is None else known
 
     async def changes_since(self, modseq: int) -> Since:
         """What happened after `modseq`, as far as this mailbox knows it now (RFC 7162 section 3.2.5.1).
@@ -460,7 +447,7 @@ class Mailbox:
             if gone:
                 self._bury(gone)
             self.highest_modseq = change.modseq
-            self._remember(change)
+            self._log.note(change)
         else:
             return
         for callback in tuple(self._watchers):
@@ -493,15 +480,6 @@ class Mailbox:
         self.uidnext = max(self.uidnext, uids[-1] + 1)
         if gone:
             self.timeline.remove(gone)
-
-    def _remember(self, change: Change) -> None:
-        if len(change.rows) > _LOG_UIDS:
-            self._log.clear()
-            self._log_from = change.modseq
-        elif change.rows:
-            self._log.append((change.modseq, tuple(row[0] & UID_MASK for row in change.rows)))
-            if len(self._log) > _LOG_LENGTH:
-                self._log_from = self._log.popleft()[0]
 
 
 def _between(uids: Sequence[int], end: int) -> list[Span]:

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakSet, ref
 
+from mailstack.store.news import Row
+from mailstack.store.tables import UID_MASK
 from mailstack.store.values import Update
 
 _FEW = 10  # looking one up costs as much as listing so many
@@ -67,7 +69,7 @@ class Source(Protocol):
 
     def modseq_of(self, uid: int) -> int: ...
 
-    def modseqs_of(self, uids: Iterable[int]) -> Iterable[tuple[int, int]]: ...
+    def rows(self, uids: Iterable[int]) -> Iterable[Row]: ...
 
     def changed_since(self, modseq: int) -> Iterable[int]: ...
 
@@ -180,7 +182,7 @@ class View:
 
     def silence(self, uids: Iterable[int]) -> None:
         """The client knows the flags of these as they are now: it set them itself."""
-        self._silenced.update(self._mailbox.modseqs_of(uids))
+        self._silenced.update([(row[0] & UID_MASK, row[2]) for row in self._mailbox.rows(uids)])
 
     def catch_up(self, expunges: bool) -> Update:
         """Take over what happened, and say what to tell the client.
