@@ -90,7 +90,17 @@ class Survey:
 
     marks: Marks | None  # None: look again next time, whatever the times say
     unknown: tuple[str, ...] = ()  # paths from the mailbox's directory
-    doubtful: bool = False  # a file has another name than its row says, or none
+    missing: frozenset[str] = frozenset()  # base names of files with other names than their rows say, or none
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be no more than what a transaction that is under way has done already."""
+        return 0 < len(self.unknown) + len(self.missing) < ROUND
+
+    def confirming(self, before: Survey) -> Survey:
+        """What this look and an earlier one both found."""
+        unknown = tuple(path for path in self.unknown if path in before.unknown)
+        return Survey(self.marks, unknown, self.missing & before.missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +132,11 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     expected = {row[0] for row in _EXPECTED.run(db, {"mailbox": mailbox_id}).fetchall()}
     if lies == expected:
         return Survey(marks if settled else None)
-    missing = {maildir.base_of(name) for name in expected - lies}
+    missing = frozenset(maildir.base_of(name) for name in expected - lies)
     buried = db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()
     explained = missing | {maildir.base_of(name) for name in buried}
     unknown = tuple(name for name in lies - expected if maildir.base_of(name) not in explained)
-    return Survey(marks if settled and not unknown and not missing else None, unknown, bool(missing))
+    return Survey(marks if settled and not unknown and not missing else None, unknown, missing)
 
 
 def marks_of(paths: Sequence[Path]) -> list[Marks | None]:
