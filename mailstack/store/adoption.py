@@ -42,6 +42,7 @@ from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
 from mailstack.store.values import Facts
+from mailstack.work import Work
 
 ROUND = 100  # files adopted in one transaction
 _SETTLED = (
@@ -116,6 +117,14 @@ class Found:
     def base(self) -> str:
         """The base name."""
         return maildir.base_of(self.path)
+
+
+async def look(work: Work, root: Path, mailbox_id: int, known: Marks | None) -> Survey:
+    """`survey`; and again, which costs less than a transaction, where it may have seen one halfway."""
+    found = await work.read(survey, root, mailbox_id, known)
+    if found.is_passing:
+        found = (await work.read(survey, root, mailbox_id, known)).confirming(found)
+    return found
 
 
 def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> Survey:

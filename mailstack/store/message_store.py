@@ -316,10 +316,7 @@ class MessageStore(Sharing, Service):
         """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
         for _ in range(1_000):
             known = self._marks.get(mailbox_id)
-            found = await self._work.read(adoption.survey, self._root, mailbox_id, known)
-            if found.is_passing:  # another look costs less than a transaction
-                again = await self._work.read(adoption.survey, self._root, mailbox_id, known)
-                found = again.confirming(found)
+            found = await adoption.look(self._work, self._root, mailbox_id, known)
             self._marks[mailbox_id] = found.marks
             self._marks.move_to_end(mailbox_id)
             if len(self._marks) > _MARKS:
