@@ -22,11 +22,18 @@ _PREFIX = re.compile(
 _SUFFIX = re.compile(r"\s*\(fwd\)\s*$", re.IGNORECASE)
 _MAX_SUBJECT = 1_000  # characters
 _MAX_FIELD = 8 * 1024  # octets
+_PIECE = 1024 * 1024  # octets of a large file that are hashed at a time
+_OCTETS = 15  # of a hash
 
 
 def email_id(data: bytes | mmap.mmap) -> bytes:
     """The EMAILID of a message."""
-    return b"M" + _hashed(data)
+    if isinstance(data, bytes):
+        return b"M" + _hashed(data)
+    digest = blake2b(digest_size=_OCTETS)
+    for start in range(0, len(data), _PIECE):
+        digest.update(data[start : start + _PIECE])
+    return b"M" + _written(digest.digest())
 
 
 def mailbox_id(home: str, directory: str, uidvalidity: int) -> str:
@@ -66,5 +73,9 @@ def base_subject(subject: str) -> str:
         subject = shorter
 
 
-def _hashed(data: bytes | mmap.mmap) -> bytes:
-    return b32encode(blake2b(data, digest_size=15).digest()).lower()
+def _hashed(data: bytes) -> bytes:
+    return _written(blake2b(data, digest_size=_OCTETS).digest())
+
+
+def _written(digest: bytes) -> bytes:
+    return b32encode(digest).lower()
