@@ -279,16 +279,22 @@ class Mailbox:
         """
         places = await self._known_places([uid for uid, _, _ in wanted])
         mailbox = str(self.directory)
-        paths = {
-            uid: f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
-            for uid, _, _ in wanted
-            if (place := places.get(uid)) is not None
-        }
-        there = [(uid, offset, length) for uid, offset, length in wanted if uid in paths]
-        reads = [(paths[uid], offset, length) for uid, offset, length in there]
-        octets = await self._around.work.files(maildir.read_files, reads) if reads else []
-        by_uid = {key: data for key, data in zip(there, octets, strict=True) if data is not None}
-        return [by_uid[each] if each in by_uid else await self._missed(*each) for each in wanted]
+        reads: list[tuple[str, int, int | None]] = []
+        there: list[int] = []  # where in `wanted` they belong
+        for at, (uid, offset, length) in enumerate(wanted):
+            place = places.get(uid)
+            if place is not None:
+                path = f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
+                reads.append((path, offset, length))
+                there.append(at)
+        found: list[bytes | None] = [None] * len(wanted)
+        if reads:
+            for at, data in zip(there, await self._around.work.files(maildir.read_files, reads), strict=True):
+                found[at] = data
+        for at, data in enumerate(found):
+            if data is None:
+                found[at] = await self._missed(*wanted[at])
+        return found
 
     async def _known_places(self, uids: Sequence[int]) -> Mapping[int, reading.FilePlace]:
         """Where the files of some messages should lie; those that are gone are missing."""
