@@ -2,8 +2,8 @@
 
 Theory of operation. Twisted's Agent over endpoints of our own: the host's addresses come from our resolver,
 without those that are out of `reach`; TLS must prove the host's name to the system's authorities or those of
-a file. No redirect is followed, no cookie kept; an answer of more than a limit, or that takes longer than one,
-ends in HttpsError.
+a file. No redirect is followed, no cookie kept; an answer of more than a limit, or one that takes longer than
+another, ends in HttpsError.
 """
 
 from __future__ import annotations
