@@ -44,13 +44,6 @@ class WorkConfig:
     queue: int = 10_000  # waiting operations at most, for each kind of thread
 
 
-class Outcomes(Protocol):
-    """How one operation of a shared transaction ended."""
-
-    value: Any
-    error: BaseException | None
-
-
 class Transactions(Protocol):
     """What the writer and the readers need of the database (`mailstack.db.Database`)."""
 

@@ -274,11 +274,13 @@ def _print_message(now: Operator, message_id: str, octets: int) -> None:
     from mailstack.mail.message import Message, Stored
 
     name = now.read(entries.spool_file, message_id)
-    if name is None:
+    content = b"" if name else now.read(entries.content, message_id)
+    if name is None or content is None:
         raise OperatorError(f"{message_id}: it is gone meanwhile")
+    message = Message((Stored(_spool(now) / name, 0, octets),)) if name else Message.of(content)
 
     def copy() -> None:
-        for chunk in Message((Stored(_spool(now) / name, 0, octets),)).chunks():
+        for chunk in message.chunks():
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 

@@ -35,7 +35,7 @@ class Reply:
         """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
         prefix = f"{self.enhanced} " if self.enhanced else ""
         if "\n" not in self.text:  # as nearly all are
-            return f"{self.code} {f'{prefix}{self.text}'.rstrip()}\r\n".encode("utf-8", "replace")
+            return _line(f"{self.code} ", f"{prefix}{self.text}")
         return _encode_lines(self.code, prefix, self.text)
 
     def __str__(self) -> str:
@@ -44,12 +44,17 @@ class Reply:
 
 @lru_cache(maxsize=64)  # to EHLO we always say the same
 def _encode_lines(code: int, prefix: str, text: str) -> bytes:
-    lines = [f"{prefix}{line}".rstrip() for line in text.split("\n")]
-    last = len(lines) - 1
-    return b"".join(
-        b"%d%s%s\r\n" % (code, b" " if i == last else b"-", line.encode("utf-8", "replace"))
-        for i, line in enumerate(lines)
-    )
+    *lines, last = text.split("\n")
+    begun = b"".join(_line(f"{code}-", f"{prefix}{line}") for line in lines)
+    return begun + _line(f"{code} ", f"{prefix}{last}")
+
+
+def _line(code: str, text: str) -> bytes:
+    """A line of a reply, cut where it is too long: text may come from a filter, or quote an address."""
+    line = f"{code}{text.rstrip()}".encode("utf-8", "replace")
+    if len(line) > MAX_REPLY_LINE - 2:
+        line = line[: MAX_REPLY_LINE - 2].decode("utf-8", "ignore").encode()
+    return line + b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -23,16 +22,15 @@ from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mta import entries
 from mailstack.mta.bounce import Bounces, wanted
-from mailstack.mta.entries import Batch, Entry
-from mailstack.mta.leftovers import Leftovers
+from mailstack.mta.entries import Batch, Entry, Settled
+from mailstack.mta.ledger import Attempted, Ledger
 from mailstack.mta.result import Result
 from mailstack.mta.routes import LOCAL, Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
-from mailstack.mta.suppression import is_hard, suppress
+from mailstack.mta.suppression import is_hard
 from mailstack.trail import notes
 from mailstack.trail.notes import NO_NOTES, Note, Notes, key_of
-from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
 
@@ -64,15 +62,14 @@ class Forwards(Protocol):
 
 
 class Attempts:
-    """Makes attempts. `work`, `clock` and `random` are its threads, its time and its dice."""
+    """Makes attempts. `clock` and `random` are its time and its dice."""
 
     def __init__(
         self,
         config: MtaConfig,
-        work: Work,
         routes: Routes,
         spool: Spool,
-        leftovers: Leftovers,
+        ledger: Ledger,
         bounces: Bounces,
         clock: Any,
         random: Random,
@@ -81,10 +78,9 @@ class Attempts:
         refused: Callable[[str | None, int], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
-        self._work = work
         self._routes = routes
         self._spool = spool
-        self._leftovers = leftovers
+        self._ledger = ledger
         self._bounces = bounces
         self._clock = clock
         self._random = random
@@ -99,11 +95,16 @@ class Attempts:
         was deferred is due again.
         """
         if message is None:
-            message = self._spool.message(batch.spool, batch.size)
+            message = self._message(batch)
         results = await self._results(batch, message)
         outcome = self._sorted(batch, results)
         warned = await self._tell(batch, message, outcome)
         return await self._settle(batch, outcome, warned)
+
+    def _message(self, batch: Batch) -> Message:
+        if batch.content is not None:
+            return Message.of(batch.content)
+        return self._spool.message(batch.spool, batch.size)
 
     async def _results(self, batch: Batch, message: Message) -> list[tuple[Entry, Result]]:
         by = batch.envelope.deliver_by
@@ -252,25 +253,19 @@ class Attempts:
             for entry, result in outcome.waiting
         ]
         following = {one.id: one.next_attempt for one in deferred}
-        noted = self._notes(batch, outcome, following, now)
-        settled = entries.settle
-        hard = self._hard(batch, outcome)
-        until = now + self._config.suppress
-
-        def settle(db: Connection) -> str | None:
-            self._trail.write(db, noted)
-            for address, reason in hard:
-                suppress(db, address, reason, now, until)
-            return settled(db, batch.envelope.id, done, deferred, now)
-
-        spool = await self._written_down(batch, settle)
+        await self._written_down(
+            Attempted(
+                Settled(batch.envelope.id, batch.spool, now, done, deferred),
+                self._notes(batch, outcome, following, now),
+                self._hard(batch, outcome),
+                now + self._config.suppress,
+            )
+        )
         if batch.hop != LOCAL and self._refused is not None:
             refused = sum(
                 result.reply.permanent and result.server is not None for _, result in outcome.failed
             )
             await self._count_refused(batch, refused)
-        if spool is not None:
-            self._leftovers.remove(spool)
         return min(following.values(), default=None)
 
     def _hard(self, batch: Batch, outcome: _Outcome) -> list[tuple[str, str]]:
@@ -296,14 +291,15 @@ class Attempts:
             following = min(following, by.deadline)  # its sender hears then
         return following if now >= entry.expires else min(following, entry.expires)
 
-    async def _written_down(self, batch: Batch, settle: Callable[[Connection], str | None]) -> str | None:
+    async def _written_down(self, attempted: Attempted) -> None:
         while True:
             try:
-                return await self._work.transaction(settle)
+                await self._ledger.write(attempted)
+                return
             except CancelledError:
                 raise  # the process stops
             except Exception:
-                _log.failure("{id}: not written down yet", id=batch.envelope.id)
+                _log.failure("{id}: not written down yet", id=attempted.settled.message_id)
             paused: Deferred[None] = Deferred()
             call = self._clock.callLater(SETTLE_PAUSE, paused.callback, None)
             try:

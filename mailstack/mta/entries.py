@@ -7,12 +7,14 @@ when a process of the same name starts again. So an attempt can be repeated afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Row, Table, TextClause, delete, exists, select, text, update
+from sqlalchemy import Connection, CursorResult, Row, select, text, update
 
+from mailstack.db.many import Insert, execute
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
@@ -22,18 +24,8 @@ MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises
 _e = queue_entries.c
 _m = queue_messages.c
 
-
-def _insert(table: Table, ending: str, *left_out: str) -> TextClause:
-    """An INSERT of all columns. What every message passes through is written out: to build it anew each time,
-    or to have SQLAlchemy find it in its cache, costs more than to run it.
-    """
-    names = [column.name for column in table.columns if column.name not in left_out]
-    values = ", ".join(f":{name}" for name in names)
-    return text(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {ending}")
-
-
-_INSERT_MESSAGE = _insert(queue_messages, "ON CONFLICT DO NOTHING")
-_INSERT_ENTRY = _insert(queue_entries, "RETURNING id", "id")
+_INSERT_MESSAGES = Insert(queue_messages)
+_INSERT_ENTRIES = Insert(queue_entries, "id")
 _DEFER = text(
     """
     UPDATE queue_entries SET next_attempt = :next_attempt, last_reply = :last_reply,
@@ -47,13 +39,13 @@ _RELEASE = """
 """
 _RELEASE_OWNER = text(_RELEASE.format("lease_owner = :owner"))
 _RELEASE_ENDED = text(_RELEASE.format("lease_until <= :now"))
-_DELETE_ENTRY = text("DELETE FROM queue_entries WHERE id = :id")
-_DELETE_EMPTY = text(
-    """
-    DELETE FROM queue_messages WHERE id = :id
-    AND NOT EXISTS (SELECT 1 FROM queue_entries WHERE message_id = :id) RETURNING spool
-    """
-)
+_QUEUED = "SELECT id FROM queue_messages WHERE id IN {}"
+_DELETE_ENTRIES = "DELETE FROM queue_entries WHERE id IN {}"
+_DELETE_EMPTY = """
+    DELETE FROM queue_messages WHERE id IN {}
+    AND NOT EXISTS (SELECT 1 FROM queue_entries WHERE message_id = queue_messages.id)
+"""
+_DELETE_EMPTY_WITH_FILE = _DELETE_EMPTY + " RETURNING spool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +60,20 @@ class NewEntry:
     leased: bool = False  # to the process that writes it
     forwarded_by: str | None = None  # our address that stands for the recipient
     state: str = WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message on its way into the queue. Times are seconds of the epoch."""
+
+    envelope: Envelope
+    size: int  # octets
+    now: float
+    expires: float
+    entries: Sequence[NewEntry]
+    lease: Lease  # for those of them that are leased
+    content: bytes | None = None  # of a small one; of others there is the file
+    spool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Batch:
     received_at: float
     asked: bool = False  # the operator wants it tried now, whatever is known of the hop
     forwarded_by: str | None = None  # our address that stands for its recipients
+    content: bytes | None = None  # of a small message; of others there is the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,41 +129,38 @@ class Lease:
     until: float
 
 
-def insert_message(
-    db: Connection,
-    envelope: Envelope,
-    spool: str,
-    size: int,
-    now: float,
-    expires: float,
-    new: Sequence[NewEntry],
-    lease: Lease,
-) -> tuple[int, ...]:
-    """Queue a message; return its entries' ids, or none where a message of this id is queued already."""
-    reverse_path = None if envelope.reverse_path is None else str(envelope.reverse_path)
-    by = envelope.deliver_by
-    row = {
+def insert_messages(db: Connection, several: Sequence[NewMessage]) -> list[tuple[int, ...]]:
+    """Queue messages; return for each its entries' ids, or none where one of its id is queued already."""
+    queued = {row.id for row in execute(db, _QUEUED, [one.envelope.id for one in several])}
+    new = {one.envelope.id: one for one in reversed(several) if one.envelope.id not in queued}
+    _INSERT_MESSAGES.rows(db, [_message_row(one) for one in new.values()])
+    ids = iter(_INSERT_ENTRIES.ids(db, [row for one in new.values() for row in _entry_rows(one)]))
+    given = {id_: tuple(islice(ids, len(one.entries))) for id_, one in new.items()}
+    return [given.pop(one.envelope.id, ()) for one in several]
+
+
+def _message_row(new: NewMessage) -> dict[str, Any]:
+    envelope, by = new.envelope, new.envelope.deliver_by
+    return {
         "id": envelope.id,
-        "reverse_path": reverse_path,
-        "spool": spool,
-        "size": size,
+        "reverse_path": None if envelope.reverse_path is None else str(envelope.reverse_path),
+        "spool": new.spool,
+        "size": new.size,
         "body": envelope.body,
         "smtputf8": envelope.smtputf8,
         "ret": envelope.ret,
         "envid": envelope.envid,
         "authenticated": envelope.authenticated,
         "junk": envelope.junk,
-        "received_at": now,
+        "received_at": new.now,
         "requiretls": envelope.requiretls,
         "tls_optional": envelope.tls_optional,
         "hold_until": envelope.hold_until,
         "deliver_by": None if by is None else by.deadline,
         "received_from": envelope.received_from,
         "by_mode": None if by is None else f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}",
+        "content": new.content,
     }
-    if not db.execute(_INSERT_MESSAGE, row).rowcount:
-        return ()
-    return tuple(_insert_entry(db, envelope, entry, now, expires, lease) for entry in new)
 
 
 def _by_of(deadline: float | None, mode: str | None) -> DeliverBy | None:
@@ -165,30 +169,27 @@ def _by_of(deadline: float | None, mode: str | None) -> DeliverBy | None:
     return DeliverBy(deadline, mode.startswith("R"), mode.endswith("T"))
 
 
-def _insert_entry(
-    db: Connection, envelope: Envelope, entry: NewEntry, now: float, expires: float, lease: Lease
-) -> int:
-    row = {
-        "message_id": envelope.id,
-        "priority": envelope.priority,
-        "recipient": str(entry.recipient.address),
-        "orcpt": entry.recipient.orcpt,
-        "notify": ",".join(sorted(entry.recipient.notify)),
-        "hop": entry.hop,
-        "state": entry.state,
-        "forwarded_by": entry.forwarded_by,
-        "next_attempt": entry.next_attempt,
-        "attempts": entry.attempts,
-        "last_attempt": now if entry.attempts else None,
-        "last_reply": entry.last_reply,
-        "expires": expires,
-        "delay_warned": False,
-        "asked": False,
-        "lease_owner": lease.owner if entry.leased else None,
-        "lease_until": lease.until if entry.leased else None,
-    }
-    entry_id: int = db.execute(_INSERT_ENTRY, row).scalar_one()
-    return entry_id
+def _entry_rows(new: NewMessage) -> Iterator[dict[str, Any]]:
+    for entry in new.entries:
+        yield {
+            "message_id": new.envelope.id,
+            "priority": new.envelope.priority,
+            "recipient": str(entry.recipient.address),
+            "orcpt": entry.recipient.orcpt,
+            "notify": ",".join(sorted(entry.recipient.notify)),
+            "hop": entry.hop,
+            "state": entry.state,
+            "forwarded_by": entry.forwarded_by,
+            "next_attempt": entry.next_attempt,
+            "attempts": entry.attempts,
+            "last_attempt": new.now if entry.attempts else None,
+            "last_reply": entry.last_reply,
+            "expires": new.expires,
+            "delay_warned": False,
+            "asked": False,
+            "lease_owner": new.lease.owner if entry.leased else None,
+            "lease_until": new.lease.until if entry.leased else None,
+        }
 
 
 def batches(db: Connection, chosen: Sequence[tuple[str, str, list[int]]], every: list[int]) -> list[Batch]:
@@ -239,6 +240,7 @@ def _batch(message: Row[Any], hop: str, rows: Sequence[Row[Any]]) -> Batch:
         message.received_at,
         asked,
         rows[0].forwarded_by if rows else None,
+        message.content,
     )
 
 
@@ -255,28 +257,32 @@ def stored_address(text: str) -> Address:
         return Address(local_part, domain)
 
 
-def settle(
-    db: Connection, message_id: str, done: Sequence[int], deferred: Sequence[Deferred], now: float
-) -> str | None:
-    """Write what an attempt came to; return the spool file's name once no recipient is left."""
-    if done:
-        db.execute(_DELETE_ENTRY, [{"id": one} for one in done])
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an attempt at some entries of a message came to. `now` is in seconds of the epoch."""
+
+    message_id: str
+    spool: str  # "" where it has no file
+    now: float
+    done: Sequence[int] = ()
+    deferred: Sequence[Deferred] = ()
+
+
+def settle(db: Connection, several: Sequence[Settled]) -> list[str]:
+    """Write what attempts came to; return the spool files of messages that have no recipient left."""
+    execute(db, _DELETE_ENTRIES, [id_ for one in several for id_ in one.done])
+    deferred = [
+        {**asdict(entry), "now": one.now, "false": False} for one in several for entry in one.deferred
+    ]
     if deferred:
-        db.execute(_DEFER, [{**asdict(entry), "now": now, "false": False} for entry in deferred])
-    return remove_empty(db, message_id)
+        db.execute(_DEFER, deferred)
+    execute(db, _DELETE_EMPTY, [one.message_id for one in several if not one.spool])
+    return remove_empty(db, [one.message_id for one in several if one.spool])
 
 
-def remove_empty(db: Connection, message_id: str) -> str | None:
-    """Delete a message without recipients; return its spool file's name, which may go once committed."""
-    spool: str | None = db.execute(_DELETE_EMPTY, {"id": message_id}).scalar()
-    return spool
-
-
-def remove_all_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
-    """As `remove_empty`, of many messages at once."""
-    left = exists().where(_e.message_id == _m.id)
-    gone = delete(queue_messages).where(_m.id.in_(message_ids), ~left).returning(_m.spool)
-    return list(db.scalars(gone))
+def remove_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
+    """Delete those messages that have no recipients; return their spool files: they may go once committed."""
+    return [row.spool for row in execute(db, _DELETE_EMPTY_WITH_FILE, message_ids) if row.spool]
 
 
 def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:
@@ -303,9 +309,15 @@ def _released(result: CursorResult[Any]) -> list[CutShort]:
 
 
 def spool_file(db: Connection, queue_id: str) -> str | None:
-    """The name, below the queue's folder, of the file with a message's octets."""
+    """The name, below the queue's folder, of the file with a message's octets; "": its row has them."""
     name: str | None = db.scalar(select(_m.spool).where(_m.id == queue_id))
     return name
+
+
+def content(db: Connection, queue_id: str) -> bytes | None:
+    """A message's octets, where they are in its row."""
+    octets: bytes | None = db.scalar(select(_m.content).where(_m.id == queue_id))
+    return octets
 
 
 def known(db: Connection, names: Sequence[str]) -> frozenset[str]:

@@ -17,12 +17,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sqlalchemy import Connection
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.db import sync_directory
 from mailstack.mail.address import Address
 from mailstack.mail.dsn import Status
 from mailstack.mail.envelope import Envelope, Recipient
@@ -31,8 +29,9 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
-from mailstack.mta.entries import Batch, CutShort, Entry, NewEntry
+from mailstack.mta.entries import Batch, CutShort, Entry, NewEntry, NewMessage
 from mailstack.mta.hops import Hops, known_hops
+from mailstack.mta.ledger import Ledger, Queued
 from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.postmaster import Postmaster
 from mailstack.mta.result import not_tried
@@ -51,6 +50,7 @@ _log = Logger(namespace="mailstack.queue")
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
 _NOWHERE = Step(Recipient(Address("", "")), "")
 _CHECKED = 500  # spool files looked up at once
+IN_ROW = 16 * 1024  # octets: a message up to this size has no file, its row holds it
 
 _Key = tuple[str, str | None]  # of what goes together: a hop, and our address that stands for its recipients
 _HERE: _Key = (LOCAL, None)
@@ -94,6 +94,7 @@ class Queue(Service):
         self._sign = sign  # what is ours and leaves
         self._spool = Spool(spool)
         self._leftovers = Leftovers(work, self._spool)
+        self._ledger = Ledger(work, trail, self._leftovers)
         self._senders = Senders(
             config,
             work,
@@ -106,10 +107,9 @@ class Queue(Service):
         self._bounces = Bounces(hostname, config.returned, work, clock, self.take, trail, postmaster)
         self._attempts = Attempts(
             config,
-            work,
             routes,
             self._spool,
-            self._leftovers,
+            self._ledger,
             self._bounces,
             clock,
             random,
@@ -359,25 +359,19 @@ class Queue(Service):
     ) -> dict[_Key, Batch]:
         """Spool file and rows, durable; return our leased entries; none: it was queued before."""
         now = self._clock.seconds()
-        expires = self._expires(envelope, now)
         size = message.size
+        content = message.read() if message.in_memory and size <= IN_ROW else None
+        name = self._spool.name(envelope.id, now)
+        spool = name if content is None else ""
+        expires = self._expires(envelope, now)
         lease = self._scheduler.lease()
-        spool = kept = ""
-
-        def insert(db: Connection, name: str) -> tuple[int, ...]:
-            nonlocal spool, kept
-            spool = kept = name
-            sync_directory(db, self._spool.folder(name))
-            ids = entries.insert_message(db, envelope, name, size, now, expires, new, lease)
-            if ids:
-                self._trail.write(db, [_queued(envelope, one, now) for one in new])
-            else:
-                kept = entries.spool_file(db, envelope.id) or ""
-            return ids
-
-        ids = await self._work.prepared(partial(self._spool.write, envelope.id, message, now), insert)
-        if spool != kept:  # it was queued before, and has a file
-            self._leftovers.remove(spool)
+        rows = NewMessage(envelope, size, now, expires, new, lease, content, spool)
+        notes = [_queued(envelope, one, now) for one in new]
+        if content is not None:
+            ids = await self._ledger.write(Queued(rows, notes))
+        else:
+            file = partial(self._spool.write, spool, message)
+            ids = await self._ledger.write_with_file(file, Queued(rows, notes, self._spool.folder(spool)))
         leased: dict[_Key, list[Entry]] = {}
         for entry_id, one in zip(ids, new, strict=False):
             if one.leased:
@@ -392,6 +386,7 @@ class Queue(Service):
                 size,
                 now,
                 forwarded_by=by,
+                content=content,
             )
             for (hop, by), some in leased.items()
         }

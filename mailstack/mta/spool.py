@@ -20,13 +20,18 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, queue_id: str, message: Message, now: float) -> str:
-        """Write and fsync a message, rename it into its place; return its name below the root.
+    def name(self, queue_id: str, now: float) -> str:
+        """The name, below the root, for the file of a message that came at `now`. Raise ValueError."""
+        if not _NAME.fullmatch(queue_id):
+            raise ValueError(f"no file can be named {queue_id!r}")
+        return f"{int(now / SLOT) & 0xFF:02x}/{queue_id}"
+
+    def write(self, name: str, message: Message) -> None:
+        """Write and fsync a message, rename it into its place.
 
         The folder it is in, `folder(name)`, is still to be fsynced. Raises OSError, or EOFError where the
         message's own file is short.
         """
-        name = self._name(queue_id, now)
         path = self._root / name
         temporary = self._root / "tmp" / path.name
         _make(temporary.parent)
@@ -41,7 +46,6 @@ class Spool:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return name
 
     def folder(self, name: str) -> Path:
         """The folder that holds a file's name."""
@@ -78,11 +82,6 @@ class Spool:
             except FileNotFoundError:
                 continue
         return names
-
-    def _name(self, queue_id: str, now: float) -> str:
-        if not _NAME.fullmatch(queue_id):
-            raise ValueError(f"no file can be named {queue_id!r}")
-        return f"{int(now / SLOT) & 0xFF:02x}/{queue_id}"
 
 
 def _make(folder: Path) -> None:

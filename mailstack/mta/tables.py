@@ -24,7 +24,7 @@ queue_messages = Table(
     metadata,
     Column("id", Text, primary_key=True),  # the envelope's
     Column("reverse_path", Text),  # NULL: the null path
-    Column("spool", Text, nullable=False),  # file below the queue's folder
+    Column("spool", Text, nullable=False),  # file below the queue's folder; "": see content
     Column("size", BigInteger, nullable=False),  # octets
     Column("body", Text, nullable=False),
     Column("smtputf8", Boolean, nullable=False),
@@ -39,6 +39,7 @@ queue_messages = Table(
     Column("deliver_by", Float),  # to be delivered by then (RFC 2852)
     Column("by_mode", Text),  # R, N, RT or NT
     Column("received_from", Text),  # the client's HELO and address, for reports
+    Column("content", LargeBinary),  # the octets of a small message, which has no file
 )
 
 queue_entries = Table(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, Row, Select, delete, func, join, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from mailstack.mta.entries import remove_all_empty
+from mailstack.mta.entries import remove_empty
 from mailstack.mta.tables import HELD, WAITING, queue_entries, queue_messages
 from mailstack.trail import notes, rows
 from mailstack.trail.notes import Note, key_of
@@ -174,7 +174,7 @@ def drop(db: Connection, choice: Choice, order: Order | None = None, part: Part 
     for some in _some(found):
         db.execute(delete(queue_entries).where(_e.id.in_([one.id for one in some])))
     messages = list(dict.fromkeys(one.message_id for one in found))
-    files = [name for some in _some(messages) for name in remove_all_empty(db, some)]
+    files = remove_empty(db, messages)
     return Changed(len(found), found[-1].id if found else 0, tuple(files))
 
 

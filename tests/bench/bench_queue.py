@@ -37,7 +37,6 @@ from mailstack.mta.hops import known_hops
 from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.mta.spool import Spool
 from mailstack.mta.tables import queue_entries
 from mailstack.mta.transfer import Transfer
 from mailstack.work import Work
@@ -119,7 +118,7 @@ async def _run(options: Any, folder: Path, alive: int, dead: int) -> None:
     domains = [f"{'dead' if n < options.dead else 'live'}{n}.test" for n in range(options.hops)]
     if not options.inject:
         filling = multiprocessing.get_context("spawn").Process(  # its memory is not the queue's
-            target=_fill, args=(str(database.url), spool, domains, options.entries)
+            target=_fill, args=(str(database.url), domains, options.entries)
         )
         filling.start()
         while filling.is_alive():
@@ -163,24 +162,21 @@ def _waiting_alive(db: Connection) -> int:
     return number
 
 
-def _fill(url: str, folder: Path, domains: list[str], number: int) -> None:
-    database, spool = Database(DatabaseConfig(url)), Spool(folder)
+def _fill(url: str, domains: list[str], number: int) -> None:
+    database = Database(DatabaseConfig(url))
     lease = entries.Lease("bench", 0.0)
     now = time.time()
     for start in range(0, number, 5000):
-
-        def some(db: Connection, start: int = start) -> None:
-            for n in range(start, min(number, start + 5000)):
-                to = Recipient(Address(f"u{n}", domains[n % len(domains)]))
-                envelope = Envelope(f"q{n}", SENDER, (to,))
-                name = f"{n % 256:02x}/q{n}"
-                path = spool.folder(name) / f"q{n}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(TEXT)
-                new = [entries.NewEntry(to, to.address.domain, now)]
-                entries.insert_message(db, envelope, name, len(TEXT), now, now + 86400, new, lease)
-
-        database.write(some)
+        some = []
+        for n in range(start, min(number, start + 5000)):
+            to = Recipient(Address(f"u{n}", domains[n % len(domains)]))
+            new = [entries.NewEntry(to, to.address.domain, now)]
+            some.append(
+                entries.NewMessage(
+                    Envelope(f"q{n}", SENDER, (to,)), len(TEXT), now, now + 86400, new, lease, TEXT
+                )
+            )
+        database.write(entries.insert_messages, some)
 
 
 def _free_port() -> int:

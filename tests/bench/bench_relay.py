@@ -3,8 +3,9 @@
     python -m tests.bench.bench_relay --driver smtp_load.py --messages 2000 --rounds 3
 
 Both relay to the same smtp-sink; the driver is any program that takes --port, --messages, --concurrency,
---per-conn, --rcpt and --sender and prints one line of JSON with "ok". Ours asks for a login, Postfix does not.
-Says for each round and server: accepted and relayed messages a second, CPU milliseconds a message.
+--per-conn, --rcpt and --sender and prints one line of JSON with "ok". Ours asks for a login, Postfix does not;
+neither signs, unless `--signed` has ours do so. `--per-conn 1,0` measures both a new connection for each message
+and one for all. Says for each round and server: accepted and relayed messages a second, CPU milliseconds a message.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ def cpu_seconds(root: int) -> float:
 
 
 def measure(
-    name: str, options: argparse.Namespace, port: int, pid: int, sink: Sink, login: list[str]
+    name: str, options: argparse.Namespace, per_conn: str, port: int, pid: int, sink: Sink, login: list[str]
 ) -> None:
     """One round with one server."""
     before, cpu, began = sink.messages(), cpu_seconds(pid), time.monotonic()
     load = [sys.executable, options.driver, "--port", str(port), "--messages", str(options.messages),
-            "--concurrency", str(options.concurrency), "--per-conn", str(options.per_conn),
+            "--concurrency", str(options.concurrency), "--per-conn", per_conn,
             "--rcpt", "u%d@d%d.test".replace("%d.test", "0.test") if options.hops == 1 else "u0@d%d.test",
             "--rcpt-count", str(options.hops), "--sender", "alice@example.test", *login]  # fmt: skip
     said = json.loads(subprocess.run(load, capture_output=True, text=True, check=True).stdout)
@@ -88,7 +89,7 @@ def measure(
     time.sleep(1.5)  # what is still written down
     used = cpu_seconds(pid) - cpu
     print(
-        f"{name}\t{said['ok'] / accepted:.0f}/s accepted\t{number / relayed:.0f}/s relayed\t"
+        f"{name}\t{'kept' if per_conn == '0' else 'new'} connection\t{said['ok'] / accepted:.0f}/s accepted\t{number / relayed:.0f}/s relayed\t"
         f"{1000 * used / max(1, number):.2f} ms CPU\terrors {said['errors']}",
         flush=True,
     )
@@ -104,6 +105,7 @@ def ours(folder: Path, sink: Sink, options: argparse.Namespace) -> Iterator[Runn
         "listeners.connections_per_address=10000",
         "listeners.new_connections_per_address=0",
         "listeners.new_connections_per_network=0",
+        f"dkim.sign={str(options.signed).lower()}",
         *options.set,
     ]  # fmt: skip
     stack = RunningStack(folder / "ours", users=("alice",), settings=settings)
@@ -121,10 +123,11 @@ def main() -> None:
     parser.add_argument("--driver", required=True)
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=10)
-    parser.add_argument("--per-conn", type=int, default=1)
+    parser.add_argument("--per-conn", default="1", help="messages per connection, 0: all; several by commas")
     parser.add_argument("--hops", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["ours", "postfix"])
+    parser.add_argument("--signed", action="store_true", help="ours signs with DKIM, as it does by default")
     parser.add_argument("--wrap", default="", help="a program that starts our server")
     parser.add_argument("--set", action="append", default=[], help="a setting of ours")
     options = parser.parse_args()
@@ -148,8 +151,9 @@ def main() -> None:
             pid = int((theirs.folder / "spool" / "pid" / "master.pid").read_text())
             servers.append(("postfix", theirs.port, pid, []))
         for _ in range(options.rounds):
-            for name, port, pid, login in servers:
-                measure(name, options, port, pid, sink, login)
+            for per_conn in options.per_conn.split(","):
+                for name, port, pid, login in servers:
+                    measure(name, options, per_conn, port, pid, sink, login)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,16 @@ def test_every_line_of_a_reply_carries_the_codes() -> None:
     assert str(Reply(550, "5.7.1", "No\nrelaying")) == "550 5.7.1 No / relaying"
 
 
+def test_no_line_of_a_reply_is_too_long() -> None:
+    long = "ü" * 300
+    for reply in (Reply(550, "5.7.1", long), Reply(550, "5.7.1", f"{long}\n{long}")):
+        lines = reply.encode().split(b"\r\n")
+        assert lines.pop() == b""
+        for line in lines:
+            assert 509 <= len(line) <= 510
+            assert line.decode().strip("ü")[:3] == "550"
+
+
 def test_kinds_of_reply() -> None:
     assert Reply(250, "2.0.0", "").accepted
     assert LOCAL_ERROR.transient

@@ -9,7 +9,7 @@ from mailstack.db import Database, metadata
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mta import claims, entries, verbs
-from mailstack.mta.entries import Lease, NewEntry
+from mailstack.mta.entries import Lease, NewEntry, NewMessage
 from mailstack.mta.tables import queue_entries, queue_messages
 from tests.databases import empty_database
 
@@ -32,7 +32,8 @@ def put(database: Database, queue_id: str, sender: str | None, *recipients: str)
     envelope = Envelope(queue_id, None if sender is None else Address.parse(sender), to)
     new = [NewEntry(one, one.address.domain, NOW + 500) for one in to]
     lease = Lease("me", NOW + 900)
-    database.write(entries.insert_message, envelope, f"00/{queue_id}", 10, NOW, NOW + 9000, new, lease)
+    message = NewMessage(envelope, 10, NOW, NOW + 9000, new, lease, spool=f"00/{queue_id}")
+    database.write(entries.insert_messages, [message])
 
 
 def claimed(database: Database, owner: str, until: float, now: float, most: int) -> list[entries.Batch]:
@@ -120,7 +121,8 @@ class TestChanges:
         [batch] = claimed(database, "me", NOW + 2000, NOW + 600, 1)
         database.write(verbs.drop, of(batch.envelope.id))
         deferred = [entries.Deferred(batch.entries[0].id, NOW + 900, "451 later", False)]
-        assert database.write(entries.settle, batch.envelope.id, [], deferred, NOW) is None
+        settled = entries.Settled(batch.envelope.id, batch.spool, NOW, [], deferred)
+        assert database.write(entries.settle, [settled]) == []
         assert ids(database, recipient=str(batch.entries[0].recipient.address), sender="alice@a.test") == []
 
     def test_in_parts_each_entry_once_and_no_more_at_a_time(self, database: Database) -> None:

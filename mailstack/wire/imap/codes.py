@@ -6,17 +6,11 @@ from collections.abc import Iterable
 
 from mailstack.wire.imap.sequence import SequenceSet
 
-NO_MODSEQ = "NOMODSEQ"  # RFC 7162 section 3.1.2.2: the mailbox has no modseqs
 CLOSED = "CLOSED"  # RFC 7162 section 3.2.11: what follows is of the newly selected mailbox
 UID_REQUIRED = "UIDREQUIRED"  # RFC 9586 section 3.1: sequence numbers after ENABLE UIDONLY
 UNKNOWN_CTE = "UNKNOWN-CTE"  # RFC 3516 section 4.3
-NOT_SAVED = "NOTSAVED"  # RFC 5182 section 2.1: the result could not be kept, `$` is empty
-COMPRESSION_ACTIVE = "COMPRESSIONACTIVE"  # RFC 4978 section 3
-BAD_COMPARATOR = "BADCOMPARATOR"  # RFC 5255 section 4.9
 NOTIFICATION_OVERFLOW = "NOTIFICATIONOVERFLOW"  # RFC 5465 section 5.8
 METADATA_TOO_MANY = "METADATA TOOMANY"  # RFC 5464 section 4.3
-METADATA_NO_PRIVATE = "METADATA NOPRIVATE"
-OVER_QUOTA = "OVERQUOTA"  # RFC 9208 section 4.3
 
 
 def highest_modseq(modseq: int) -> str:

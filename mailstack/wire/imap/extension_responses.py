@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mailstack.mail.threads import Forest
-from mailstack.wire.imap.quoting import NIL, astring, literal, nstring, parenthesized, quote
+from mailstack.wire.imap.quoting import astring, literal, nstring, parenthesized, quote
 from mailstack.wire.imap.responses import Naming, Response, SearchResponse
 from mailstack.wire.imap.sequence import SequenceSet
 
@@ -95,19 +95,6 @@ class GenUrlAuthResponse(Response):
 
     def encode(self) -> bytes:
         return b" ".join((b"* GENURLAUTH", *map(quote, self.urls))) + b"\r\n"
-
-
-@dataclass(frozen=True, slots=True)
-class UrlFetchResponse(Response):
-    """`* URLFETCH "imap://..." {4}...`: each URL and its data, None where it cannot be had."""
-
-    urls: tuple[tuple[str, bytes | None], ...]
-
-    def encode(self) -> bytes:
-        words = [
-            word for url, data in self.urls for word in (quote(url), NIL if data is None else literal(data))
-        ]
-        return b" ".join((b"* URLFETCH", *words)) + b"\r\n"
 
 
 # The session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 
 ALL = "lrswipkxtea"  # the rights of RFC 4314, in its order
 ANYONE = "anyone"
@@ -36,16 +36,6 @@ def changed(old: frozenset[str], mode: str, new: frozenset[str]) -> frozenset[st
     if mode == "add":
         return old | new
     return old - new if mode == "remove" else new
-
-
-def granted(acl: Mapping[str, Iterable[str]], identifiers: Iterable[str]) -> frozenset[str]:
-    """The rights of somebody whom any of these identifiers names, besides "anyone".
-
-    The union of what they give, less what identifiers with "-" before them take away (RFC 4314 section 2).
-    """
-    names = {*identifiers, ANYONE}
-    given = frozenset(right for name in names for right in acl.get(name, ()))
-    return given - frozenset(right for name in names for right in acl.get("-" + name, ()))
 
 
 def needed_for_flags(flags: Iterable[str]) -> frozenset[str]:

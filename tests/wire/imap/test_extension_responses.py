@@ -44,7 +44,6 @@ CASES: list[tuple[r.AnyResponse, bytes]] = [
     (r.ESearch("tag1", True, all=SequenceSet.of([4001]), modseq=9, source=("a b", 1)),
      b'* ESEARCH (TAG "tag1" MAILBOX "a b" UIDVALIDITY 1) UID ALL 4001 MODSEQ 9'),
     (e.GenUrlAuthResponse(("imap://a/b", 'c"')), b'* GENURLAUTH "imap://a/b" "c\\""'),
-    (e.UrlFetchResponse((("imap://a", b"hi\r\n"), ("b", None), ("c", b""))), b'* URLFETCH "imap://a" {4}\r\nhi\r\n "b" NIL "c" {0}\r\n'),
     (e.LanguageResponse(("EN", "DE")), b'* LANGUAGE ("EN" "DE")'),
     (e.Acl("INBOX", (("fred", "rwi"), ("a b", ""))), b'* ACL INBOX fred rwi "a b" ""'),
     (e.Acl("a b", ()), b'* ACL "a b"'),

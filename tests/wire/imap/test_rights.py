@@ -28,14 +28,6 @@ def test_changes() -> None:
     assert rights.changed(old, "replace", rights.parse("")) == frozenset()
 
 
-def test_what_is_granted() -> None:
-    acl = {"anyone": "lr", "bob": "swi", "-bob": "r", "friends": "pa", "-anyone": "i", "carol": "lrswipkxtea"}
-    assert rights.granted(acl, ["bob"]) == frozenset("lsw")
-    assert rights.granted(acl, ["dave", "friends"]) == frozenset("lrpa")
-    assert rights.granted(acl, ["carol"]) == frozenset("lrswpkxtea")
-    assert rights.granted({}, ["bob"]) == frozenset()
-
-
 def test_what_store_needs() -> None:
     assert rights.needed_for_flags([r"\Seen", r"\seen"]) == {"s"}
     assert rights.needed_for_flags([r"\Deleted", "$Junk", r"\Flagged"]) == {"t", "w"}
