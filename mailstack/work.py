@@ -85,7 +85,7 @@ class Work(Service):
     async def transaction(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in the writer's next transaction; return once it is durable."""
         answer: Deferred[T] = Deferred()
-        self._writer.put(lambda db: function(db, *args), answer)
+        self._writer.put(_operation(function, *args), answer)
         return await answer
 
     async def prepared(self, prepare: Callable[[], P], function: Callable[[Connection, P], T]) -> T:
@@ -94,7 +94,7 @@ class Work(Service):
 
         def first() -> None:
             value = prepare()
-            self._writer.write(lambda db: function(db, value), answer)
+            self._writer.write(_operation(function, value), answer)
 
         self._files.put(first, answer, answers=False)
         return await answer
@@ -130,6 +130,17 @@ class Work(Service):
         """Called by Twisted when the process ends."""
         super().stopService()
         return Deferred.fromCoroutine(self.close())
+
+
+def _operation(function: Callable[..., T], *args: Any) -> Callable[[Connection], T]:
+    """`function(db, *args)`, with what it says to the database of itself (`mailstack.db.touches`)."""
+
+    def run(db: Connection) -> T:
+        return function(db, *args)
+
+    if (names := getattr(function, "touches", None)) is not None:
+        run.touches = names  # type: ignore[attr-defined]
+    return run
 
 
 class _Results:
