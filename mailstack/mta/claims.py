@@ -52,7 +52,7 @@ class _Look:
         return self._rooms[hop]
 
 
-@touches()  # but for what nobody leases, with SKIP LOCKED
+@touches("claims")  # two at once would pass over what the other only looks at, and come back with too little
 def claim(
     db: Connection, lease: Lease, now: float, most: int, room: Callable[[str], int], after: str
 ) -> Claimed:

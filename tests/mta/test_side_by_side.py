@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from mailstack.db import metadata
+from mailstack.db import metadata, touches
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mta import claims, entries, ledger, verbs
@@ -64,26 +64,26 @@ def test_others_are_settled_and_queued_meanwhile(two: Two) -> None:
     assert [one.message_id for one in two.one.read(verbs.list_entries)] == ["o"]
 
 
-def test_two_claim_at_once_and_neither_waits_nor_gets_what_the_other_has(two: Two) -> None:
-    two.one.write(write(*(message(f"m{n}", f"x@{n % 3}.test") for n in range(60))))
+def test_claims_stand_in_line_and_nothing_else_does(two: Two) -> None:
+    two.one.write(write(*(message(f"m{n}", f"x@{n % 6}.test") for n in range(12))))
     old = Lease("dead", NOW + 1)
     two.one.write(claims.claim, old, NOW, 2, lambda hop: 1, "")  # their leases end now
 
     def claim(name: str) -> Callable[[Connection], Any]:
-        found = partial(claims.claim, lease=Lease(name, NOW + 900), now=NOW + 5, most=4)
-        run = partial(found, room=lambda hop: 2, after="")
-        run.touches = claims.claim.touches  # type: ignore[attr-defined]
-        return run
+        run = partial(
+            claims.claim, lease=Lease(name, NOW + 900), now=NOW + 5, most=6, room=lambda hop: 2, after=""
+        )
+        return touches(*claims.claim.touches)(run)  # type: ignore[attr-defined]
 
+    earlier = two.one.write(claims.claim, Lease("two", NOW + 900), NOW, 2, lambda hop: 1, "2.test").batches
+    ids = [one.id for batch in earlier for one in batch.entries]
     go_on, writing = two.begin(claim("one"))
-    other = two.hasty.write(claim("two"))
-    renewed = two.hasty.write(
-        entries.renew, Lease("two", NOW + 1900), [one.id for b in other.batches for one in b.entries]
-    )
-    assert renewed is None
+    two.hasty.write(entries.renew, Lease("two", NOW + 1900), ids)
+    two.hasty.write(write(message("new", "y@c.test")))
+    other = two.second(claim("two"))
     go_on()
-    mine = writing.result(PATIENCE)
-    taken = [one.id for found in (mine, other) for batch in found.batches for one in batch.entries]
-    assert len(taken) == len(set(taken)) == 8
-    assert len(mine.cut_short) == 2
-    assert other.cut_short == []
+    found = [writing.result(PATIENCE), other.result(PATIENCE)]
+    taken = ids + [one.id for claimed in found for batch in claimed.batches for one in batch.entries]
+    assert len(taken) == len(set(taken)) == 13
+    assert [len(claimed.batches) for claimed in found] == [6, 5]
+    assert [len(claimed.cut_short) for claimed in found] == [2, 0]
