@@ -42,6 +42,7 @@ from mailstack.net.gateways import default_gateways
 from mailstack.net.https import Https
 from mailstack.net.log import observer
 from mailstack.net.lookups import DnsLookups
+from mailstack.net.reach import Reach
 from mailstack.net.settings import LogConfig
 from mailstack.policy.authentication import Authentication
 from mailstack.policy.panel import Panel
@@ -107,7 +108,7 @@ class Outward:
 def _outward(ground: Ground) -> Outward:
     config, reactor = ground.config, ground.reactor
     exchangers = Exchangers(ground.resolver, config.mta, config.hostname, ground.chance)
-    https = Https(reactor, ground.resolver, config.mta.ca_file)
+    https = Https(reactor, ground.resolver, config.mta.ca_file, reach=Reach(config.mta.private_networks))
     tls_reports = TlsReports(
         config.hostname, config.mta.tls_reports_from, ground.resolver, https, ground.work, reactor
     )

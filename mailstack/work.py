@@ -85,7 +85,7 @@ class Work(Service):
     async def transaction(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in the writer's next transaction; return once it is durable."""
         answer: Deferred[T] = Deferred()
-        self._writer.put(lambda db: function(db, *args), answer)
+        self._writer.put(_operation(function, *args), answer)
         return await answer
 
     async def prepared(
@@ -102,7 +102,7 @@ class Work(Service):
             writer.expect(quick)  # not before: it may have waited for a thread behind what takes long
             try:
                 value = prepare()
-                writer.add(lambda db: function(db, value), answer)
+                writer.add(_operation(function, value), answer)
             finally:
                 writer.arrived(quick)
 
@@ -140,6 +140,17 @@ class Work(Service):
         """Called by Twisted when the process ends."""
         super().stopService()
         return Deferred.fromCoroutine(self.close())
+
+
+def _operation(function: Callable[..., T], *args: Any) -> Callable[[Connection], T]:
+    """`function(db, *args)`, with what it says to the database of itself (`mailstack.db.touches`)."""
+
+    def run(db: Connection) -> T:
+        return function(db, *args)
+
+    if (names := getattr(function, "touches", None)) is not None:
+        run.touches = names  # type: ignore[attr-defined]
+    return run
 
 
 class _Results:

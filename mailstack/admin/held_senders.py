@@ -45,7 +45,8 @@ def hold(login: str, reason: str, as_json: bool) -> None:
 
     if not (login.startswith("[") and login.endswith("]")):
         login = operator().read(get_user, login).address
-    held = operator().write(senders.hold_sender, login, reason, time.time())
+    now = operator()
+    held = now.write(senders.hold_sender, login, reason, time.time(), now.order())
     done(f"{login} is held; {held} entries wait", {"login": login, "entries": held}, as_json)
 
 
@@ -59,7 +60,8 @@ def release(login: str, as_json: bool) -> None:
     """
     from mailstack.mta import senders
 
-    freed = operator().write(senders.release_sender, login, time.time())
+    now = operator()
+    freed = now.write(senders.release_sender, login, time.time(), now.order())
     if freed is None:
         raise OperatorError(f"{login} is not held")
     done(f"{login} may send again; {freed} entries go now", {"login": login, "entries": freed}, as_json)

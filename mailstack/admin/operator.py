@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from mailstack.admin.output import Misuse, OperatorError
 if TYPE_CHECKING:
     from mailstack.config import Config
     from mailstack.db import Database
+    from mailstack.mta.verbs import Order
 
 T = TypeVar("T")
 
@@ -75,6 +77,12 @@ class Operator:
         if found is not None and found > schema.HEAD:
             raise OperatorError(f"the database is of a newer mailstack ({found}; this one: {schema.HEAD})")
         raise OperatorError("the database is not up to date: run mailstack db upgrade")
+
+    def order(self) -> Order | None:
+        """What the trail is to say of who wants something done; None: there is no trail."""
+        from mailstack.mta.verbs import Order
+
+        return Order(self.name, time.time()) if self.config.trail.keep else None
 
     def attempt(self, function: Callable[..., T], *args: Any) -> T:
         """`function(*args)`, its errors of database and system in words: raise OperatorError."""

@@ -38,10 +38,14 @@ _Verb = Callable[..., verbs.Changed]
 
 _filters = [
     click.option("--sender", help='Only from this address; "" is the null path of bounces.'),
+    click.option("--login", help="Only what this user submitted, as whomever."),
     click.option("--recipient", help="Only to this address."),
     click.option("--domain", help="Only to recipients in this domain."),
     click.option("--reason", help="Only those whose last reply has this text in it."),
 ]
+
+
+_FILTERS = ("sender", "login", "recipient", "domain", "reason")
 
 
 def _filtered(function: Any) -> Any:
@@ -69,22 +73,14 @@ def command() -> None:
 @click.option("--state", type=click.Choice(["waiting", "held"]), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The most entries.")
 @json_option
-def list_(
-    sender: str | None,
-    recipient: str | None,
-    domain: str | None,
-    reason: str | None,
-    state: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
+def list_(state: str | None, limit: int, as_json: bool, **filters: Any) -> None:
     """List the entries, oldest first.
 
     Columns in a pipe: id, message, state, sender, recipient, size, attempts, next attempt, last reply.
 
     Example: mailstack queue list --domain example.net
     """
-    choice = verbs.Choice((), sender, recipient, domain, state, reason)
+    choice = verbs.Choice(state=state, **filters)
     rows = (entry._asdict() for entry in _listed(operator(), choice, limit))
     show_rows(_COLUMNS, rows if as_json else map(_readable, rows), as_json)
 
@@ -191,9 +187,11 @@ def drop(as_json: bool, yes: bool, **chosen: Any) -> None:
 
 def _checked(chosen: dict[str, Any]) -> None:
     """Raise Misuse unless it is said which entries are meant, in one way."""
-    filters = any(chosen[name] is not None for name in ("sender", "recipient", "domain", "reason"))
+    filters = any(chosen[name] is not None for name in _FILTERS)
     if bool(chosen["ids"]) + filters + chosen["everything"] != 1:
-        raise Misuse("say which entries: by ID, by --sender, --recipient, --domain and --reason, or --all")
+        raise Misuse(
+            "say which entries: by ID, by --sender, --login, --recipient, --domain, --reason, or --all"
+        )
     if "all" in chosen["ids"]:
         raise Misuse("all is not an ID: say --all")
 
@@ -202,7 +200,7 @@ def _change(words: str, chosen: dict[str, Any], state: str | None, verb: _Verb, 
     """Do it to all that are chosen and in that state, a part in each transaction."""
     _checked(chosen)
     now = operator()
-    order = verbs.Order(now.name, time.time()) if now.config.trail.keep else None
+    order = now.order()
     changed = 0
     for choice in _choices(chosen, state):
         with _progress(now, choice) as advance:
@@ -235,7 +233,7 @@ def _in_parts(now: Operator, verb: Callable[..., verbs.Changed]) -> Iterator[int
 def _choices(chosen: dict[str, Any], state: str | None) -> Iterator[verbs.Choice]:
     """What the command line asks for; many IDs in several."""
     ids = tuple(dict.fromkeys(chosen["ids"]))
-    filters = {name: chosen[name] for name in ("sender", "recipient", "domain", "reason")}
+    filters = {name: chosen[name] for name in _FILTERS}
     for at in range(0, max(1, len(ids)), _AT_ONCE):
         yield verbs.Choice(ids[at : at + _AT_ONCE], state=state, **filters)
 

@@ -130,6 +130,8 @@ def words(note: Note) -> str:
             return f"{detail.get('what')} refused from {detail.get('peer')}: {detail.get('reply')}{why}"
         case "checked":
             return "; ".join(detail.get("verdicts") or ()) or "; ".join(_pairs(detail))
+        case "held" if "hop" in detail:
+            return f"for {detail['hop']}: {detail.get('last_reply')}"
         case "queued":
             return f"for {detail.get('hop')}" + _said(" after ", detail.get("last_reply"))
         case "delivered":
@@ -157,7 +159,9 @@ def _received(detail: dict[str, Any]) -> str:
 
 def _attempt(detail: dict[str, Any]) -> str:
     place = detail.get("exchanger") or detail.get("hop")
-    tls = _said(", ", detail.get("tls")) + _said(", ", detail.get("security"))
+    tls = f", {detail.get('tls') or 'in clear'}{_said(' (', detail.get('security'), ')')}"
+    if not (detail.get("tls") or detail.get("security")):
+        tls = ""  # nobody was reached, or it is not known
     following = detail.get("next_attempt")
     again = f"; again {moment(following)}" if following else ""
     return f"attempt {detail.get('attempt')} at {place}{tls}: {detail.get('reply')}{again}"

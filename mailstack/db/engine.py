@@ -1,11 +1,11 @@
 """Transactions on SQLite or PostgreSQL, blocking: called only from the threads of `mailstack.work`.
 
-Theory of operation. Writers are serialised: on SQLite every write transaction opens with BEGIN IMMEDIATE,
-because the driver's own mode starts none at SELECT and two readers would then both write what they
-computed from the same row; on PostgreSQL it opens with an advisory lock, to the same end. Many operations
-share one commit: each runs in its own SAVEPOINT, so that one that fails takes back only its own rows, and
-all that succeeded become durable together. Before that commit the directories that they renamed files into
-are fsynced: bytes, then directory, then row, then the answer.
+Theory of operation. Writers never see each other half done: on SQLite every write transaction opens with
+BEGIN IMMEDIATE, because the driver's own mode starts none at SELECT and two readers would then both write
+what they computed from the same row; on PostgreSQL it opens with advisory locks, on the database or on what
+it names (`touches`). Many operations share one commit: each runs in its own SAVEPOINT, so that one that fails
+takes back only its own rows, and all that succeeded become durable together. Before that commit the
+directories that they renamed files into are fsynced: bytes, then directory, then row, then the answer.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from sqlalchemy.exc import DBAPIError
 from mailstack.db.announcements import Announcements, Ear, Notify, Pipes
 from mailstack.db.announcements import begin as begin_announcing
 from mailstack.db.announcements import end as end_announcing
+from mailstack.db.touches import is_conflict, locks_of, take, touches
 
 T = TypeVar("T")
 
-_WRITER = 0x6D61696C  # the PostgreSQL advisory lock of whoever writes ("mail")
+_TRIES = 3  # at an operation that PostgreSQL takes back because of another transaction
 _DIRECTORIES = "mailstack.directories"  # Connection.info: set[Path] to fsync before the commit
 _UNDO = "mailstack.undo"  # Connection.info: list of callables that take back what the files saw
 
@@ -57,7 +58,8 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         # SQLite's read transactions are snapshots by themselves.
         self._snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql(config)
+        self.engine = self._sqlite(config) if self.is_sqlite else self._postgresql()
+        self._patience = config.busy_timeout
         self._announcements = self._announced()
         self._kept = _KeptWriter(self._sqlite(config)) if self.is_sqlite else None
 
@@ -76,7 +78,13 @@ class Database:
 
     def write(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a write transaction of its own; return or raise what it does."""
-        [outcome] = self.write_together([lambda db: function(db, *args)])
+
+        def run(db: Connection) -> T:
+            return function(db, *args)
+
+        if (names := getattr(function, "touches", None)) is not None:
+            touches(*names)(run)
+        [outcome] = self.write_together([run])
         if outcome.error is not None:
             raise outcome.error
         return outcome.value  # type: ignore[return-value]
@@ -86,10 +94,21 @@ class Database:
 
         Never raises: where the transaction as a whole fails, every outcome carries that error.
         """
+        for _ in range(_TRIES - 1):
+            outcomes, again = self._write_once(functions)
+            if not again:
+                return outcomes
+        return self._write_once(functions)[0]
+
+    def _write_once(
+        self, functions: Sequence[Callable[[Connection], Any]]
+    ) -> tuple[list[Outcome[Any]], bool]:
+        """The outcomes, and whether the same once more may end better."""
         done: list[Callable[[], None]] = []
         outcomes: list[Outcome[Any]] = []
+        committing = False
         try:
-            with self._transaction() as db:
+            with self._transaction(functions) as db:
                 db.info[_DIRECTORIES] = set()
                 begin_announcing(db)
                 try:
@@ -99,17 +118,19 @@ class Database:
                         _fsync_directory(directory)
                     lines = end_announcing(db)
                     self._announcements.before_commit(db, lines)
+                    committing = True
                 finally:
                     db.info.pop(_DIRECTORIES, None)
                     end_announcing(db)
         except Exception as error:
             # SQLite tells a failed commit from a made one; a lost PostgreSQL connection may hide a commit
             # that was made, and a file taken back then would leave its row without bytes.
-            if self.is_sqlite:
+            conflict = is_conflict(error)
+            if self.is_sqlite or conflict or not committing:
                 _take_back(done)
-            return [Outcome(None, error) for _ in functions]
+            return [Outcome(None, error) for _ in functions], conflict and not done
         self._announcements.after_commit(lines)
-        return outcomes
+        return outcomes, False
 
     def listen(self) -> Ear:
         """Hear from now on what other processes announce (`announcements`). Raise OSError."""
@@ -128,13 +149,14 @@ class Database:
         return Pipes(None if name in (None, "", ":memory:") else Path(f"{name}.peers"))
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        """A write transaction, committed at the end."""
+    def _transaction(self, functions: Sequence[Callable[..., Any]]) -> Iterator[Connection]:
+        """A write transaction for these, committed at the end."""
         if self._kept is not None:
             with self._kept.transaction() as db:
                 yield db
         else:
-            with self.engine.connect().execution_options(mailstack_write=True) as db, db.begin():
+            with self.engine.connect() as db, db.begin():
+                take(db, locks_of(functions), self._patience)
                 yield db
 
     def _sqlite(self, config: DatabaseConfig) -> Engine:
@@ -155,19 +177,8 @@ class Database:
 
         return engine
 
-    def _postgresql(self, config: DatabaseConfig) -> Engine:
-        engine = create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True)
-
-        @event.listens_for(engine, "begin")
-        def begin(db: Connection) -> None:
-            if db.get_execution_options().get("mailstack_write"):
-                # One writer at a time over all processes, as BEGIN IMMEDIATE gives on SQLite.
-                limit = int(config.busy_timeout * 1000)  # milliseconds
-                db.exec_driver_sql(
-                    f"SELECT set_config('lock_timeout', '{limit}', true), pg_advisory_xact_lock({_WRITER})"
-                )
-
-        return engine
+    def _postgresql(self) -> Engine:
+        return create_engine(self.url, pool_size=8, max_overflow=8, pool_pre_ping=True)
 
 
 class _KeptWriter:
@@ -240,23 +251,31 @@ def undo(db: Connection, action: Callable[[], None]) -> None:
 
 def _alone(db: Connection, function: Callable[[Connection], T], done: list[Callable[[], None]]) -> Outcome[T]:
     """In no savepoint: nobody else's rows go with it if it fails. Raise what it does."""
-    actions: list[Callable[[], None]] = []
-    db.info[_UNDO] = actions
+    db.info[_UNDO] = done
     try:
-        value = function(db)
-    except Exception:
-        _take_back(actions)
-        raise
+        return Outcome(function(db), None)
     finally:
         del db.info[_UNDO]
-    done.extend(actions)
-    return Outcome(value, None)
 
 
 def _in_savepoint(
     db: Connection, function: Callable[[Connection], T], done: list[Callable[[], None]]
 ) -> Outcome[T]:
-    actions: list[Callable[[], None]] = []
+    for left in reversed(range(_TRIES)):
+        actions: list[Callable[[], None]] = []
+        outcome = _in_one_savepoint(db, function, actions)
+        if outcome.error is None:
+            done.extend(actions)
+        elif left and not actions and is_conflict(outcome.error):
+            continue
+        break
+    return outcome
+
+
+def _in_one_savepoint(
+    db: Connection, function: Callable[[Connection], T], actions: list[Callable[[], None]]
+) -> Outcome[T]:
+    """One try; `actions` gets what takes back what it did to files."""
     db.info[_UNDO] = actions
     driver: Any = db.connection.driver_connection  # SQLAlchemy's own savepoints cost ten times as much
     driver.execute("SAVEPOINT one")
@@ -272,7 +291,6 @@ def _in_savepoint(
         return Outcome(None, error)
     finally:
         del db.info[_UNDO]
-    done.extend(actions)
     return Outcome(value, None)
 
 

@@ -10,8 +10,10 @@ sends to a list that was bought: after so many in an hour, nobody is told any mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
+from mailstack.db import touches
 from mailstack.directory.cache import Remembered
 from mailstack.mail.reply import Refused, Reply
 from mailstack.msa import counts
@@ -68,15 +70,17 @@ class HourlyLimits:
         """A recipient was named that does not exist."""
         if self._unknown:
             now = self._clock.seconds()
-            await self._work.transaction(counts.add, who, now, Count(unknown=1))
+            add = touches(f"counts of {who}")(partial(counts.add))
+            await self._work.transaction(add, who, now, Count(unknown=1))
             self._hours.drop(who)
 
     async def count(self, who: Who, recipients: int) -> None:
         """A message for so many recipients is submitted. Raise Refused: 450 4.7.1."""
         if not (self._messages or self._recipients):
             return
+        take = touches(f"counts of {who}")(partial(counts.take))
         hour = await self._work.transaction(
-            counts.take,
+            take,
             who,
             self._clock.seconds(),
             Count(messages=1, recipients=recipients),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, exists, func, or_, select, text, true, update
 
+from mailstack.db import touches
 from mailstack.mta.entries import MOST_RECIPIENTS, Batch, CutShort, Lease, batches, end_leases
 from mailstack.mta.tables import WAITING, queue_entries, queue_messages
 
@@ -51,6 +52,7 @@ class _Look:
         return self._rooms[hop]
 
 
+@touches("claims")  # two at once would pass over what the other only looks at, and come back with too little
 def claim(
     db: Connection, lease: Lease, now: float, most: int, room: Callable[[str], int], after: str
 ) -> Claimed:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Row, select, text, update
 
+from mailstack.db import touches
 from mailstack.db.many import Insert, execute
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import DeliverBy, Envelope, Recipient
@@ -38,7 +39,12 @@ _RELEASE = """
     RETURNING message_id, recipient, hop
 """
 _RELEASE_OWNER = text(_RELEASE.format("lease_owner = :owner"))
-_RELEASE_ENDED = text(_RELEASE.format("lease_until <= :now"))
+_RELEASE_ENDED = {
+    locking: text(
+        _RELEASE.format(f"id IN (SELECT id FROM queue_entries WHERE lease_until <= :now {locking})")
+    )
+    for locking in ("", "FOR UPDATE SKIP LOCKED")  # SQLite has no such words, and one writer
+}
 _QUEUED = "SELECT id FROM queue_messages WHERE id IN {}"
 _DELETE_ENTRIES = "DELETE FROM queue_entries WHERE id IN {}"
 _DELETE_EMPTY = """
@@ -285,6 +291,7 @@ def remove_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
     return [row.spool for row in execute(db, _DELETE_EMPTY_WITH_FILE, message_ids) if row.spool]
 
 
+@touches()  # but for what is leased to us
 def renew(db: Connection, lease: Lease, ids: Sequence[int]) -> None:
     """Keep the leases of entries whose attempts are still under way."""
     db.execute(
@@ -301,7 +308,8 @@ def release_all(db: Connection, owner: str) -> list[CutShort]:
 
 def end_leases(db: Connection, now: float) -> list[CutShort]:
     """Give up the leases that were not renewed in time; return whose attempts they were for."""
-    return _released(db.execute(_RELEASE_ENDED, {"now": now}))
+    locking = "" if db.dialect.name == "sqlite" else "FOR UPDATE SKIP LOCKED"
+    return _released(db.execute(_RELEASE_ENDED[locking], {"now": now}))
 
 
 def _released(result: CursorResult[Any]) -> list[CutShort]:

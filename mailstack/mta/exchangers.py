@@ -13,6 +13,7 @@ from dns.rdatatype import RdataType
 from mailstack.mail.address import Address
 from mailstack.mail.reply import Refused, Reply
 from mailstack.mta.settings import MtaConfig, Route, parse_route
+from mailstack.net.reach import Reach
 from mailstack.net.resolver import DnsError, NoSuchDomain, NullMx, Resolver, TemporaryDnsError
 
 MOST_ADDRESSES = 10  # tried for one transfer; RFC 5321 section 5.1 lets a client set a limit
@@ -49,6 +50,7 @@ class Exchangers:
         self._hostname = hostname.lower()
         self._resolver = resolver
         self._random = random
+        self._reach = Reach(config.private_networks)
         self._own = frozenset(str(ipaddress.ip_address(text)) for text in config.own_addresses)
 
     def hop(self, domain: str, sender: Address | None = None) -> str:
@@ -78,7 +80,7 @@ class Exchangers:
                 return [Target("localhost", route.path, 0, route)]
             return await self._addresses([(0, route.host)], route.port, hop, route, True)
         if hop.startswith("["):
-            return [_literal(hop, self._config.port)]
+            return [self._literal(hop)]
         try:
             pairs = await self._resolver.mx(hop) or [(0, hop)]  # RFC 5321 section 5.1: the implicit MX
             secure = await self._resolver.is_secure(hop, RdataType.MX)
@@ -109,6 +111,7 @@ class Exchangers:
         """The exchangers' addresses, up to where one is ours."""
         found: list[tuple[int, Target]] = []
         errors: list[DnsError] = []
+        private: list[str] = []
         for preference, name in pairs:
             try:
                 addresses = await self._resolver.addresses(name)
@@ -120,33 +123,45 @@ class Exchangers:
                 if not found:
                     raise _loop()
                 break
+            reached = [one for one in addresses if route is not None or self._reach.covers(one)]
+            if not reached:
+                private += addresses
             found += [
-                (preference, Target(name, address, port, route, secure))
-                for address in self._sorted(addresses)
+                (preference, Target(name, address, port, route, secure)) for address in self._sorted(reached)
             ]
             if len(found) >= MOST_ADDRESSES:
                 break
         if not found:
-            raise _nowhere(hop, errors)
+            raise _nowhere(hop, errors, private)
         return [target for _, target in found[:MOST_ADDRESSES]]
+
+    def _literal(self, hop: str) -> Target:
+        """The target of ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 section 4.1.3)."""
+        address = hop.strip("[]").removeprefix("IPv6:")
+        if address in self._own:
+            raise _loop()
+        if not self._reach.covers(address):
+            raise _out_of_reach(hop, address)
+        return Target(hop, address, self._config.port)
 
     def _sorted(self, addresses: list[str]) -> list[str]:
         return sorted(addresses, key=lambda address: (":" in address) != self._config.prefer_ipv6)
 
 
-def _literal(hop: str, port: int) -> Target:
-    """The target of ``[192.0.2.1]`` or ``[IPv6:2001:db8::1]`` (RFC 5321 section 4.1.3)."""
-    address = hop.strip("[]").removeprefix("IPv6:")
-    return Target(hop, address, port)
-
-
-def _nowhere(hop: str, errors: list[DnsError]) -> Refused:
+def _nowhere(hop: str, errors: list[DnsError], private: list[str]) -> Refused:
     for error in errors:
         if isinstance(error, TemporaryDnsError):
             return _refused(451, "4.4.3", error)
+    if private:
+        return _out_of_reach(hop, private[0])
     if errors and len(errors) == 1 and str(errors[0]).startswith(f"{hop} "):
         return _refused(550, "5.1.2", errors[0])
     return Refused(Reply(550, "5.4.4", f"{hop} has no host that takes mail"))
+
+
+def _out_of_reach(hop: str, address: str) -> Refused:
+    words = f"{hop} leads to a private address only ({address}), where no mail from here goes"
+    return Refused(Reply(550, "5.4.4", words))
 
 
 def _loop() -> Refused:

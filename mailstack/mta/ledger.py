@@ -9,8 +9,9 @@ written one by one: a message that cannot be written is nobody else's trouble.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mailstack.db import sync_directory
+from mailstack.db import queued_message, sync_directory, touches
 from mailstack.mta import entries
 from mailstack.mta.entries import NewMessage, Settled
 from mailstack.mta.leftovers import Leftovers
@@ -82,8 +83,11 @@ class Ledger:
     async def write_with_file(self, file: Callable[[], object], job: Queued, quick: bool) -> Ids:
         """As `write`, for a message that has a file, which `file()` makes in a thread. Raise what it does."""
 
+        written = operation(self._trail, [job])
+
+        @touches(*_names([job]))
         def write(db: Connection, made: object) -> tuple[list[Ids], list[str]]:
-            return _write(db, self._trail, [job])
+            return written(db)
 
         return self._written(await self._work.prepared(file, write, quick))[0]
 
@@ -99,7 +103,7 @@ class Ledger:
     async def _write_some(self, some: Sequence[tuple[_Job, Deferred[Ids]]]) -> None:
         try:
             jobs = [job for job, _ in some]
-            results = self._written(await self._work.transaction(_write, self._trail, jobs))
+            results = self._written(await self._work.transaction(operation(self._trail, jobs)))
         except Exception as error:
             if len(some) == 1:
                 _answer(some[0][1], Failure())
@@ -115,6 +119,25 @@ class Ledger:
         for name in files:
             self._leftovers.remove(name)
         return ids
+
+
+def operation(trail: Notes, jobs: Sequence[_Job]) -> Callable[[Connection], tuple[list[Ids], list[str]]]:
+    """What writes them: what each came to, and files that may go once it is committed."""
+    return touches(*_names(jobs))(partial(_write, trail=trail, jobs=jobs))
+
+
+def _names(jobs: Sequence[_Job]) -> Iterator[str]:
+    """What these rows belong to, for other processes on PostgreSQL.
+
+    Who takes a message's last entry away removes the message: two at once would each see the other's entry.
+    """
+    for job in jobs:
+        if isinstance(job, Queued):
+            yield queued_message(job.message.envelope.id)
+        else:
+            yield queued_message(job.settled.message_id)
+            if job.hard:
+                yield "suppressed addresses"
 
 
 def _answer(answer: Deferred[Ids], value: Ids | Failure) -> None:

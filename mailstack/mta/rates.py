@@ -10,8 +10,10 @@ _MOST = 10_000  # hops remembered
 class Rates:
     """Counts what was started; times are seconds of any clock."""
 
-    def __init__(self, per_minute: Mapping[str, int]) -> None:
-        self._per_minute = dict(per_minute)
+    def __init__(self, per_minute: Mapping[str, int], routes: Mapping[str, str]) -> None:
+        # A domain that has a route is known by that, and so is all else that goes there.
+        self._per_minute = {routes.get(name, name): most for name, most in per_minute.items() if name != "*"}
+        self._others = per_minute.get("*")
         self._started: dict[str, tuple[float, float]] = {}  # hop: messages that may go, as of when
 
     def left(self, hop: str, now: float) -> int | None:
@@ -32,7 +34,7 @@ class Rates:
         return max(1, (self._limit(hop) or 0) // 6)
 
     def _limit(self, hop: str) -> int | None:
-        return self._per_minute.get(hop, self._per_minute.get("*"))
+        return self._per_minute.get(hop, self._others)
 
     def _room(self, hop: str, limit: int, now: float) -> float:
         most = float(self.most(hop))

@@ -68,7 +68,7 @@ class Scheduler:
         self._looping: Deferred[None] | None = None
         self._active: dict[Deferred[float | None], tuple[Batch, float]] = {}
         self._at: Counter[str] = Counter()  # attempts under way or promised, by hop
-        self._rates = Rates(config.messages_per_minute)
+        self._rates = Rates(config.messages_per_minute, config.routes)
         self._promised = 0
         self._offered: dict[str, int] = {}  # what the claim under way may take, by hop
         self._claiming = 0  # how much it may take in all

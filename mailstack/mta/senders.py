@@ -9,12 +9,13 @@ has no login: its address in brackets stands for one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -24,8 +25,9 @@ from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mta.settings import HOUR, MtaConfig
 from mailstack.mta.tables import HELD, WAITING, held_senders, queue_entries, queue_messages
+from mailstack.mta.verbs import Order, tell
 from mailstack.trail.notes import HELD as HELD_EVENT
-from mailstack.trail.notes import NO_NOTES, Notes
+from mailstack.trail.notes import NO_NOTES, RELEASED, Notes
 from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
@@ -47,22 +49,24 @@ class HeldSender:
     since: float
 
 
-def hold_sender(db: Connection, login: str, reason: str, now: float) -> int:
+def hold_sender(db: Connection, login: str, reason: str, now: float, order: Order | None = None) -> int:
     """Hold what `login` has waiting and what it will submit; return how many entries wait."""
     key = login.lower()
     db.execute(delete(held_senders).where(_h.login == key))
     db.execute(insert(held_senders).values(login=key, reason=reason, since=now))
     theirs = _theirs(key) & (queue_entries.c.state == WAITING) & queue_entries.c.lease_owner.is_(None)
+    tell(db, _found(db, theirs), HELD_EVENT, order)
     changed = update(queue_entries).where(theirs).values(state=HELD, last_reply=f"held: {reason}")
     return db.execute(changed).rowcount
 
 
-def release_sender(db: Connection, login: str, now: float) -> int | None:
+def release_sender(db: Connection, login: str, now: float, order: Order | None = None) -> int | None:
     """Let `login` send again, and what it has in wait go; None: it is not held."""
     key = login.lower()
     if not db.execute(delete(held_senders).where(_h.login == key)).rowcount:
         return None
     theirs = _theirs(key) & (queue_entries.c.state == HELD)
+    tell(db, _found(db, theirs), RELEASED, order)
     freed = update(queue_entries).where(theirs).values(state=WAITING, next_attempt=now, last_reply=None)
     return db.execute(freed).rowcount
 
@@ -70,6 +74,10 @@ def release_sender(db: Connection, login: str, now: float) -> int | None:
 def list_held(db: Connection) -> list[HeldSender]:
     """Who is held."""
     return [HeldSender(row.login, row.reason, row.since) for row in db.execute(select(held_senders))]
+
+
+def _found(db: Connection, which: ColumnElement[bool]) -> list[Row[Any]]:
+    return list(db.execute(select(queue_entries.c.message_id, queue_entries.c.recipient).where(which)))
 
 
 def _theirs(login: str) -> ColumnElement[bool]:
@@ -171,7 +179,8 @@ class Senders:
             return
         self._held[key] = reason
         now = self._clock.seconds()
-        entries = await self._work.transaction(hold_sender, key, reason, now)
+        order = Order(f"us: {reason}", now)
+        entries = await self._work.transaction(hold_sender, key, reason, now, order)
         _log.warn("{login} is held: {reason}; {n} entries wait", login=key, reason=reason, n=entries)
         # Beside whatever found it: the report is a message like any other.
         Deferred.fromCoroutine(self._report(key, reason, now))
@@ -188,12 +197,24 @@ class Senders:
 
 
 def _advice(login: str) -> tuple[str, ...]:
-    look, drop = "Look:    mailstack queue list --state held", "mailstack queue drop --reason held --yes"
+    named = shlex.quote(login)
+    what = "That is what an account looks like whose password was stolen."
+    mend = f"    mailstack user password {named}"
     if login.startswith("["):  # a client of msa.trusted.networks
         what = "That is what a machine looks like which somebody else has taken over."
-        return what, "", look, f"Then:    mend what has that address, and {drop}"
-    what = "That is what an account looks like whose password was stolen."
-    return what, "", look, f"Then:    mailstack user password {login}, and {drop}"
+        mend = "    (mend what has that address)"
+    return (
+        what,
+        "",
+        "What waits:",
+        f"    mailstack queue list --login {named}",
+        "If somebody else sent it, close the door, away with it, and then they may send again:",
+        mend,
+        f"    mailstack queue drop --login {named}",
+        f"    mailstack sender release {named}",
+        "If all is well, what waits goes out with:",
+        f"    mailstack sender release {named}",
+    )
 
 
 def _words(hostname: str, to: Address, login: str, reason: str, id_: str, now: float) -> bytes:
@@ -212,7 +233,6 @@ def _words(hostname: str, to: Address, login: str, reason: str, id_: str, now: f
         "",
         f"Mail that {login} submits is held from now on: {reason}.",
         *_advice(login),
-        f"or, if all is well:    mailstack sender release {login}",
         "",
     ]
     return "\r\n".join(lines).encode()

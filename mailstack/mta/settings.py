@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -32,6 +33,7 @@ class MtaConfig:
     node: str = ""  # our name among the machines that share a queue; empty: the host name
     prefer_ipv6: bool = False  # try an exchanger's IPv6 addresses before its IPv4 ones
     own_addresses: tuple[str, ...] = ()  # ours as the world sees them: an exchanger there is ourselves
+    private_networks: tuple[str, ...] = ()  # where MX and address literals may lead, of what is not public
     concurrency: int = 100  # transfers at once; those that hang leave their place to others
     concurrency_per_hop: int = 20  # of these, to one domain or route, once it has shown that it keeps up
     first_concurrency: int = 2  # to one that nothing is known about yet
@@ -68,6 +70,13 @@ class MtaConfig:
             parse_route(route)
         if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", self.node):
             raise ValueError("node must be a short name of letters, digits, dots and hyphens")
+        for text in self.private_networks:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(
+                    f'private_networks must be networks, such as "10.0.0.0/8": {error}'
+                ) from error
         if not 0 < self.port < 65536:
             raise ValueError("port must be 1 to 65535")
         if not self.retry or min(self.retry) < 1:

@@ -87,6 +87,7 @@ class Choice:
     domain: str | None = None  # the recipient's
     state: str | None = None
     reason: str | None = None  # a part of the last reply, in any case
+    login: str | None = None  # who submitted it
 
 
 EVERYTHING = Choice()
@@ -128,6 +129,8 @@ def _filters(choice: Choice) -> list[ColumnElement[bool]]:
     if choice.sender is not None:
         sender = choice.sender.lower()
         where.append(func.lower(_m.reverse_path) == sender if sender else _m.reverse_path.is_(None))
+    if choice.login is not None:
+        where.append(func.lower(_m.authenticated) == choice.login.lower())
     if choice.recipient is not None:
         where.append(func.lower(_e.recipient) == choice.recipient.lower())
     if choice.domain is not None:
@@ -170,7 +173,7 @@ def release(
 def drop(db: Connection, choice: Choice, order: Order | None = None, part: Part = WHOLE) -> Changed:
     """Remove entries without a word to their senders, and the messages that have none left."""
     found = _found(db, choice, part)
-    _tell(db, found, notes.DROPPED, order)
+    tell(db, found, notes.DROPPED, order)
     for some in _some(found):
         db.execute(delete(queue_entries).where(_e.id.in_([one.id for one in some])))
     messages = list(dict.fromkeys(one.message_id for one in found))
@@ -181,7 +184,7 @@ def drop(db: Connection, choice: Choice, order: Order | None = None, part: Part 
 def _found(db: Connection, choice: Choice, part: Part, *where: ColumnElement[bool]) -> list[Row[Any]]:
     """The entries that a verb is about to change."""
     query = select(_e.id, _e.message_id, _e.recipient).where(_e.id > part.after, *_filters(choice), *where)
-    if choice.sender is not None:
+    if choice.sender is not None or choice.login is not None:
         query = query.join_from(queue_entries, queue_messages)
     return list(db.execute(query.order_by(_e.id).limit(part.most)))
 
@@ -189,13 +192,13 @@ def _found(db: Connection, choice: Choice, part: Part, *where: ColumnElement[boo
 def _changed(
     db: Connection, found: Sequence[Row[Any]], event: str, order: Order | None, values: dict[str, Any]
 ) -> Changed:
-    _tell(db, found, event, order)
+    tell(db, found, event, order)
     for some in _some(found):
         db.execute(update(queue_entries).where(_e.id.in_([one.id for one in some])).values(values))
     return Changed(len(found), found[-1].id if found else 0)
 
 
-def _tell(db: Connection, found: Iterable[Row[Any]], event: str, order: Order | None) -> None:
+def tell(db: Connection, found: Iterable[Row[Any]], event: str, order: Order | None) -> None:
     """Write down in the trail what is done to these entries, and by whom."""
     if order is not None:
         by = {"by": order.by}

@@ -1,8 +1,9 @@
 """HTTPS as a client, verified, for small things: an MTA-STS policy, a TLS report.
 
 Theory of operation. Twisted's Agent over endpoints of our own: the host's addresses come from our resolver,
-TLS must prove the host's name to the system's authorities or those of a file. No redirect is followed, no
-cookie kept; an answer of more than a limit, or that takes longer than one, ends in HttpsError.
+without those that are out of `reach`; TLS must prove the host's name to the system's authorities or those of
+a file. No redirect is followed, no cookie kept; an answer of more than a limit, or one that takes longer than
+another, ends in HttpsError.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from mailstack.net.reach import Reach
 from mailstack.net.resolver import DnsError, Resolver
 
 SECONDS = 30.0  # for all of one request
@@ -50,12 +52,18 @@ class Https:
     """Makes requests. `ca_file` is a PEM file of authorities instead of the system's; `port` is for tests."""
 
     def __init__(
-        self, reactor: Any, resolver: Resolver, ca_file: Path | None = None, port: int | None = None
+        self,
+        reactor: Any,
+        resolver: Resolver,
+        ca_file: Path | None = None,
+        port: int | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._ca_file = ca_file
         self._port = port
+        self._reach = reach or Reach()
 
     async def get(self, url: str, most: int) -> Answer:
         """GET an https URL, at most `most` octets of body; raise HttpsError."""
@@ -83,11 +91,11 @@ class Https:
             raise HttpsError("not an https URL")
         host, port = parts.hostname, self._port or parts.port or 443
         try:
-            addresses = (await self._resolver.addresses(host))[:MOST_ADDRESSES]
+            addresses = await self._resolver.addresses(host)
         except DnsError as error:
             raise HttpsError(str(error)) from error
-        last: Exception = HttpsError(f"{host} has no address")
-        for address in addresses:
+        last: Exception = HttpsError(f"{host} has no public address")
+        for address in [one for one in addresses if self._reach.covers(one)][:MOST_ADDRESSES]:
             try:
                 return await self._one(method, url, host, address, port, most, body, kind)
             except HttpsError:

@@ -12,12 +12,14 @@ import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mailstack.db import touches, user_mail
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
@@ -181,9 +183,8 @@ class Mailbox:
         """
         wanted = changes.FlagChange(mode, flags, unchanged_since, kept_bits(rights))
         spans = self._spans(uids)
-        stored, change = await self._around.work.transaction(
-            changes.store_flags, self._around.root, self.id, spans, wanted
-        )
+        store = touches(user_mail(self.user_id))(partial(changes.store_flags))
+        stored, change = await self._around.work.transaction(store, self._around.root, self.id, spans, wanted)
         await self._published([change])
         self._around.behind()
         return stored
@@ -194,7 +195,8 @@ class Mailbox:
         With `marked` only those that are \Deleted when it is done: somebody may just have taken that back.
         """
         spans = self._spans(uids)
-        gone, change = await self._around.work.transaction(changes.expunge, self.id, spans, marked)
+        expunge = touches(user_mail(self.user_id))(partial(changes.expunge))
+        gone, change = await self._around.work.transaction(expunge, self.id, spans, marked)
         await self._published([change])
         self._around.behind()
         return gone

@@ -13,7 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.db import Ear, undo
+from mailstack.db import Ear, touches, undo, user_mail
 from mailstack.mail.message import Message
 from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import expunge_one, move_all
@@ -264,7 +264,8 @@ class MessageStore(Sharing, Service):
             appended, change = put(db, written)
             return appended, [gone, change]
 
-        appended, done = await self._prepared(prepare, index)
+        alone = touches(user_mail(place.owner_id))(index) if replaced is None else index
+        appended, done = await self._prepared(prepare, alone)
         for change in done:
             if change is not None:
                 self.news.publish(change)
@@ -283,6 +284,7 @@ class MessageStore(Sharing, Service):
         def prepare() -> list[Written]:
             return delivery.write_new(home, [New(message)], when, self._config.compression)
 
+        @touches(user_mail(user_id))
         def index(db: Any, written: list[Written]) -> Change | None:
             undo(db, lambda: delivery.remove_written(written))
             return sent.save_sent_txn(db, self._root, written, user_id, quota, when)
@@ -353,6 +355,7 @@ class MessageStore(Sharing, Service):
             folders = [homes[parcel.user_id] for parcel in parcels]
             return delivery.write_parcels(folders, parcels, when, self._config.compression)
 
+        @touches(*{user_mail(parcel.user_id) for parcel in parcels})
         def index(db: Any, written: list[Written]) -> Any:
             return delivery.deliver_txn(db, self._root, written, parcels, when)
 

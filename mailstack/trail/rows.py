@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select
 
+from mailstack.db import touches
 from mailstack.trail.notes import MOST_TEXT, Note, key_of
 from mailstack.trail.tables import trail
 
@@ -20,6 +21,7 @@ _INSERT = insert(trail).values(
 )
 
 
+@touches()
 def write(db: Connection, notes: Sequence[Note]) -> None:
     """Write down what happened, in this transaction."""
     if notes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 import mailstack
 from mailstack.admin import output
@@ -128,6 +128,26 @@ class TestShow:
     @pytest.mark.parametrize("id_", ["m9", "9", "\u0663", "9" * 40, "%", "all", ""])
     def test_nothing(self, queue: Installation, id_: str) -> None:
         assert "there is no such message or entry" in queue.refused("queue", "show", id_)
+
+
+def test_the_trail_tells_who_held_and_who_released(queue: Installation) -> None:
+    def submitted(db: Connection) -> None:
+        db.execute(
+            update(queue_messages)
+            .where(queue_messages.c.id == "m1")
+            .values(authenticated="alice@example.org")
+        )
+
+    queue.write(submitted)
+    queue.ok("user", "add", "alice@example.org", "--password-stdin", input="wonderland\n")
+    assert queue.json("sender", "hold", "alice@example.org")["entries"] == 1  # the other is held
+    assert queue.json("sender", "release", "alice@example.org")["entries"] == 2
+    told = [(row["address"], row["event"], row["what"].split()[0]) for row in queue.json("trace", "m1")]
+    assert sorted(told) == [
+        ("bob@example.net", "held", "by"),
+        ("bob@example.net", "released", "by"),
+        ("carol@example.com", "released", "by"),
+    ]
 
 
 class TestChange:

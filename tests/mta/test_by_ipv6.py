@@ -36,7 +36,7 @@ class TestByIPv6(TransferCase):
         )
         names.startService()
         self.addCleanup(names.stopService)
-        config = MtaConfig(keep_connections=0, port=hop.port)
+        config = MtaConfig(keep_connections=0, port=hop.port, private_networks=("127.0.0.0/8", "::1/128"))
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{names.port}",)))
         exchangers = Exchangers(resolver, config, "mail.a.test", Random(1))
         transfer = Transfer(config, "mail.a.test", exchangers, self.work, reactor, timeouts=SHORT)

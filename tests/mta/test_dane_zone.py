@@ -67,7 +67,9 @@ class TestSignedZone(TransferCase):
     def make(self, validating: bool = True, **options: Any) -> Transfer:
         server = f"127.0.0.1:{self.port}"
         resolver = Resolver(reactor, DnsConfig((server,), validating=(server,) if validating else ()))
-        config = MtaConfig(port=self.next.port, ca_file=self.files.ca, **options)
+        config = MtaConfig(
+            port=self.next.port, ca_file=self.files.ca, private_networks=("127.0.0.0/8",), **options
+        )
         transfer = Transfer(
             config,
             "mail.a.test",

@@ -23,6 +23,12 @@ from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import Resolver
 
 ZONE = {
+    "inward.test": ["MX 10 mx10.inward.test.", "MX 20 localhost.inward.test."],
+    "mx10.inward.test": ["A 10.1.2.3"],
+    "localhost.inward.test": ["A 127.0.0.1", "AAAA ::1", "A 0.0.0.0"],
+    "mixed.test": ["MX 5 localhost.inward.test.", "MX 10 mx.mixed.test.", "MX 20 mx1.b.test."],
+    "mx.mixed.test": ["A 192.168.0.1", "A 192.0.2.44", "AAAA fe80::1", "AAAA 2001:db8::44"],
+    "unsure.test": ["MX 10 mx10.inward.test.", "MX 20 silent.test."],
     "b.test": ["MX 20 mx2.b.test.", "MX 10 mx1.b.test."],
     "mx1.b.test": ["A 192.0.2.1", "AAAA 2001:db8::1"],
     "mx2.b.test": ["A 192.0.2.2"],
@@ -276,6 +282,41 @@ class TestFind(TestCase):
         self.assertEqual(await self.found("[192.0.2.77]"), ["[192.0.2.77] 192.0.2.77 25"])
         self.assertEqual(await self.found("[IPv6:2001:db8::7]"), ["[IPv6:2001:db8::7] 2001:db8::7 25"])
 
+    async def test_no_stranger_sends_us_into_private_networks(self) -> None:
+        for literal in ("[10.0.0.5]", "[127.0.0.1]", "[169.254.169.254]", "[IPv6:::1]", "[IPv6:fd00::1]",
+                        "[IPv6:::ffff:192.168.1.1]", "[IPv6:64:ff9b::a00:5]", "[IPv6:2002:a00:5::1]"):  # fmt: skip
+            self.assertEqual((literal, await self.refused(literal)), (literal, "550 5.4.4"))
+        self.assertEqual(await self.refused("inward.test"), "550 5.4.4")
+        self.assertEqual(await self.refused("[203.0.113.5]", own_addresses=("203.0.113.5",)), "554 5.4.6")
+
+    async def test_private_addresses_beside_public_ones_are_left_out(self) -> None:
+        """They are no preference of ours or of others either: the next exchanger's turn comes."""
+        self.assertEqual(
+            await self.found("mixed.test"),
+            ["mx.mixed.test 192.0.2.44 25", "mx.mixed.test 2001:db8::44 25", "mx1.b.test 192.0.2.1 25",
+             "mx1.b.test 2001:db8::1 25"],
+        )  # fmt: skip
+
+    async def test_what_is_unknown_still_may_be_public(self) -> None:
+        self.lifetime = 0.15
+        self.assertEqual(await self.refused("unsure.test"), "451 4.4.3")
+
+    async def test_the_operator_may_allow_some(self) -> None:
+        allowed = {"private_networks": ("10.0.0.0/8", "::1/128")}
+        self.assertEqual(await self.found("[10.0.0.5]", **allowed), ["[10.0.0.5] 10.0.0.5 25"])
+        self.assertEqual(await self.found("[IPv6:::1]", **allowed), ["[IPv6:::1] ::1 25"])
+        self.assertEqual(
+            await self.found("inward.test", **allowed),
+            ["mx10.inward.test 10.1.2.3 25", "localhost.inward.test ::1 25"],
+        )
+        self.assertEqual(await self.refused("[127.0.0.1]", **allowed), "550 5.4.4")
+
+    async def test_a_route_leads_wherever_it_says(self) -> None:
+        self.assertEqual(await self.found("smtp://127.0.0.1:2525"), ["127.0.0.1 127.0.0.1 2525"])
+        self.assertEqual(await self.found("smtp://mx10.inward.test"), ["mx10.inward.test 10.1.2.3 25"])
+        exchangers = self.exchangers(routes={"[10.0.0.5]": "smtp://10.0.0.5"})
+        self.assertEqual(exchangers.hop("[10.0.0.5]"), "smtp://10.0.0.5")
+
     async def test_routes(self) -> None:
         self.assertEqual(await self.found("smtp://mx2.b.test:2525"), ["mx2.b.test 192.0.2.2 2525"])
         self.assertEqual(await self.found("smtp://192.0.2.3"), ["192.0.2.3 192.0.2.3 25"])
@@ -326,6 +367,8 @@ class TestSettings:
             {"concurrency": 0},
             {"expire": 0},
             {"routes": {"": "smtp://h"}},
+            {"private_networks": ("10.0.0.1/8",)},
+            {"private_networks": ("inside",)},
         ],
     )
     def test_other_mistakes(self, options: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ class TestTheWayOut(world.World):
         self.queue = self.real_queue(port=self.hop.port, retry=(60.0,))
 
     def real_queue(self, **options: Any) -> Queue:
-        config = MtaConfig(**options)
+        config = MtaConfig(private_networks=("127.0.0.0/8",), **options)
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
         exchangers = Exchangers(resolver, config, "mail.a.test", Random(1))
         transfer = Transfer(

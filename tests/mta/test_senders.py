@@ -84,6 +84,8 @@ class TestSpray(world.World):
         [report] = self.mda.got
         self.assertEqual(report[2], ("postmaster@a.test",))
         self.assertIn(b"Subject: Held: mail of alice@a.test\r\n", report[3])
+        self.assertIn(b"    mailstack queue drop --login alice@a.test\r\n", report[3])
+        self.assertIn(b"    mailstack user password alice@a.test\r\n", report[3])
         await self.send("e@b.test", queue=queue, id="q3", authenticated="bob@a.test")
         await self.until(lambda: len(self.transfer.got) == 2)
 
@@ -211,8 +213,15 @@ class SlowClaim:
         return found
 
 
+def test_a_domain_is_meant_whether_it_has_a_route_or_not() -> None:
+    rates = Rates({"b.test": 60, "c.test": 6, "*": 600}, {"b.test": "smtp://smart:25", "*": "smtp://all:25"})
+    assert rates.left("smtp://smart:25", 0) == 10
+    assert rates.left("c.test", 0) == 1
+    assert rates.left("smtp://all:25", 0) == 100
+
+
 def test_the_room_for_a_hop() -> None:
-    rates = Rates({"b.test": 60})
+    rates = Rates({"b.test": 60}, {})
     assert (rates.left("b.test", 0), rates.left("c.test", 0)) == (10, None)
     for _ in range(10):
         rates.start("b.test", 0)

@@ -23,6 +23,7 @@ from mailstack.mta.tables import sts_policies
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.https import Https
 from mailstack.net.name_server import NameServer
+from mailstack.net.reach import Reach
 from mailstack.net.resolver import Resolver
 from mailstack.net.tls import ServerTls
 from mailstack.work import Work
@@ -141,7 +142,9 @@ class TestFetching(TestCase):
 
     def make(self, ca: bool = True) -> StsPolicies:
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
-        https = Https(reactor, resolver, self.ca if ca else None, self.port.getHost().port)
+        https = Https(
+            reactor, resolver, self.ca if ca else None, self.port.getHost().port, Reach(["127.0.0.0/8"])
+        )
         return StsPolicies(resolver, https, self.work, self.clock)
 
     async def mode(self, domain: str = "b.test", **options: Any) -> str | None:

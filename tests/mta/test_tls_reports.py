@@ -32,6 +32,7 @@ from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.https import Https
 from mailstack.net.name_server import NameServer
+from mailstack.net.reach import Reach
 from mailstack.net.resolver import Resolver
 from mailstack.net.tls import ServerTls
 from mailstack.work import Work
@@ -181,7 +182,7 @@ class TestSending(TestCase):
         self.clock = Clock()
         self.clock.advance(1_795_300_000.0)  # 2026-11-21 UTC
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
-        https = Https(reactor, resolver, files.ca, port.getHost().port)
+        https = Https(reactor, resolver, files.ca, port.getHost().port, Reach(["127.0.0.0/8"]))
         self.reports = TlsReports("mail.a.test", "", resolver, https, self.work, self.clock)
         self.reports.take = self.take
         self.taken: list[tuple[Envelope, bytes]] = []

@@ -40,6 +40,7 @@ class Pair:
         self.zone: dict[str, list[str]] = {}
         for one, other in ((self.a, self.b), (self.b, self.a)):
             one.settings.append(f"mta.port={other.ports['smtp']}")
+            one.settings.append("mta.private_networks=['127.0.0.0/8']")
             self._publish(one)
         self.b.configured("alias", "add", "team@b.test", "bob@a.test")
         self.b.configured("alias", "add", "away@b.test", "nobody@a.test")

@@ -29,7 +29,8 @@ def database(empty_database: Database) -> Database:
 
 def put(database: Database, queue_id: str, sender: str | None, *recipients: str) -> None:
     to = tuple(Recipient(Address.parse(one)) for one in recipients)
-    envelope = Envelope(queue_id, None if sender is None else Address.parse(sender), to)
+    reverse_path = None if sender is None else Address.parse(sender)
+    envelope = Envelope(queue_id, reverse_path, to, authenticated=sender)
     new = [NewEntry(one, one.address.domain, NOW + 500) for one in to]
     lease = Lease("me", NOW + 900)
     message = NewMessage(envelope, 10, NOW, NOW + 9000, new, lease, spool=f"00/{queue_id}")
@@ -61,6 +62,8 @@ class TestList:
     def test_filters(self, database: Database) -> None:
         assert ids(database, sender="ALICE@a.test") == ["q1 x@b.test", "q1 y@c.test"]
         assert ids(database, sender="") == ["q2 x@b.test"]
+        assert ids(database, login="Alice@a.test") == ["q1 x@b.test", "q1 y@c.test"]
+        assert ids(database, login="alice@a.test", recipient="x@b.test") == ["q1 x@b.test"]
         assert ids(database, recipient="x@B.test") == ["q1 x@b.test", "q2 x@b.test"]
         assert ids(database, domain="sub.b.test") == ["q3 X@sub.b.test"]
         assert ids(database, domain="b.test") == ["q1 x@b.test", "q2 x@b.test"]

@@ -58,7 +58,8 @@ def _set_up(screen: Screen, folder: Path, cleanup: ExitStack) -> Journey:
     _together([near.make, far.make])
     for stack, other in ((near, far), (far, near)):
         cleanup.callback(stack.stop)
-        stack.start([f'dns.nameservers=["{names.address}"]', f"mta.port={other.ports['smtp']}"])
+        loopback = 'mta.private_networks=["127.0.0.0/8"]'  # where both of them are
+        stack.start([f'dns.nameservers=["{names.address}"]', f"mta.port={other.ports['smtp']}", loopback])
     for stack in stacks:
         stack.wait()
         screen.note(f"{stack.hostname} serves {stack.domain}, {stack.account.address} has an account")
