@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from twisted.internet.tcp import Connection, Server
 
-SHORT = 4096  # octets: a reply, or one in its TLS record
+SHORT = 64 * 1024  # octets: a reply, also one with a usual message in it
 
 
 class PromptServer(Server):

@@ -5,6 +5,7 @@ Each step is found again from rows after a crash: `messages.dirty`, `expunged.na
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select,
 from mailstack.db import sync_directory
 from mailstack.store import maildir
 from mailstack.store.flags import info
+from mailstack.store.hot import Hot
 from mailstack.store.maildir import KEPT, find, fsync_directory, relative, remove
 from mailstack.store.rows import box_by_id, mailbox_path
 from mailstack.store.tables import UID_BITS, discarded, expunged, mailboxes, message_id, messages, usage
@@ -23,10 +25,11 @@ from mailstack.store.values import NoSuchMailbox
 Grave = tuple[int, Path, str]  # id, mailbox's directory, path of the file from it
 
 _DIRTY = select(messages.c.id).where(messages.c.dirty).order_by(messages.c.id).limit(bindparam("most"))
-_NAMED = (
+_ON_DISK = select(messages.c.id, messages.c.name, messages.c.flags, messages.c.disk_info, messages.c.is_new)
+_NAMED = Hot(
     update(messages)
     .where(messages.c.id == bindparam("message"))
-    .values(disk_info=bindparam("now_info"), is_new=bindparam("now_new"), dirty=False)
+    .values(disk_info=bindparam("now_info"), is_new=bindparam("now_new"), dirty=bindparam("behind"))
 )
 _GRAVES = (
     select(expunged.c.id, expunged.c.name, usage.c.home, mailboxes.c.directory)
@@ -52,11 +55,10 @@ def sync_names(db: Connection, root: Path, most: int) -> int:
         except NoSuchMailbox:
             continue
         some = [id for id in ids if id >> UID_BITS == mailbox_id]
-        rows = db.execute(select(messages).where(messages.c.id.in_(some), messages.c.dirty)).all()
-        named = [_rename(box.path(root), row) for row in rows]
-        if named:
-            db.execute(_NAMED, named)
-        sync_directory(db, box.path(root) / "cur")
+        path = box.path(root)
+        rows = db.execute(_ON_DISK.where(messages.c.id.in_(some), messages.c.dirty)).all()
+        _NAMED.run_many(db, [_rename(str(path), *row) for row in rows])
+        sync_directory(db, path / "cur")
     return len(ids)
 
 
@@ -199,20 +201,17 @@ def claim_recent(db: Connection, claims: dict[int, int]) -> None:
         db.execute(update(messages).where(told, messages.c.is_new).values(dirty=True))
 
 
-def _rename(mailbox: Path, row: Any) -> dict[str, Any]:
+def _rename(mailbox: str, id: int, base: str, flags: int, letters: str, is_new: bool) -> dict[str, Any]:
     """Rename one file; what to note of it. One that is not there is left to the next survey."""
-    letters = info(row.flags, row.disk_info)
-    before, after = (
-        relative(row.name, row.disk_info, row.is_new),
-        relative(row.name, letters, False),
-    )
+    wanted = info(flags, letters)
+    before, after = relative(base, letters, is_new), relative(base, wanted, False)
     if before != after:
         try:
-            (mailbox / before).rename(mailbox / after)
+            os.rename(f"{mailbox}/{before}", f"{mailbox}/{after}")
         except OSError:
-            if not (mailbox / after).exists():  # not a rename of ours before a crash
-                return {"message": row.id, "now_info": row.disk_info, "now_new": row.is_new}
-    return {"message": row.id, "now_info": letters, "now_new": False}
+            if not os.path.exists(f"{mailbox}/{after}"):  # not a rename of ours before a crash
+                wanted, after = letters, before
+    return {"message": id, "now_info": wanted, "now_new": after.startswith("new/"), "behind": False}
 
 
 def _unlink(mailbox: Path, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 
 from mailstack.store.values import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, TooMany
 
@@ -83,6 +84,7 @@ class Keywords:
         return Keywords(names), added
 
 
+@lru_cache(maxsize=1024)
 def info(mask: int, before: str = "") -> str:
     """The letters of a mask for a file's name, in order; letters of `before` that are not ours stay."""
     letters = {letter for letter, bit in _LETTERS.items() if mask & bit}

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mailstack.store import index
@@ -145,7 +146,7 @@ class Indexer:
                     break
                 started = time.monotonic()
                 mark = await self._work.compute(index.take_in, scope, mark, sources, SECONDS)
-                await self._pause((time.monotonic() - started) * _REST)
+                await deferLater(self._clock, (time.monotonic() - started) * _REST)
             self._marks[mailbox_id] = mark
             await self._renew(scope)
         except NoSuchMailbox:
@@ -161,11 +162,6 @@ class Indexer:
             for mailbox_id in worn:
                 self._marks.pop(mailbox_id, None)
                 self._waiting[mailbox_id] = None
-
-    async def _pause(self, seconds: float) -> None:
-        done: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, done.callback, None)
-        await done
 
     def _begin(self) -> None:
         self._call = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from mailstack.store import behind
@@ -22,6 +22,8 @@ _GRAVES = 500  # files unlinked between two transactions
 _PRUNING = 3600.0  # seconds between two
 _DAY = 86_400  # seconds
 _ROUNDS = 1_000  # of either in one run
+_REST = 3.0  # of the time spent on names: mail that comes in meanwhile has most of the machine
+_LONGEST_REST = 0.25  # seconds: a stop waits for it
 
 
 class Upkeep:
@@ -37,6 +39,7 @@ class Upkeep:
         self._behind = True  # after a start there may be something from before a crash
         self._stopped = False
         self._look = look
+        self._clock = clock
         self._ended: list[Deferred[Any]] = []  # fire when a loop has
         self._loops = [
             (self._loop(clock, self._catch_up), config.write_behind),
@@ -59,7 +62,8 @@ class Upkeep:
         for one in ended:
             await one
         try:
-            await self._catch_up()
+            if self._behind:
+                await self.catch_up()
         except Exception:
             _log.failure("upkeep of the store failed; it is tried again after the next start")
 
@@ -72,17 +76,21 @@ class Upkeep:
         self._claims[mailbox_id] = max(uid, self._claims.get(mailbox_id, 0))
         self._behind = True
 
-    async def catch_up(self) -> None:
-        """Do all that is behind, now."""
+    async def catch_up(self, rest: float = 0) -> None:
+        """Do all that is behind, now; after each transaction on names rest `rest` times its length."""
         claims, self._claims = self._claims, {}
         self._behind = False
         try:
             if claims:
                 await self._work.transaction(behind.claim_recent, claims)
             for _ in range(_ROUNDS):
+                started = time.monotonic()
                 done = await self._work.transaction(behind.sync_names, self._root, _NAMES)
                 if done < _NAMES or self._stopped:
                     break
+                if rest:
+                    seconds = rest * (time.monotonic() - started)
+                    await deferLater(self._clock, min(seconds, _LONGEST_REST))
             await self._bury()
             await self._clear()
         except BaseException:
@@ -128,7 +136,7 @@ class Upkeep:
 
     async def _catch_up(self) -> None:
         if self._behind:
-            await self.catch_up()
+            await self.catch_up(_REST)
 
     async def _prune(self) -> None:
         await self.prune()

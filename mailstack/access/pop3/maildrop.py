@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
@@ -70,13 +71,13 @@ class Maildrop:
         self._check(number)
         return self._uids[number - 1]
 
-    def following(self, number: int, small: int, most: int, octets: int) -> list[int]:
-        """The UIDs of a message and of those after it, as long as all are `small`: few, and not too long."""
-        self._check(number)
+    def following(self, uid: int, small: int, most: int, octets: int) -> list[int]:
+        """The UIDs of the messages after one, as long as all are `small`: few, and not too long together."""
         found: list[int] = []
-        for place in range(number - 1, min(number - 1 + most, len(self._uids))):
+        start = bisect_right(self._uids, uid)
+        for place in range(start, min(start + most, len(self._uids))):
             octets -= self._sizes[place]
-            if found and (octets < 0 or self._sizes[place] > small):
+            if (found and octets < 0) or self._sizes[place] > small:
                 break
             if place + 1 not in self._deleted:
                 found.append(self._uids[place])

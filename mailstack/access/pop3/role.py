@@ -183,8 +183,7 @@ class Pop3Role:
         if maildrop.size(number) > SMALL:
             reply = await self._stream(maildrop, number, text, None)
         else:  # one write, and one trip to a thread for many
-            following = partial(maildrop.following, number, SMALL, AHEAD, AHEAD_OCTETS)
-            data = await self._ahead(maildrop).body(maildrop.uid(number), following)
+            data = await self._ahead(maildrop).body(maildrop.uid(number))
             reply = _NEEDS_UTF8 if self._is_refused(data) else pop3.Whole(text, data)
         if not isinstance(reply, pop3.Err):
             await maildrop.fetched(number)
@@ -192,7 +191,8 @@ class Pop3Role:
 
     def _ahead(self, maildrop: Maildrop) -> ReadAhead:
         if self._reading is None:
-            self._reading = ReadAhead(maildrop.mailbox)
+            following = partial(maildrop.following, small=SMALL, most=AHEAD, octets=AHEAD_OCTETS)
+            self._reading = ReadAhead(maildrop.mailbox, following)
         return self._reading
 
     async def _top(self, maildrop: Maildrop, number: int, lines: int) -> pop3.Reply:

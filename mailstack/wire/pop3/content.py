@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+# An LF before a dot, or without its CR. One pass that knows how to stop at LFs only: counting LF and CRLF and
+# looking for LF and dot cost six times as much, more than all else that RETR does.
+_CHANGES = re.compile(rb"\n(?:\.|(?<!\r\n))").search
+
 
 class Stuffer:
     """Makes lines of a message's octets: dots stuffed, LF alone made CRLF, a CRLF at the very end."""
@@ -19,12 +25,10 @@ class Stuffer:
         first = b""
         if before == b"\r" and data[:1] == b"\n":
             first, before, data = b"\n", b"\n", data[1:]
-        if data.count(b"\n") != data.count(b"\r\n"):
-            data = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         if before == b"\n" and data[:1] == b".":
             first += b"."
-        if b"\n." in data:
-            data = data.replace(b"\n.", b"\n..")
+        if _CHANGES(data):
+            data = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n").replace(b"\n.", b"\n..")
         return first + data if first else data
 
     def finish(self) -> bytes:
