@@ -54,7 +54,7 @@ class Envelope:
 
     def only(self, recipients: tuple[Recipient, ...]) -> Envelope:
         """The same envelope for some of its recipients."""
-        return replace(self, recipients=recipients)
+        return self if recipients == self.recipients else replace(self, recipients=recipients)
 
 
 class Accepts(Protocol):
