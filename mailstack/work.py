@@ -2,10 +2,11 @@
 
 Theory of operation. Five kinds of blocking work do not share threads: the database's writer (one thread,
 group commit: whatever waits when it is free goes into its next transaction), its readers, files, password
-hashes, and long computation on message text. Only a file thread whose file is to get its row writes that row
-itself where the writer is idle. Results come back in batches: one wake-up of the reactor for all that
-finished since the last, because a wake-up per result costs more than most of the work. Each queue is bounded;
-a full one refuses at once with `Overloaded`, which a peer sees as 4xx or NO.
+hashes, and long computation on message text. Only file threads whose files are to get rows write these
+themselves, one thread for all whose files are written at the same time. Results come back in batches: one
+wake-up of the reactor for all that finished since the last, because a wake-up per result costs more than
+most of the work. Each queue is bounded; a full one refuses at once with `Overloaded`, which a peer sees as
+4xx or NO.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 P = TypeVar("P")
 
-_END = object()  # in a queue: no job comes after it
+ENOUGH = 16  # operations that wait for no other to come
 
 
 class Overloaded(Exception):
@@ -88,13 +88,23 @@ class Work(Service):
         self._writer.put(lambda db: function(db, *args), answer)
         return await answer
 
-    async def prepared(self, prepare: Callable[[], P], function: Callable[[Connection, P], T]) -> T:
-        """`prepare()` in a file thread, then `function(db, prepared)` in a transaction: one trip."""
+    async def prepared(
+        self, prepare: Callable[[], P], function: Callable[[Connection, P], T], quick: bool = True
+    ) -> T:
+        """`prepare()` in a file thread, then `function(db, prepared)` in a transaction: one trip.
+
+        What is `quick` to prepare is waited for by others who are prepared, to share their commit.
+        """
         answer: Deferred[T] = Deferred()
+        writer = self._writer
 
         def first() -> None:
-            value = prepare()
-            self._writer.write(lambda db: function(db, value), answer)
+            writer.expect(quick)  # not before: it may have waited for a thread behind what takes long
+            try:
+                value = prepare()
+                writer.add(lambda db: function(db, value), answer)
+            finally:
+                writer.arrived(quick)
 
         self._files.put(first, answer, answers=False)
         return await answer
@@ -158,52 +168,76 @@ class _Results:
 
 
 class _Queue:
-    """A bounded queue that a thread, or several, take from: one lock in C, for a wake-up costs the most."""
+    """A bounded queue that a thread, or several, take from.
+
+    Each thread that waits has a lock of its own, and whoever began to wait last is woken first: a job wakes
+    one thread and no other, the one whose caches are warm. (`SimpleQueue` has one lock, which every thread
+    that took a job passes on to the next, who finds nothing.)
+    """
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
-        self._jobs: SimpleQueue[Any] = SimpleQueue()
+        self._jobs: deque[Any] = deque()
+        self._waiting: list[threading.Lock] = []  # each is released once there may be a job
         self._closed = False
 
-    def put(self, job: Any) -> None:
-        """Add a job. Raise Overloaded."""
-        waiting = self._jobs.qsize()
-        if self._closed or waiting >= self._limit:
-            raise Overloaded(f"{self._name}: {waiting} operations are waiting")
-        self._jobs.put(job)
+    def put(self, job: Any, wake: bool = True) -> bool:
+        """Add a job; return whether a thread was waiting for one, and was woken. Raise Overloaded."""
+        if self._closed or len(self._jobs) >= self._limit:
+            raise Overloaded(f"{self._name}: {len(self._jobs)} operations are waiting")
+        self._jobs.append(job)
+        return wake and self.wake()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits."""
-        return self._jobs.empty()
+    def __len__(self) -> int:
+        return len(self._jobs)
 
     def take(self) -> Any | None:
         """The next job, waited for; None once the queue is closed and empty."""
-        job = self._jobs.get()
-        if job is _END:
-            self._jobs.put(_END)  # for the next thread
-            return None
-        return job
+        while True:
+            try:
+                return self._jobs.popleft()
+            except IndexError:
+                if self._closed:
+                    return None
+            self._wait()
+
+    def _wait(self) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        self._waiting.append(lock)
+        if self._jobs or self._closed:  # that came before anybody could know that we wait
+            try:
+                self._waiting.remove(lock)
+            except ValueError:
+                pass  # somebody does know, and is about to release it
+            else:
+                return
+        lock.acquire()
+
+    def wake(self) -> bool:
+        """Wake a thread that waits, if there is one."""
+        try:
+            self._waiting.pop().release()
+        except IndexError:
+            return False
+        return True
 
     def take_waiting(self, most: int) -> list[Any]:
         """At most `most` jobs of those that are there."""
         jobs: list[Any] = []
         try:
             while len(jobs) < most:
-                job = self._jobs.get_nowait()
-                if job is _END:
-                    self._jobs.put(_END)
-                    break
-                jobs.append(job)
-        except Empty:
+                jobs.append(self._jobs.popleft())
+        except IndexError:
             pass
         return jobs
 
     def close(self) -> None:
         """Refuse new jobs, and let threads end after the last."""
         self._closed = True
-        self._jobs.put(_END)
+        while self.wake():
+            pass
 
 
 class _Pool:
@@ -224,10 +258,9 @@ class _Pool:
     def put(self, job: Callable[[], Any], answer: Deferred[Any], answers: bool = True) -> None:
         """Queue `job`; its value goes to `answer`, or, with `answers` false, only its error does.
 
-        Each of the first jobs brings a thread.
+        A job for which no thread waits brings one, as long as there may be more.
         """
-        self._queue.put((job, answer, answers))
-        if len(self._threads) < self._most:
+        if not self._queue.put((job, answer, answers)) and len(self._threads) < self._most:
             self._threads.append(_start(f"{self._name}-{len(self._threads)}", self._run))
 
     def _run(self) -> None:
@@ -252,8 +285,9 @@ class _Pool:
 class _Writer:
     """Writes to the database, one transaction at a time: group commit.
 
-    It has a thread of its own. A thread that comes with an operation while nobody writes and nothing waits
-    writes it there and then: a hand-over costs more than the rows.
+    It has a thread of its own. Operations that come from file threads are written by the thread that brings
+    the last one: a hand-over costs more than the rows, and a commit more than ten of them. So who comes while
+    others are about to come leaves the commit to them, unless ENOUGH are there.
     """
 
     def __init__(self, database: Transactions, results: _Results, config: WorkConfig) -> None:
@@ -264,21 +298,41 @@ class _Writer:
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._turn = threading.Lock()  # to write
+        self._coming = 0  # operations whose files are being written
+        self._counting = threading.Lock()
 
-    def write(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
-        """Write now, in this thread, or have it written. Blocks; raise Overloaded."""
-        if self._queue.is_empty and self._turn.acquire(blocking=False):
+    def expect(self, quick: bool) -> None:
+        """An operation will be added, soon if it is `quick`; whatever happens, it is to say `arrived`."""
+        with self._counting:
+            self._coming += quick
+
+    def add(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
+        """Have it written once those who are expected have `arrived`. Raise Overloaded."""
+        self._queue.put((function, answer), wake=False)
+
+    def arrived(self, quick: bool) -> None:
+        """Write what waits, in this thread, unless somebody does or comes soon. Blocks."""
+        with self._counting:
+            self._coming -= quick
+        while self._is_time and self._turn.acquire(blocking=False):
             try:
-                results = self._commit([(function, answer)])
+                results = self._commit(self._queue.take_waiting(self._batch))
             finally:
                 self._turn.release()
             self._results.put(results)
-        else:
-            self.put(function, answer)
+
+    @property
+    def _is_time(self) -> bool:
+        waiting = len(self._queue)
+        return waiting > 0 and (self._coming <= 0 or waiting >= ENOUGH)
 
     def put(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
-        self._queue.put((function, answer))
-        if not self._threads:
+        """Have it written by the writer's own thread. Raise Overloaded."""
+        self._queue.put((function, answer), wake=False)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._queue.wake() and not self._threads:
             with self._starting:
                 if not self._threads:
                     self._threads.append(_start("db-write", self._run))
@@ -289,16 +343,16 @@ class _Writer:
             if first is None:
                 return
             with self._turn:
-                jobs = [
-                    first,
-                    *self._queue.take_waiting(self._batch - 1),
-                ]  # and what came while somebody else wrote
+                # And what came while somebody else wrote.
+                jobs = [first, *self._queue.take_waiting(self._batch - 1)]
                 results = self._commit(jobs)
             self._results.put(results)
             del first, jobs, results
 
     def _commit(self, jobs: list[tuple[Callable[[Connection], Any], Deferred[Any]]]) -> list[tuple[Any, Any]]:
         """The jobs' answers with what each came to. Whatever is raised, everybody is answered."""
+        if not jobs:  # somebody was quicker
+            return []
         try:
             outcomes = self._database.write_together([function for function, _ in jobs])
         except BaseException:

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from mailstack.mail.reply import Refused
 from mailstack.net.binding import bindings
 from mailstack.net.peer import Peer, plain_address
+from mailstack.net.starting import start
 from mailstack.net.transcript import Transcript
 
 _log = Logger(namespace="mailstack.net")
@@ -244,13 +245,11 @@ class Conversation(TwistedProtocol):
 
     def _run(self, steps: Callable[[], Awaitable[None]]) -> None:
         self._answering = True
-        Deferred.fromCoroutine(self._steps(steps))
+        start(self._steps(steps))
 
     async def _steps(self, steps: Callable[[], Awaitable[None]]) -> None:
         try:
             await steps()
-            if not self._ending:
-                await self._pump()
         except Vanished:
             pass
         except Exception:
@@ -271,6 +270,7 @@ class Conversation(TwistedProtocol):
         if greeting is not None:
             await self.say(greeting)
         self._ending = self._ending or self._session.closed
+        await self._pump()
 
     async def _pump(self) -> None:
         session = self._session

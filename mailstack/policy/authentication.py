@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from dns.inet import is_address
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from mailstack.directory.names import domain_key
@@ -27,7 +26,7 @@ from mailstack.mail.results import FIELD, Result, field_body, without_claims, wr
 from mailstack.mail.spf import Client, Spf
 from mailstack.net.checks import Changes, Connection, Incoming, Transaction, Verdict
 from mailstack.net.lookups import DnsLookups
-from mailstack.net.peer import Network
+from mailstack.net.peer import Network, ip_address
 from mailstack.policy.check import Check, Surroundings
 from mailstack.signing.verification import Reading, Verified, read
 
@@ -76,7 +75,7 @@ class Authentication(Check):
     def concerns(self, connection: Connection) -> bool:
         """Not our own hosts; nor who has no IP address."""
         address = connection.peer.address
-        return is_address(address) and not connection.peer.within(self.settings.trusted_networks)
+        return ip_address(address) is not None and not connection.peer.within(self.settings.trusted_networks)
 
     async def message(self, now: Transaction, incoming: Incoming) -> Verdict:
         """Verify, and say so in a field; with `enforce`, refuse."""

@@ -72,8 +72,15 @@ class Panel:
         points = self._by_service.get(connection.service)
         if points is None:
             points = self._by_service[connection.service] = self._points(connection.service)
-        points = {point: _concerned(seats, connection) for point, seats in points.items()}
-        return PanelInspection(connection, points, self._clock) if any(points.values()) else None
+        places = {place for seats in points.values() for place, _ in seats}
+        concerned = {place for place in places if self._seats[place].check.concerns(connection)}
+        if not concerned:
+            return None
+        if concerned != places:
+            points = {
+                point: tuple(one for one in seats if one[0] in concerned) for point, seats in points.items()
+            }
+        return PanelInspection(connection, points, self._clock)
 
     def _points(self, service: str) -> _Points:
         seats = [(place, seat) for place, seat in enumerate(self._seats) if service in seat.services]
@@ -81,10 +88,6 @@ class Panel:
             point: tuple((place, seat) for place, seat in seats if seat.looks_at(point))
             for point in (*POINTS, *NOTICES)
         }
-
-
-def _concerned(seats: tuple[tuple[int, Seat], ...], connection: Connection) -> tuple[tuple[int, Seat], ...]:
-    return tuple(one for one in seats if one[1].check.concerns(connection)) if seats else seats
 
 
 @dataclass(slots=True)

@@ -357,7 +357,8 @@ class MessageStore(Sharing, Service):
         if not parcels:
             return []
         try:
-            outcomes, changes = await self._prepared(prepare, index)
+            quick = all(parcel.message.in_memory for parcel in parcels)
+            outcomes, changes = await self._prepared(prepare, index, quick)
         except OSError as error:
             for user_id in homes:
                 self._homes.pop(user_id, None)  # it may be the folder that is gone
@@ -366,7 +367,9 @@ class MessageStore(Sharing, Service):
             self.news.publish(change)
         return list(outcomes)
 
-    async def _prepared(self, prepare: Callable[[], list[Written]], index: Callable[..., T]) -> T:
+    async def _prepared(
+        self, prepare: Callable[[], list[Written]], index: Callable[..., T], quick: bool = True
+    ) -> T:
         """Write files, then index them; on any error what is still in tmp/ is removed."""
         files: list[Written] = []
 
@@ -375,7 +378,7 @@ class MessageStore(Sharing, Service):
             return files
 
         try:
-            return await self._work.prepared(write, index)
+            return await self._work.prepared(write, index, quick)
         except Exception:
             if files:
                 await self._work.files(delivery.remove_written, files)

@@ -51,7 +51,9 @@ class InlineWork:
 
         return self.database.write(run)
 
-    async def prepared(self, prepare: Callable[[], Any], function: Callable[[Connection, Any], T]) -> T:
+    async def prepared(
+        self, prepare: Callable[[], Any], function: Callable[[Connection, Any], T], quick: bool = True
+    ) -> T:
         value = prepare()
         return await self.transaction(function, value)
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailstack.db import Database, DatabaseConfig
-from mailstack.work import Overloaded, Work, WorkConfig
+from mailstack.work import ENOUGH, Overloaded, Work, WorkConfig
 
 things = Table("things", MetaData(), Column("id", Integer, primary_key=True))
 
@@ -189,6 +189,57 @@ class TestPrepared(WorkCase):
         self.assertEqual(await first, "through")
         self.assertEqual(sorted(rows), [0, 1, 2, 3])
         self.assertEqual(sum(self.database.batches), 5)
+
+    async def test_who_is_prepared_waits_for_who_will_be_soon_and_shares_the_commit(self) -> None:
+        gate, done = Gate(), threading.Event()
+        last = start(self.work.prepared(lambda: gate() and 1, add))
+        gate.reached.wait(30)
+        first = start(self.work.prepared(lambda: done.set() or 2, add))
+        done.wait(30)
+        await self.work.files(int)  # the thread that prepared it is free again
+        self.assertEqual(self.database.batches, [])
+        gate.open()
+        self.assertEqual(await gatherResults([first, last]), [2, 1])
+        self.assertEqual(self.database.batches, [2])
+
+    async def test_nobody_waits_for_what_takes_long_or_fails(self) -> None:
+        gate = Gate()
+        long = start(self.work.prepared(lambda: gate() and 1, add, quick=False))
+        gate.reached.wait(30)
+        self.assertEqual(await self.work.prepared(lambda: 2, add), 2)
+        gate.open()
+        await long
+
+        broken = Gate()
+        fails = start(self.work.prepared(lambda: broken() and 1 // 0, add))
+        broken.reached.wait(30)
+        waits = start(self.work.prepared(lambda: 3, add))
+        broken.open()
+        await self.assertFailure(fails, ZeroDivisionError)
+        self.assertEqual(await waits, 3)
+
+    async def test_nobody_waits_for_who_has_no_thread_yet(self) -> None:
+        long = [Gate(), Gate()]  # as many as there are threads
+        first = Gate()
+        ready = start(self.work.prepared(lambda: first() and 1, add))
+        first.reached.wait(30)
+        slow = [start(self.work.files(gate)) for gate in long]
+        behind = start(self.work.prepared(lambda: 2, add))
+        first.open()
+        self.assertEqual(await ready, 1)
+        self.assertFalse(behind.called)
+        for gate in long:
+            gate.open()
+        self.assertEqual(await gatherResults([*slow, behind]), ["through", "through", 2])
+
+    async def test_enough_of_them_wait_for_no_other(self) -> None:
+        gate = Gate()
+        last = start(self.work.prepared(lambda: gate() and 1, add))
+        gate.reached.wait(30)
+        many = [start(self.work.prepared(lambda n=n: n, add)) for n in range(2, 2 + ENOUGH)]
+        self.assertEqual(await gatherResults(many), list(range(2, 2 + ENOUGH)))
+        gate.open()
+        await last
 
     async def test_what_cannot_be_prepared_is_not_written(self) -> None:
         def prepare() -> int:

@@ -54,7 +54,9 @@ class SyncWork:
         self._note("transaction")
         return self.database.write(function, *args)
 
-    async def prepared(self, prepare: Callable[[], Any], function: Callable[..., Any]) -> Any:
+    async def prepared(
+        self, prepare: Callable[[], Any], function: Callable[..., Any], quick: bool = True
+    ) -> Any:
         self._note("prepared")
         return self.database.write(function, prepare())
 
