@@ -234,6 +234,9 @@ class _KeptReaders:
         if db is None or db.closed:
             db = self._connect()
         driver: Any = db.connection.driver_connection
+        if driver.in_transaction:  # a read within a read: it has a snapshot of its own
+            with self._engine.connect() as other, other.begin():
+                return function(other, *args)
         _say(driver, "BEGIN")
         try:
             return function(db, *args)
