@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -141,8 +141,7 @@ class Stack(Service):
 
     async def _stop(self) -> None:
         self._renewals.stop()
-        for listener in self._listeners:
-            await listener.close()
+        await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in self._listeners])
         for service in self._below:
             await maybeDeferred(service.stopService)
         _log.info("mailstack has stopped")

@@ -38,6 +38,7 @@ R = TypeVar("R")
 Say = Callable[[Any], Awaitable[None]]
 
 FLUSH_SECONDS = 30.0  # how long a closing connection may take to read what it was sent
+LEAVE_SECONDS = 1.0  # and when the server stops: many clients look at a connection only when they need it
 WRITE_SECONDS = 300.0  # how long a peer may leave its answer unread before it is cut
 
 
@@ -75,6 +76,8 @@ class Role(Protocol):
     async def answer(self, event: Any) -> Any | None: ...
 
     def timed_out(self) -> Any | None: ...
+
+    def dismissed(self) -> Any | None: ...
 
     def lost(self) -> None: ...
 
@@ -114,6 +117,7 @@ class Conversation(TwistedProtocol):
         self._answering = False  # a pump is running
         self._paused = False  # we have asked the transport to stop reading
         self._connected = False
+        self._leaving = False  # the server stops
         self._ending = False  # no more events are answered: the last words are on their way
         self._eof = False  # the peer has closed its side
         self._room: list[Deferred[None]] | None = (
@@ -139,6 +143,8 @@ class Conversation(TwistedProtocol):
         self.peer = Peer(host, port, getattr(here, "port", 0), self._secure, self._cipher, self._bindings)
         if self._open_transcript:
             self._transcript = self._open_transcript(self.peer)
+            if hasattr(self._session, "tap"):  # it can compress, and then tells itself what is said
+                self._session.tap = self._transcript
         self._role = self._service.welcome(self.peer, self.say)
         pause = getattr(self._role, "greet_pause", 0.0)
         if pause:
@@ -150,7 +156,7 @@ class Conversation(TwistedProtocol):
         """Hand bytes to the session; start answering if nobody does."""
         if self._ending:
             return
-        if self._transcript:
+        if self._transcript and self._legible():
             self._transcript.received(data)
         self._session.receive_data(data)
         if self._greeting is not None:
@@ -207,10 +213,11 @@ class Conversation(TwistedProtocol):
         """Write `reply` and wait until the transport has room; raise Vanished if the peer is gone."""
         if not self._connected:
             raise Vanished
+        transcript = self._transcript if self._transcript and self._legible() else None
         data = self._session.send(reply)
         if data:
-            if self._transcript:
-                self._transcript.sent(data)
+            if transcript:
+                transcript.sent(data)
             self.transport.write(data)  # type: ignore[union-attr]
         if self._session.closed and not self._answering:  # a farewell that nobody asked for
             self._close()
@@ -224,12 +231,15 @@ class Conversation(TwistedProtocol):
                 raise Vanished
 
     def shut_down(self) -> None:
-        """The server stops: close when the answer that is being made is out."""
+        """The server stops: close when the answer that is being made is out; tell a client that is silent."""
+        self._leaving = True
         self._cancel_greeting()
         if self._answering:
             self._eof = True
-        else:
+        elif self._ending:
             self._close()
+        else:
+            self._run(self._dismiss)
 
     # The work.
 
@@ -299,6 +309,10 @@ class Conversation(TwistedProtocol):
             )
             return self._session.failure(event)
 
+    def _legible(self) -> bool:
+        """Whether the octets on the wire are the protocol's own."""
+        return not getattr(self._session, "compressed", False)
+
     def _start_tls(self) -> None:
         transport: Any = self.transport
         transport.startTLS(self._tls)
@@ -335,7 +349,7 @@ class Conversation(TwistedProtocol):
             self._resume()  # or we would never see the peer's own end
             transport.unregisterProducer()
             transport.loseConnection()
-            self._touch(FLUSH_SECONDS)
+            self._touch(LEAVE_SECONDS if self._leaving else FLUSH_SECONDS)
 
     def _abort(self) -> None:
         self._ending = True
@@ -364,7 +378,12 @@ class Conversation(TwistedProtocol):
             self._run(self._time_out)
 
     async def _time_out(self) -> None:
-        farewell = self._role.timed_out()
+        await self._farewell(self._role.timed_out())
+
+    async def _dismiss(self) -> None:
+        await self._farewell(self._role.dismissed())
+
+    async def _farewell(self, farewell: Any | None) -> None:
         self._ending = True
         if farewell is not None:
             await self.say(farewell)

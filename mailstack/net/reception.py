@@ -152,6 +152,10 @@ class SmtpRole:
         """The last words to a client that is silent (RFC 5321 section 3.8)."""
         return Reply(421, "4.4.2", f"{self.hostname} Idle for too long; closing")
 
+    def dismissed(self) -> Reply:
+        """The last words when the server stops (RFC 5321 section 3.8)."""
+        return Reply(421, "4.3.2", f"{self.hostname} Shutting down; closing")
+
     def lost(self) -> None:
         """The client is gone."""
         self._forget()

@@ -92,6 +92,9 @@ class Answers:
     def timed_out(self) -> str:
         return "too slow"
 
+    def dismissed(self) -> str:
+        return "going"
+
     def lost(self) -> None:
         self.service.lost += 1
 
@@ -199,6 +202,26 @@ class WithoutSockets(TestCase):
         self.service.waiting.callback("nobody hears this")
         self.assertEqual(self.service.lost, 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_when_the_server_stops_a_silent_client_is_told_and_soon_cut(self) -> None:
+        """Thunderbird looks at an idle connection only when it needs it: nobody waits for it to close its end."""
+        self.conversation.shut_down()
+        self.assertEqual(self.transport.lines(), ["going"])
+        self.assertTrue(self.transport.disconnecting)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_when_the_server_stops_an_answer_in_the_making_goes_out(self) -> None:
+        self.hear(b"slow\r\nb\r\n")
+        self.conversation.shut_down()
+        self.clock.advance(4)
+        self.assertFalse(self.transport.disconnecting)
+        self.service.waiting.callback("at last")
+        self.assertEqual(self.transport.lines()[0], "at last")
+        self.assertTrue(self.transport.disconnecting)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborted)
 
     def test_saying_something_to_nobody(self) -> None:
         self.conversation.connectionLost(Failure(ConnectionDone()))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import zlib
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 
+from mailstack.net.conversation import Conversation
 from mailstack.net.peer import Peer, origin, plain_address
 from mailstack.net.transcript import MAX_LINE, MAX_LINES, Transcript
+from mailstack.wire.imap.responses import Tagged
+from mailstack.wire.imap.server import Server
 
 
 class Shown:
@@ -74,6 +81,58 @@ def test_much_is_shown_shortened() -> None:
     assert len(log.lines) == 1 + MAX_LINES + 1
     assert log.lines[1] == "S: " + "x" * MAX_LINE + "..."
     assert log.lines[-1] == "S: (88 more lines, 100198 octets in all)"
+
+
+class Agrees:
+    """A service, and its role, that answers OK to everything."""
+
+    idle_limit = 60.0
+
+    def welcome(self, peer: Peer, say: Any) -> Agrees:
+        return self
+
+    async def greet(self) -> None:
+        return None
+
+    async def answer(self, event: Any) -> Tagged:
+        return Tagged(event.tag, "OK", f"{type(event).__name__} done")
+
+    def timed_out(self) -> None:
+        return None
+
+    def dismissed(self) -> None:
+        return None
+
+    def lost(self) -> None:
+        """Nothing was held."""
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_compressed_conversations_are_legible(step: int) -> None:
+    """COMPRESS=DEFLATE, which Thunderbird turns on in every session: what is logged is what is meant."""
+    with Shown() as log:
+        conversation = Conversation(
+            Server(preauthenticated=True), Agrees(), Clock(), transcript=lambda _: log.transcript
+        )
+        transport = StringTransport()
+        conversation.makeConnection(transport)
+        conversation.dataReceived(b"a COMPRESS DEFLATE\r\n")
+        deflate = zlib.compressobj(wbits=-15)
+        data = deflate.compress(b"b NOOP\r\nc NOOP\r\n") + deflate.flush(zlib.Z_SYNC_FLUSH)
+        for start in range(0, len(data), step):
+            conversation.dataReceived(data[start : start + step])
+        conversation.shut_down()
+    assert set(log.lines[1:]) == {
+        "C: a COMPRESS DEFLATE",
+        "S: a OK Compress done",
+        "C: b NOOP",
+        "S: b OK Noop done",
+        "C: c NOOP",
+        "S: c OK Noop done",
+    }
+    assert len(log.lines) == 7
+    sent = transport.value().removeprefix(b"a OK Compress done\r\n")
+    assert zlib.decompressobj(-15).decompress(sent) == b"b OK Noop done\r\nc OK Noop done\r\n"
 
 
 def test_addresses_as_people_write_them() -> None:

@@ -250,6 +250,10 @@ class Pop3Role:
         """Nothing is said and nothing removed (RFC 1939 section 3)."""
         return None
 
+    def dismissed(self) -> pop3.Reply | None:
+        """A server that stops can say nothing that was not asked."""
+        return None
+
     def lost(self) -> None:
         """The connection is over. Without QUIT nothing is removed."""
         maildrop = self._login.maildrop

@@ -7,6 +7,7 @@ compressed: what is in memory is what the peer has sent, a piece, and zlib's own
 from __future__ import annotations
 
 import zlib
+from typing import Protocol
 
 PIECE = 64 * 1024  # octets that `inflate` gives at most
 _WINDOW = -15  # raw deflate, with no header (RFC 4978 section 3)
@@ -14,6 +15,14 @@ _LEVEL = 6
 # Ours may be smaller: 64 KiB for each connection instead of 256, for a few hundredths more octets.
 _OUR_WINDOW = -13
 _MEMORY = 6
+
+
+class Tap(Protocol):
+    """Who listens to a conversation of which only compressed octets are on the wire."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def sent(self, data: bytes) -> None: ...
 
 
 class Deflate:

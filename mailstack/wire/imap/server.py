@@ -18,7 +18,7 @@ from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.wire.imap.appending import Appending
-from mailstack.wire.imap.compression import Deflate
+from mailstack.wire.imap.compression import Deflate, Tap
 from mailstack.wire.imap.framer import Broken, Framer, Limits, Line
 from mailstack.wire.imap.grammar import messages, sessions, table
 from mailstack.wire.imap.grammar.cursor import LITERAL, BadSyntax, Cursor
@@ -66,16 +66,17 @@ class Server:
     """One session: `receive_data`, `next_event` until None, `send` each response. See `commands`.
 
     A tagged OK to COMPRESS turns compression on, and `Enabled` with UTF8=ACCEPT or IMAP4rev2 UTF-8: from
-    then on `receive_data` takes, and `send` gives, what stands on the wire.
+    then on `receive_data` takes, and `send` gives, what stands on the wire; the `tap` hears what it means.
     """
 
     __slots__ = (
         "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
-        "closed", "labels", "state", "upgrading", "utf8",
+        "closed", "labels", "state", "tap", "upgrading", "utf8",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = _DEFAULT, *, preauthenticated: bool = False) -> None:
         self._limits = limits
+        self.tap: Tap | None = None
         self._reset(State.AUTHENTICATED if preauthenticated else State.NOT_AUTHENTICATED)
 
     def _reset(self, state: State) -> None:
@@ -92,6 +93,11 @@ class Server:
         self._codec: Deflate | None = None  # once COMPRESS is on
         self.utf8 = False  # mailbox names are in UTF-8
         self.labels = True  # SEARCH may name a charset
+
+    @property
+    def compressed(self) -> bool:
+        """Whether COMPRESS is on."""
+        return self._codec is not None
 
     def receive_data(self, data: bytes) -> None:
         """Keep octets from the peer; after the end they are dropped."""
@@ -133,6 +139,8 @@ class Server:
         if self._codec is None:
             return False
         data = self._codec.inflate()
+        if self.tap is not None and data:
+            self.tap.received(data)
         self._framer.feed(data)
         return bool(data)
 
@@ -146,7 +154,11 @@ class Server:
         """The octets of a response. A Tagged ends the command in hand, as states.AFTER says."""
         codec = self._codec  # the OK to COMPRESS itself is plain
         data = self._said(response)
-        return data if codec is None else codec.deflate(data)
+        if codec is None:
+            return data
+        if self.tap is not None and data:
+            self.tap.sent(data)
+        return codec.deflate(data)
 
     def _said(self, response: r.AnyResponse) -> bytes:
         if isinstance(response, bytes):
