@@ -70,7 +70,9 @@ class Turns:
         self._writes.append(job)
         return await job.answer
 
-    async def prepared(self, prepare: Callable[[], Any], function: Callable[..., Any]) -> Any:
+    async def prepared(
+        self, prepare: Callable[[], Any], function: Callable[..., Any], quick: bool = True
+    ) -> Any:
         def write(value: Any) -> Any:
             return self._database.write(function, value)
 
