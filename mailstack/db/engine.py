@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
@@ -62,9 +63,12 @@ class Database:
         self._patience = config.busy_timeout
         self._announcements = self._announced()
         self._kept = _KeptWriter(self._sqlite(config)) if self.is_sqlite else None
+        self._readers = _KeptReaders(self._sqlite(config, kept=True)) if self.is_sqlite else None
 
     def read(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a read transaction: one consistent snapshot."""
+        if self._readers is not None:
+            return self._readers.read(function, *args)
         with self.engine.connect().execution_options(**self._snapshot) as db, db.begin():
             return function(db, *args)
 
@@ -140,6 +144,8 @@ class Database:
         """Close every connection."""
         if self._kept is not None:
             self._kept.close()
+        if self._readers is not None:
+            self._readers.close()
         self.engine.dispose()
 
     def _announced(self) -> Announcements:
@@ -159,8 +165,8 @@ class Database:
                 take(db, locks_of(functions), self._patience)
                 yield db
 
-    def _sqlite(self, config: DatabaseConfig) -> Engine:
-        pool = NullPool if self.url.database in (None, "", ":memory:") else QueuePool
+    def _sqlite(self, config: DatabaseConfig, kept: bool = False) -> Engine:
+        pool = NullPool if kept or self.url.database in (None, "", ":memory:") else QueuePool
         engine = create_engine(self.url, poolclass=pool, connect_args={"timeout": config.busy_timeout})
 
         @event.listens_for(engine, "connect")
@@ -230,6 +236,51 @@ class _KeptWriter:
             if db is not None:
                 db.invalidate()
                 db.close()
+
+
+class _KeptReaders:
+    """SQLite's readers: a connection for each thread, kept as the writer's is, and to the same end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._mine = threading.local()
+        self._open: WeakSet[Connection] = WeakSet()
+        self._lock = threading.Lock()
+
+    def read(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(db, *args)` in a read transaction. Raise DBAPIError, or what it does."""
+        db: Connection | None = getattr(self._mine, "db", None)
+        if db is None or db.closed:
+            db = self._connect()
+        driver: Any = db.connection.driver_connection
+        if driver.in_transaction:  # a read within a read: it has a snapshot of its own
+            with self._engine.connect() as other, other.begin():
+                return function(other, *args)
+        _say(driver, "BEGIN")
+        try:
+            return function(db, *args)
+        finally:
+            try:
+                driver.rollback()  # which also ends what was read in part
+            except sqlite3.Error:
+                del self._mine.db
+                db.invalidate()
+                db.close()
+
+    def close(self) -> None:
+        """Close the connections; whoever reads again opens another."""
+        with self._lock:
+            while self._open:
+                self._open.pop().close()
+        self._engine.dispose()
+
+    def _connect(self) -> Connection:
+        db = self._engine.connect().execution_options(mailstack_kept=True)
+        db.begin()
+        self._mine.db = db
+        with self._lock:
+            self._open.add(db)
+        return db
 
 
 def _say(driver: Any, statement: str) -> None:

@@ -25,7 +25,7 @@ MOST_RECIPIENTS = 100  # of one transaction: RFC 5321 section 4.5.3.1.8 promises
 _e = queue_entries.c
 _m = queue_messages.c
 
-_INSERT_MESSAGES = Insert(queue_messages)
+_INSERT_MESSAGES = Insert(queue_messages, new_only=True)
 _INSERT_ENTRIES = Insert(queue_entries, "id")
 _DEFER = text(
     """
@@ -45,7 +45,6 @@ _RELEASE_ENDED = {
     )
     for locking in ("", "FOR UPDATE SKIP LOCKED")  # SQLite has no such words, and one writer
 }
-_QUEUED = "SELECT id FROM queue_messages WHERE id IN {}"
 _DELETE_ENTRIES = "DELETE FROM queue_entries WHERE id IN {}"
 _DELETE_EMPTY = """
     DELETE FROM queue_messages WHERE id IN {}
@@ -135,14 +134,21 @@ class Lease:
     until: float
 
 
+class Repeated(Exception):
+    """Of several new messages one is queued already."""
+
+
 def insert_messages(db: Connection, several: Sequence[NewMessage]) -> list[tuple[int, ...]]:
-    """Queue messages; return for each its entries' ids, or none where one of its id is queued already."""
-    queued = {row.id for row in execute(db, _QUEUED, [one.envelope.id for one in several])}
-    new = {one.envelope.id: one for one in reversed(several) if one.envelope.id not in queued}
-    _INSERT_MESSAGES.rows(db, [_message_row(one) for one in new.values()])
-    ids = iter(_INSERT_ENTRIES.ids(db, [row for one in new.values() for row in _entry_rows(one)]))
-    given = {id_: tuple(islice(ids, len(one.entries))) for id_, one in new.items()}
-    return [given.pop(one.envelope.id, ()) for one in several]
+    """Queue messages; return for each its entries' ids, or none for one whose id is queued already.
+
+    Raise Repeated where that is one of several: they have to be written one by one.
+    """
+    if _INSERT_MESSAGES.rows(db, [_message_row(one) for one in several]) < len(several):
+        if len(several) > 1:
+            raise Repeated
+        return [()]
+    ids = iter(_INSERT_ENTRIES.ids(db, [row for one in several for row in _entry_rows(one)]))
+    return [tuple(islice(ids, len(one.entries))) for one in several]
 
 
 def _message_row(new: NewMessage) -> dict[str, Any]:
@@ -288,7 +294,7 @@ def settle(db: Connection, several: Sequence[Settled]) -> list[str]:
 
 def remove_empty(db: Connection, message_ids: Sequence[str]) -> list[str]:
     """Delete those messages that have no recipients; return their spool files: they may go once committed."""
-    return [row.spool for row in execute(db, _DELETE_EMPTY_WITH_FILE, message_ids) if row.spool]
+    return [name for (name,) in execute(db, _DELETE_EMPTY_WITH_FILE, message_ids) if name]
 
 
 @touches()  # but for what is leased to us

@@ -59,7 +59,8 @@ class Transaction:
         if not mail_reply.accepted:
             return same_for_all(envelope, self._result(failure(mail_reply)))
         answered = list(zip(envelope.recipients, replies, strict=True))
-        results = {recipient.address: self._result(failure(reply)) for recipient, reply in answered}
+        refused = [(recipient.address, failure(reply)) for recipient, reply in answered if not reply.accepted]
+        results = {address: self._result(reply) for address, reply in refused}
         accepted = [recipient for recipient, reply in answered if reply.accepted]
         if accepted:
             results |= await self._content(accepted, message, binary, go_ahead)
@@ -156,9 +157,9 @@ class Transaction:
         if not self.target.lmtp:
             replies = replies[:1] * len(recipients)
         results = [self._verdict(reply) for reply in replies]
-        # In LMTP what was said of some recipients holds, whatever happened then.
-        broken = self._ours(Reply(451, "4.4.2", "Connection lost after the end of the content"))
-        results += [broken] * (len(recipients) - len(results))
+        if len(results) < len(recipients):  # in LMTP what was said of some holds, whatever happened then
+            broken = self._ours(Reply(451, "4.4.2", "Connection lost after the end of the content"))
+            results += [broken] * (len(recipients) - len(results))
         return {recipient.address: result for recipient, result in zip(recipients, results, strict=True)}
 
     async def _data(self, message: Message, number: int, reply: Reply | None) -> list[Reply]:

@@ -98,6 +98,9 @@ class Dialogue(Protocol):
         self._transcript: Transcript | None = None
         self._reader = ReplyReader()
         self._waiting: Deferred[None] | None = None
+        self._awaited = ""  # for what
+        self._deadline = 0.0  # until when
+        self._timer: Any = None
         self._broken: Broken | None = None
         self._connected = False
         self._closing: Any = None
@@ -292,8 +295,9 @@ class Dialogue(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end."""
         self._connected = False
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
+        for call in (self._closing, self._timer):
+            if call is not None and call.active():
+                call.cancel()
         self._break(Broken(f"connection lost: {_short(reason.value)}"))
         self._wake()
 
@@ -317,18 +321,33 @@ class Dialogue(Protocol):
         self.check()
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
-        call = self._clock.callLater(max(0.0, seconds), self._expire, what)
+        self._awaited = what
+        self._expect(max(0.0, seconds))
         try:
             await waiting
         finally:
             self._waiting = None
-            if call.active():
-                call.cancel()
         if self._reader.idle:
             self.check()
 
-    def _expire(self, what: str) -> None:
-        self._break(Broken(f"timed out waiting for {what}"))
+    # One timer a connection, moved only where it would fire too late: most never do.
+
+    def _expect(self, seconds: float) -> None:
+        self._deadline = self._clock.seconds() + seconds
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._look)
+        elif self._timer.getTime() > self._deadline:
+            self._timer.reset(seconds)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return  # the next wait brings a timer
+        left = self._deadline - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._look)
+            return
+        self._break(Broken(f"timed out waiting for {self._awaited}"))
         self._wake()
         self._abort()
 

@@ -8,6 +8,7 @@ escaped, so that no peer can forge a line or speak to the operator's terminal.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -91,8 +92,14 @@ def _json_line(event: LogEvent, level: str, namespace: str) -> str:
 
 
 def _stamp(event: LogEvent) -> str:
-    moment = datetime.fromtimestamp(event.get("log_time", time.time()), UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    moment = event.get("log_time", time.time())
+    second = math.floor(moment)
+    return f"{_second(second)}.{int((moment - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _fields(event: LogEvent) -> list[tuple[str, Any]]:

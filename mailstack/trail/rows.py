@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select
+from sqlalchemy import Connection, Row, delete, or_, select
 
 from mailstack.db import touches
+from mailstack.db.many import Insert
 from mailstack.trail.notes import MOST_TEXT, Note, key_of
 from mailstack.trail.tables import trail
 
@@ -16,16 +17,14 @@ SLICE = 1000  # rows that one transaction prunes
 _MOST_SHOWN = 10_000  # rows of one answer
 
 _t = trail.c
-_INSERT = insert(trail).values(
-    {name: bindparam(name) for name in ("at", "envelope_id", "message_id", "address", "event", "detail")}
-)
+_INSERT = Insert(trail, "id")
+_TO_JSON = json.JSONEncoder(default=str).encode
 
 
 @touches()
 def write(db: Connection, notes: Sequence[Note]) -> None:
     """Write down what happened, in this transaction."""
-    if notes:
-        db.execute(_INSERT, [_row(note) for note in notes])
+    _INSERT.rows(db, [_row(note) for note in notes])
 
 
 def find(db: Connection, what: str, since: float) -> list[Note]:
@@ -71,18 +70,17 @@ def _row(note: Note) -> dict[str, Any]:
         "message_id": _text(note.message_id),
         "address": _text(note.address),
         "event": note.event,
-        "detail": json.dumps(_bounded(note.detail), default=str),
+        "detail": _TO_JSON(_bounded(note.detail)),
     }
 
 
 def _bounded(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _bounded(one) for key, one in value.items() if one is not None}
-        case str():
-            return value[:MOST_TEXT]
-        case list() | tuple():
-            return [_bounded(one) for one in _some(value)]
+    if isinstance(value, str):
+        return value[:MOST_TEXT]
+    if isinstance(value, dict):
+        return {key: _bounded(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [_bounded(one) for one in _some(value)]
     return value
 
 

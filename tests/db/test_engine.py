@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from mailstack.db import Database, DatabaseConfig, sync_directory, undo
 
@@ -22,6 +22,10 @@ things = Table("things", MetaData(), Column("id", Integer, primary_key=True), Co
 def database(empty_database: Database) -> Database:
     things.metadata.create_all(empty_database.engine)
     return empty_database
+
+
+def numbers(db: Connection) -> int:
+    return db.scalar(select(func.count()).select_from(things)) or 0
 
 
 def add(db: Connection, number: int, value: str = "") -> int:
@@ -37,6 +41,40 @@ class TestContract:
     def test_a_write_is_seen_by_the_next_read(self, database: Database) -> None:
         assert database.write(add, 7) == 7
         assert database.read(ids) == [7]
+
+    def test_a_read_within_a_read(self, database: Database) -> None:
+        database.write(add, 1)
+
+        def outer(db: Connection) -> tuple[int, int, int]:
+            before = numbers(db)
+            database.write(add, 2)
+            return before, database.read(numbers), numbers(db)
+
+        assert database.read(outer) == (1, 2, 1)
+        assert database.read(numbers) == 2
+
+    def test_a_read_that_fails_or_stops_half_way_leaves_the_next_its_own_snapshot(
+        self, database: Database
+    ) -> None:
+        database.write(add, 1)
+        database.write(add, 2)
+
+        def half(db: Connection) -> int:
+            return next(iter(db.execute(select(things.c.id).order_by(things.c.id)))).id
+
+        assert database.read(half) == 1
+        database.write(add, 3)
+        assert database.read(numbers) == 3
+        with pytest.raises(OperationalError if database.is_sqlite else ProgrammingError):
+            database.read(lambda db: db.execute(text("SELECT nothing FROM nowhere")))
+        database.write(add, 4)
+        assert database.read(numbers) == 4
+
+    def test_reading_again_after_all_was_closed(self, database: Database) -> None:
+        database.write(add, 1)
+        assert database.read(numbers) == 1
+        database.dispose()
+        assert database.read(numbers) == 1
 
     def test_concurrent_read_then_update_loses_nothing(self, database: Database) -> None:
         database.write(add, 1, "0")

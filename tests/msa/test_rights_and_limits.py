@@ -49,7 +49,7 @@ class Straight:
 
 def office(folder: Path, database: Database, **limits: int) -> Office:
     config = MsaConfig(**limits)  # type: ignore[arg-type]
-    made = Office(folder, config=config)
+    made = Office(folder / "spool", config=config)  # which is emptied; the database is in `folder`
     made.service.limits = HourlyLimits(config, Straight(database), made.clock)
     return made
 

@@ -71,7 +71,7 @@ class Turns:
         return await job.answer
 
     async def prepared(
-        self, prepare: Callable[[], Any], function: Callable[..., Any], quick: bool = False
+        self, prepare: Callable[[], Any], function: Callable[..., Any], quick: bool = True
     ) -> Any:
         def write(value: Any) -> Any:
             return self._database.write(function, value)
