@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from hashlib import blake2b
 
-from mailstack.mail.fields import decode_words, split_fields
+from mailstack.mail.fields import decode_words
 
 _MESSAGE_ID = re.compile(rb"<([^<>\s]{1,998})>")
 _PREFIX = re.compile(
@@ -40,13 +41,15 @@ def mailbox_id(home: str, directory: str, uidvalidity: int) -> str:
     return "F" + _hashed(f"{home}\0{directory}\0{uidvalidity}".encode()).decode()
 
 
-def thread_id(header: bytes, fallback: bytes) -> bytes:
-    """The THREADID of a message: of its first ancestor's id, its own id, its base subject; or of `fallback`.
+def thread_id(header: Iterable[tuple[bytes, bytes]], fallback: bytes) -> bytes:
+    """The THREADID of a message with these fields, split as `mail.fields.split_fields` does.
+
+    Of its first ancestor's id, its own id, its base subject; or of `fallback`.
 
     A reply whose References are missing names only its parent: then it is a thread with that parent alone.
     """
     fields: dict[bytes, bytes] = {}
-    for name, raw in split_fields(header):
+    for name, raw in header:
         if name in (b"references", b"in-reply-to", b"message-id", b"subject"):
             fields.setdefault(name, raw[:_MAX_FIELD])
     for name in (b"references", b"in-reply-to", b"message-id"):
