@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 P = TypeVar("P")
 
-ENOUGH = 16  # operations that wait for no other to come
+ENOUGH = 8  # operations that wait for no other to come: while they are committed, files go on being written
 
 
 class Overloaded(Exception):
