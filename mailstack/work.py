@@ -99,18 +99,14 @@ class Work(Service):
         writer = self._writer
 
         def first() -> None:
+            writer.expect(quick)  # not before: it may have waited for a thread behind what takes long
             try:
                 value = prepare()
                 writer.add(lambda db: function(db, value), answer)
             finally:
                 writer.arrived(quick)
 
-        writer.expect(quick)
-        try:
-            self._files.put(first, answer, answers=False)
-        except Overloaded:
-            writer.expect_no_more(quick)
-            raise
+        self._files.put(first, answer, answers=False)
         return await answer
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
@@ -309,13 +305,6 @@ class _Writer:
         """An operation will be added, soon if it is `quick`; whatever happens, it is to say `arrived`."""
         with self._counting:
             self._coming += quick
-
-    def expect_no_more(self, quick: bool) -> None:
-        """It will not come after all."""
-        with self._counting:
-            self._coming -= quick
-        if self._is_time:
-            self._wake()
 
     def add(self, function: Callable[[Connection], Any], answer: Deferred[Any]) -> None:
         """Have it written once those who are expected have `arrived`. Raise Overloaded."""

@@ -79,13 +79,13 @@ class Ledger:
             Deferred.fromCoroutine(self._write_waiting())
         return await answer
 
-    async def write_with_file(self, file: Callable[[], object], job: Queued) -> Ids:
+    async def write_with_file(self, file: Callable[[], object], job: Queued, quick: bool) -> Ids:
         """As `write`, for a message that has a file, which `file()` makes in a thread. Raise what it does."""
 
         def write(db: Connection, made: object) -> tuple[list[Ids], list[str]]:
             return _write(db, self._trail, [job])
 
-        return self._written(await self._work.prepared(file, write))[0]
+        return self._written(await self._work.prepared(file, write, quick))[0]
 
     async def _write_waiting(self) -> None:
         try:

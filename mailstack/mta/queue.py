@@ -371,7 +371,8 @@ class Queue(Service):
             ids = await self._ledger.write(Queued(rows, notes))
         else:
             file = partial(self._spool.write, spool, message)
-            ids = await self._ledger.write_with_file(file, Queued(rows, notes, self._spool.folder(spool)))
+            job = Queued(rows, notes, self._spool.folder(spool))
+            ids = await self._ledger.write_with_file(file, job, quick=message.in_memory)
         leased: dict[_Key, list[Entry]] = {}
         for entry_id, one in zip(ids, new, strict=False):
             if one.leased:

@@ -218,6 +218,20 @@ class TestPrepared(WorkCase):
         await self.assertFailure(fails, ZeroDivisionError)
         self.assertEqual(await waits, 3)
 
+    async def test_nobody_waits_for_who_has_no_thread_yet(self) -> None:
+        long = [Gate(), Gate()]  # as many as there are threads
+        first = Gate()
+        ready = start(self.work.prepared(lambda: first() and 1, add))
+        first.reached.wait(30)
+        slow = [start(self.work.files(gate)) for gate in long]
+        behind = start(self.work.prepared(lambda: 2, add))
+        first.open()
+        self.assertEqual(await ready, 1)
+        self.assertFalse(behind.called)
+        for gate in long:
+            gate.open()
+        self.assertEqual(await gatherResults([*slow, behind]), ["through", "through", 2])
+
     async def test_enough_of_them_wait_for_no_other(self) -> None:
         gate = Gate()
         last = start(self.work.prepared(lambda: gate() and 1, add))
