@@ -31,6 +31,7 @@ from mailstack.policy.loader import load as load_policy
 from mailstack.policy.panel import Panel
 from mailstack.signing import Keyring, Signing
 from mailstack.store import MessageStore
+from mailstack.store.indexer import index_of
 from mailstack.trail import Trail
 from mailstack.work import Work
 
@@ -89,7 +90,15 @@ def prepare(config: Config, reactor: Any) -> Ground:
         resolver,
         directory,
         SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
-        MessageStore(config.store, work, reactor, database.is_sqlite, config.msa.save_sent, database.listen),
+        MessageStore(
+            config.store,
+            work,
+            reactor,
+            database.is_sqlite,
+            config.msa.save_sent,
+            database.listen,
+            index_of(database),
+        ),
         trail,
         keyring,
         Signing(keyring, work, reactor, trail),

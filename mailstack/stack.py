@@ -75,7 +75,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
     speaks = _conversations(
         submission=TrustedFirst(trust, submission, submission),  # 1, 2 from our users
         relay=relay,  # 3 from other MTAs
-        lmtp=_lmtp(ground, queue),  # 4 from another program's queue
+        lmtp=_lmtp(ground, queue, return_paths),  # 4 from another program's queue
         pop3_access=_pop3(ground),  # 5 the MUA asks,
         imap_access=_imap(ground),  # 6 and there it is
         imap_limits=ImapLimits(message=config.access.imap.max_message_octets),
@@ -191,6 +191,7 @@ def _trust(ground: Ground, queue: Queue, return_paths: ReturnPaths) -> Trust:
         accepts=queue,
         postmaster=Postmaster(ground.directory, config.hostname, config.directory.postmaster).address,
         limits=HourlyLimits(trusted, ground.work, ground.reactor),
+        is_return_path=return_paths.is_return_path,
         proxies=config.listeners.proxy_networks,
         gateways=default_gateways(),
     )
@@ -206,20 +207,22 @@ def _relay(ground: Ground, queue: Queue, return_paths: ReturnPaths) -> Relay:
         reception=ground.reception,
         tls=ground.tls is not None,
         patient=config.listeners.unlimited_networks,
+        is_return_path=return_paths.is_return_path,
         full=lambda user: store.is_full(user.id, (user.quota_octets, user.quota_messages)),
     )
 
 
-def _lmtp(ground: Ground, queue: Queue) -> Lmtp:
+def _lmtp(ground: Ground, queue: Queue, return_paths: ReturnPaths) -> Lmtp:
     """Mail from another program's queue."""
     config = ground.config
     return Lmtp(
         config.lmtp,
         hostname=config.hostname,
-        directory=ground.directory,
+        directory=return_paths,
         accepts=queue,
         reception=ground.reception,
         tls=ground.tls is not None,
+        is_return_path=return_paths.is_return_path,
     )
 
 

@@ -16,7 +16,8 @@ from mailstack.admin import output
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
 from mailstack.admin.output import Misuse, OperatorError, done, show_rows, size
 from mailstack.directory import verbs
-from mailstack.store import check, index, indexer, mailboxes, undelete
+from mailstack.store import check, indexer, mailboxes, undelete
+from mailstack.store.index import TextIndex
 from mailstack.store.names import canonical
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.rows import MAILDIR
@@ -85,7 +86,8 @@ def rebuild(user: str | None, everybody: bool, yes: bool, as_json: bool) -> None
             made = now.write(_rebuild, root, user_id, looked)
         if made is not None:
             home, held = made
-            now.attempt(index.discard, root / home / MAILDIR)
+            boxes = _mailbox_ids(now, user_id)
+            now.attempt(indexer.index_of(now.database).discard, root / home / MAILDIR, boxes)
             rows.append({"user": address, "messages": held.messages, "octets": held.octets})
     show_rows(("user", "messages", "octets"), rows, as_json)
 
@@ -107,19 +109,20 @@ def usage(user: str | None, everybody: bool, as_json: bool) -> None:
     for address, user_id in _users(now, user, everybody):
 
         def run(db: Connection, user_id: int = user_id) -> dict[str, Any]:
-            home = mailboxes.home_of(db, user_id)
             held = mailboxes.usage_of(db, user_id)
             names = [info.name for info in mailboxes.list_mailboxes(db, user_id) if info.selectable]
-            file = root / home / MAILDIR / index.FILE if home else None
             return {
                 "mailboxes": len(names),
                 "messages": held.messages,
                 "octets": held.octets,
-                "index_octets": file.stat().st_size if file and file.exists() else 0,
                 "expunged": sum(undelete.count_kept(db, user_id, name, 0) for name in names),
             }
 
-        rows.append({"user": address, **now.read(run)})
+        home = now.read(mailboxes.home_of, user_id)
+        boxes = _mailbox_ids(now, user_id)
+        texts = indexer.index_of(now.database)
+        octets = now.attempt(texts.octets, root / home / MAILDIR, boxes) if home else 0
+        rows.append({"user": address, **now.read(run), "index_octets": octets})
     if not as_json and output.on_terminal():
         rows = [
             {**row, "octets": size(row["octets"]), "index_octets": size(row["index_octets"])} for row in rows
@@ -141,14 +144,17 @@ def index_(user: str | None, everybody: bool, anew: bool, as_json: bool) -> None
     if not now.config.store.index:
         raise OperatorError("[store] index is false: nothing would use it")
     rows = []
+    texts = indexer.index_of(now.current_database())
+    if not now.attempt(texts.prepare):
+        raise OperatorError("this PostgreSQL cannot have the index; the log line above says why")
     for address, user_id in _users(now, user, everybody):
-        boxes = [info.id for info in now.read(mailboxes.list_mailboxes, user_id) if info.selectable]
+        boxes = _mailbox_ids(now, user_id)
         if anew:
             home = now.read(mailboxes.home_of, user_id)
             if home:
-                now.attempt(index.discard, now.config.store.path / home / MAILDIR)
+                now.attempt(texts.discard, now.config.store.path / home / MAILDIR, boxes)
         with _progress(address, now.read(check.count_messages, user_id)) as looked:
-            count = sum(_take_in(now, mailbox_id, looked) for mailbox_id in boxes)
+            count = sum(_take_in(now, texts, mailbox_id, looked) for mailbox_id in boxes)
         rows.append({"user": address, "taken": count})
     show_rows(("user", "taken"), rows, as_json)
 
@@ -199,14 +205,19 @@ def _rebuild(
     return None if home is None else (home, rebuild_user(root, db, user_id, home, looked))
 
 
-def _take_in(now: Operator, mailbox_id: int, looked: Callable[[int], None]) -> int:
+def _mailbox_ids(now: Operator, user_id: int) -> list[int]:
+    return [info.id for info in now.read(mailboxes.list_mailboxes, user_id) if info.selectable]
+
+
+def _take_in(now: Operator, texts: TextIndex, mailbox_id: int, looked: Callable[[int], None]) -> int:
     root, count = now.config.store.path, 0
     scope = now.read(indexer.find_scope, root, mailbox_id)
-    mark = now.attempt(index.mark_of, scope)
+    mark = now.attempt(texts.mark_of, scope)
     while sources := now.read(indexer.following, root, mailbox_id, mark):
-        mark = now.attempt(index.take_in, scope, mark, sources, 60.0)
+        mark = now.attempt(texts.take_in, scope, mark, sources, 60.0)
         count += len(sources)
         looked(len(sources))
+    now.attempt(texts.settle, scope)
     return count
 
 

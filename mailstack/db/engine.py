@@ -66,6 +66,14 @@ class Database:
         with self.engine.connect().execution_options(**self._snapshot) as db, db.begin():
             return function(db, *args)
 
+    def apart(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(db, *args)` in a transaction that waits for no writer: for tables of its own.
+
+        On PostgreSQL only: SQLite has one writer.
+        """
+        with self.engine.connect() as db, db.begin():
+            return function(db, *args)
+
     def write(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(db, *args)` in a write transaction of its own; return or raise what it does."""
         [outcome] = self.write_together([lambda db: function(db, *args)])

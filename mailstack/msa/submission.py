@@ -132,19 +132,23 @@ class SubmissionRole(SmtpRole):
         self._copy = b""  # the header section for their own copy
 
     def hello(self) -> Sequence[str]:
-        """STARTTLS where it can still be had, AUTH where a password is safe."""
-        offers = list(super().hello())
+        """STARTTLS where it can still be had, AUTH where a password is safe; and what users may ask for."""
+        # Also before the login, as in RFC 6710 section 8: many clients do not say EHLO again after it.
+        offers = [*super().hello(), *self.for_users()]
         if self._service.tls and not self.peer.secure:
             offers.append("STARTTLS")
         mechanisms = self._door.mechanisms
         if mechanisms:
             offers.append("AUTH " + " ".join(mechanisms))
-        if self._user is not None:
-            offers.append("MT-PRIORITY")  # RFC 6710 section 4.1: not for strangers
-            longest = self._service.config.max_hold_seconds
-            if longest:  # RFC 4865 section 4
-                until = utc(self.reception.clock.seconds() + longest)
-                offers.append(f"FUTURERELEASE {longest} {until}")
+        return offers
+
+    def for_users(self) -> list[str]:
+        """What strangers may not ask for (RFC 6710 section 4.1): their MAIL is refused whatever it says."""
+        offers = ["MT-PRIORITY"]
+        longest = self._service.config.max_hold_seconds
+        if longest:  # RFC 4865 section 4
+            until = utc(self.reception.clock.seconds() + longest)
+            offers.append(f"FUTURERELEASE {longest} {until}")
         return offers
 
     @property

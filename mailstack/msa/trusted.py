@@ -51,6 +51,7 @@ class Trust:
     accepts: Accepts  # takes what is not in our name: it is not signed
     postmaster: Callable[[], Awaitable[Address]]
     limits: HourlyLimits | None = None
+    is_return_path: Callable[[Address], bool] = lambda address: False  # it stands for a sender elsewhere
     proxies: Sequence[Network] = ()  # never trusted themselves: they speak for others
     gateways: frozenset[str] = field(default_factory=frozenset)  # nor these, unless named one by one
 
@@ -118,6 +119,10 @@ class TrustedRole(SubmissionRole):
         offers = super().hello()
         return offers if self._logins else [one for one in offers if not one.startswith("AUTH ")]
 
+    def for_users(self) -> list[str]:
+        """Nothing before a login: an address is no authorization (RFC 6710 section 4.1)."""
+        return [] if self._user is None else super().for_users()
+
     async def auth(self, event: events.Auth | events.AuthLine) -> Reply:
         """Where there is a login."""
         if self._logins:
@@ -149,6 +154,8 @@ class TrustedRole(SubmissionRole):
             recipient = replace(recipient, address=await self._trust.postmaster())
         address = recipient.address
         if await self._trust.residents.is_local(address.domain):
+            if self._stranger and self._trust.is_return_path(address):
+                raise Refused(NOT_AS_A_STRANGER)
             if await self._trust.residents.resolve(address) is None:
                 await self._count_unknown()
                 raise Refused(NO_SUCH_USER)

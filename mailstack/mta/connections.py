@@ -169,6 +169,7 @@ class Connections:
             connection = await self._begin(dialogue, target, security)
             if security.user is not None:
                 await self._log_in(connection, security.user, password or "")
+                connection.offers = await self._hello(connection)  # some offer more to who has logged in
         except BaseException:
             dialogue.quit()
             raise

@@ -28,6 +28,7 @@ RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied")
 NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
 TOO_EARLY = Reply(554, "5.5.1", "Protocol error: you talked before the greeting")
 TOO_MANY_REFUSED = Reply(421, "4.7.0", "Too many refused recipients; closing")
+REPORTS_ONLY = Reply(550, "5.7.1", "A return path takes reports only, from <>")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox is full; try again later")
 
 MOST_PAUSE = 120.0  # seconds; RFC 5321 section 4.5.3.2.1 lets a client give up after 300
@@ -70,6 +71,7 @@ class Residents(Protocol):
 
 
 Full = Callable[[User], Awaitable[bool]]
+IsReturnPath = Callable[[Address], bool]
 
 
 async def _never(user: User) -> bool:
@@ -89,6 +91,7 @@ class Relay:
         reception: Reception,
         tls: bool = False,
         full: Full = _never,
+        is_return_path: IsReturnPath = lambda address: False,
         postmaster: Address | None = None,
         patient: Sequence[Network] = (),
     ) -> None:
@@ -99,6 +102,7 @@ class Relay:
         self.reception = reception
         self.tls = tls  # STARTTLS can be offered: there is a certificate
         self.full = full  # whether a user's quota is used up
+        self.is_return_path = is_return_path  # whether an address of ours stands for a sender elsewhere
         self.postmaster = postmaster  # who gets mail to <Postmaster>; None: at the host's own domain
         self.patient = tuple(patient)  # who is greeted at once
 
@@ -167,6 +171,9 @@ class RelayRole(SmtpRole):
             recipient = Recipient(await self._postmaster(), recipient.notify, recipient.orcpt)
         if not await directory.is_local(recipient.address.domain):
             raise Refused(RELAYING_DENIED)
+        if self._in_transaction().mail.reverse_path is not None:
+            if self._service.is_return_path(recipient.address):
+                raise Refused(REPORTS_ONLY)  # else whoever has seen one could write to that sender by us
         resolution = await directory.resolve(recipient.address)
         if resolution is None:
             raise Refused(NO_SUCH_USER)

@@ -48,6 +48,12 @@ class ReturnPaths:
         """Whether we serve `domain`."""
         return await self._directory.is_local(domain)
 
+    @staticmethod
+    def is_return_path(address: Address) -> bool:
+        """Whether an address of ours looks like one of these: mail for it goes elsewhere."""
+        local = address.local_part
+        return local[:5].lower() == _TOKEN or srs.is_wrapped(local)
+
     async def resolve(self, address: Address) -> Resolution | None:
         """Whom `address` stands for; raise Refused for a return path that is forged or has expired."""
         local = address.local_part

@@ -28,7 +28,7 @@ from mailstack.store.rows import (
     within,
 )
 from mailstack.store.tables import UID_MASK, expunged, messages
-from mailstack.store.values import Copied, Expunged, Quota, Stored
+from mailstack.store.values import Copied, Expunged, NoSuchMailbox, Quota, Stored
 
 _ROW = (
     messages.c.id,
@@ -136,9 +136,9 @@ def copy(
 
     `to_name` is what `user_id` (None: the owner) calls it. In another user's mailbox that user's quota
     counts. Raise NoSuchMailbox, NoPermission, OverQuota, TooMany, OSError, Expunged where a file has
-    vanished: nothing is done then.
+    vanished, or the mailbox they are in: nothing is done then.
     """
-    source = box_by_id(db, mailbox_id, lock=False)
+    source = _source(db, mailbox_id)
     acting = source.user_id if user_id is None else user_id
     place = locate(db, acting, to_name).need("i")
     target = box_by_name(db, place.owner_id, place.name, lock=False)
@@ -170,6 +170,14 @@ def move_all(db: Connection, root: Path, user_id: int, name: str, to_name: str, 
     source = box_by_name(db, user_id, name)
     _, changes = copy(db, root, source.id, [(1, UID_MASK)], to_name, (None, None), now, move=True)
     return changes
+
+
+def _source(db: Connection, mailbox_id: int) -> Box:
+    """Where the messages are; it is not the mailbox that the client is to be told to make."""
+    try:
+        return box_by_id(db, mailbox_id, lock=False)
+    except NoSuchMailbox:
+        raise Expunged("the mailbox is gone") from None
 
 
 def _mask(db: Connection, root: Path, box: Box, change: FlagChange) -> tuple[int, Any]:

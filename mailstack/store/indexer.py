@@ -12,13 +12,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from mailstack.store import index
-from mailstack.store.index import Scope, Source
+from mailstack.db import Database
+from mailstack.store.file_index import FileIndex
+from mailstack.store.index import Hits, Needle, Scope, Source, TextIndex, can_be_asked
 from mailstack.store.mailboxes import usage_of
 from mailstack.store.maildir import relative
 from mailstack.store.news import Change
 from mailstack.store.rows import MAILDIR, Box, box_by_id
 from mailstack.store.tables import UID_MASK, mailboxes, message_id, messages
+from mailstack.store.trigram_index import TrigramIndex
 from mailstack.store.values import NoSuchMailbox
 from mailstack.work import Overloaded, Work
 
@@ -28,6 +30,11 @@ BATCH = 50  # messages looked at in one trip
 SECONDS = 0.05  # of work in one trip: a search waits no longer for its turn
 _REST = 1.0  # of the time spent: rest as long as you worked
 _SLACK = 1_000  # messages expunged since they were taken in that are always left
+
+
+def index_of(database: Database) -> TextIndex:
+    """The kind of index that goes with a database."""
+    return FileIndex() if database.is_sqlite else TrigramIndex(database)
 
 
 def scope_of(root: Path, box: Box) -> Scope:
@@ -67,8 +74,11 @@ def is_worn(db: Connection, mailbox_id: int, taken: int) -> list[int]:
 class Indexer:
     """One mailbox after the other. In the reactor's thread; the work is done in the thread for long work."""
 
-    def __init__(self, root: Path, work: Work, clock: Any, enabled: bool, delay: float) -> None:
+    def __init__(
+        self, index: TextIndex, root: Path, work: Work, clock: Any, enabled: bool, delay: float
+    ) -> None:
         self.enabled = enabled
+        self._index = index
         self._root = root
         self._work = work
         self._clock = clock
@@ -109,16 +119,16 @@ class Indexer:
             self._call.cancel()
             self._call = None
 
-    async def candidates(self, mailbox_id: int, needle: index.Needle, last: int) -> index.Hits | None:
-        """What the index knows of a needle, as `index.search` has it; None where it cannot tell.
+    async def candidates(self, mailbox_id: int, needle: Needle, last: int) -> Hits | None:
+        """What the index knows of a needle, as `TextIndex.search` has it; None where it cannot tell.
 
         `last`: the highest UID.
         """
-        if not self.enabled or index.query_of(needle) is None:
+        if not self.enabled or not can_be_asked(needle):
             return None
         try:
             scope = await self._work.read(find_scope, self._root, mailbox_id)
-            hits = await self._work.files(index.search, scope, needle)
+            hits = await self._work.files(self._index.search, scope, needle)
             if hits is None or hits.mark < last:
                 self.want(mailbox_id)
             return hits
@@ -139,15 +149,19 @@ class Indexer:
     async def _take_in(self, mailbox_id: int) -> None:
         try:
             scope = await self._work.read(find_scope, self._root, mailbox_id)
-            mark = await self._work.files(index.mark_of, scope)
+            if not await self._work.files(self._index.prepare):
+                self.enabled = False
+                return
+            mark = await self._work.files(self._index.mark_of, scope)
             while not self._stopped:
                 sources = await self._work.read(following, self._root, mailbox_id, mark)
                 if not sources:
                     break
                 started = time.monotonic()
-                mark = await self._work.compute(index.take_in, scope, mark, sources, SECONDS)
+                mark = await self._work.compute(self._index.take_in, scope, mark, sources, SECONDS)
                 await deferLater(self._clock, (time.monotonic() - started) * _REST)
             self._marks[mailbox_id] = mark
+            await self._work.files(self._index.settle, scope)
             await self._renew(scope)
         except NoSuchMailbox:
             pass
@@ -155,10 +169,10 @@ class Indexer:
             _log.warn("mailbox {id} is not indexed now: {error}", id=mailbox_id, error=error)
 
     async def _renew(self, scope: Scope) -> None:
-        taken = await self._work.files(index.taken, scope.maildir)
+        taken = await self._work.files(self._index.taken, scope)
         worn = await self._work.read(is_worn, scope.mailbox_id, taken)
         if worn:
-            await self._work.files(index.discard, scope.maildir)
+            await self._work.files(self._index.discard, scope.maildir, worn)
             for mailbox_id in worn:
                 self._marks.pop(mailbox_id, None)
                 self._waiting[mailbox_id] = None

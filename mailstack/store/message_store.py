@@ -19,6 +19,8 @@ from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
 from mailstack.store.changes import expunge_one, move_all
 from mailstack.store.counting import Counting
 from mailstack.store.delivery import When
+from mailstack.store.file_index import FileIndex
+from mailstack.store.index import TextIndex
 from mailstack.store.indexer import Indexer
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
@@ -64,6 +66,7 @@ class MessageStore(Sharing, Service):
         is_sqlite: bool | None = None,
         recognise_sent: bool = False,
         listen: Callable[[], Ear] | None = None,
+        index: TextIndex | None = None,
     ) -> None:
         self._config = config
         self._recognise_sent = recognise_sent  # `save_sent` is used: a program's own copy takes its place
@@ -72,7 +75,8 @@ class MessageStore(Sharing, Service):
         self._clock = clock
         self.news = News()
         self.upkeep = Upkeep(config, work, clock, self._look_around)
-        self.indexer = Indexer(self._root, work, clock, config.index, config.index_delay)
+        index = index or FileIndex()
+        self.indexer = Indexer(index, self._root, work, clock, config.index, config.index_delay)
         self.news.always.append(self.indexer.hear)
         self._around = Surroundings(
             self._root,

@@ -118,8 +118,11 @@ class View:
 
     @property
     def is_behind(self) -> bool:
-        """Whether an expunge is still to be told."""
-        return self._epoch.following is not None
+        """Whether an expunge is still to be told: one of what came and went untold is none."""
+        if self._epoch.following is None or not self._count:
+            return False
+        last = self._epoch.uids[self._count - 1]
+        return any(uid <= last for uid in self.gone())
 
     @property
     def uids(self) -> Sequence[int]:
@@ -180,10 +183,10 @@ class View:
         was expunged, and what came after it, waits.
         """
         changed = self._changed()
-        if self.is_behind and not expunges:
+        if not expunges and self.is_behind:
             return Update(changed=changed)
         self.told = self._mailbox.highest_modseq
-        expunged, vanished = self._leave() if self.is_behind else ([], [])
+        expunged, vanished = self._leave() if self._epoch.following is not None else ([], [])
         exists = recent = None
         if len(self._epoch.uids) > self._count:
             exists = self._count = len(self._epoch.uids)
@@ -193,7 +196,7 @@ class View:
         return Update(expunged, exists, recent, changed, vanished)
 
     def gone(self) -> set[int]:
-        """The UIDs that were expunged, and that the client still counts."""
+        """The UIDs that were expunged since; the client counts those that it was told of."""
         removed: set[int] = set()
         epoch = self._epoch
         while epoch.following is not None:

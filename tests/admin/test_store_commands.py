@@ -13,6 +13,7 @@ from mailstack.mail.collation import casemap
 from mailstack.mail.message import Message
 from mailstack.store import New, changes, delivery, index, mailboxes
 from mailstack.store import tables as t
+from mailstack.store.file_index import FileIndex
 from tests.admin.conftest import Installation
 
 ALICE = "alice@example.org"
@@ -116,7 +117,7 @@ def test_usage_and_index(mail: Installation) -> None:
     assert mail.ok("store", "index", "--all", "--rebuild") == f"{ALICE}\t5\n"
     assert mail.json("store", "usage", "--all")[0]["index_octets"] > 0
     box = mail.read(inbox)
-    hits = index.search(index.Scope(path(mail), box.id, box.uidvalidity), casemap("number 3"))
+    hits = FileIndex().search(index.Scope(path(mail), box.id, box.uidvalidity), casemap("number 3"))
     assert hits == index.Hits({4}, 5)
 
 

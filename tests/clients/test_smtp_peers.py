@@ -246,13 +246,11 @@ class TestOurLmtp:
 
 
 class TestSubmission:
-    def test_offers_after_login(self, peers: Neighborhood) -> None:
+    def test_offers(self, peers: Neighborhood) -> None:
+        """All at once: who does not say EHLO again after the login knows them too."""
         with smtplib.SMTP_SSL(
             "localhost", peers.ours.ports["submissions"], context=context(peers.ours)
         ) as client:
-            client.ehlo()
-            assert not client.has_extn("futurerelease")
-            client.login("alice@example.test", "alice-secret")
             client.ehlo()
             for offer in ("futurerelease", "mt-priority", "deliverby", "requiretls", "limits", "binarymime"):
                 assert client.has_extn(offer), offer

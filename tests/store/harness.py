@@ -16,6 +16,7 @@ import mailstack.directory.tables as directory
 from mailstack.db import Database, metadata
 from mailstack.mail.message import Message
 from mailstack.store import Delivered, MessageStore, New, Parcel, StoreConfig
+from mailstack.store.indexer import index_of
 from mailstack.store.maildir import base_of, list_files
 from mailstack.store.rows import box_by_name
 from mailstack.store.tables import messages
@@ -97,7 +98,8 @@ class Harness:
         self.work = InlineWork(self.database)
         self.clock = Clock()
         config = StoreConfig(path=self.root, **settings)
-        self.store = MessageStore(config, self.work, self.clock)  # type: ignore[arg-type]
+        self.index = index_of(self.database)
+        self.store = MessageStore(config, self.work, self.clock, index=self.index)  # type: ignore[arg-type]
 
     def settle_clock(self) -> None:
         """Let every directory look as if it had not changed for long: two stat calls are believed then."""

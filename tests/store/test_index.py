@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, delete, text
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
+from mailstack.db import Database, DatabaseConfig
+from mailstack.mail.collation import casemap
 from mailstack.mail.message import Message
-from mailstack.store import MessageStore, New, StoreConfig, index
+from mailstack.store import MessageStore, New, StoreConfig, index, indexer, trigram_index
+from mailstack.store.file_index import FILE, FileIndex
 from mailstack.store.mailbox import Mailbox
+from mailstack.store.tables import message_id, messages
+from mailstack.store.trigram_index import TrigramIndex
 from tests.store.harness import Harness, now
 
 
@@ -21,6 +29,10 @@ def append(harness: Harness, *texts: bytes) -> None:
 
 def mail(subject: bytes = b"x", body: bytes = b"") -> bytes:
     return b"Subject: " + subject + b"\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + body
+
+
+def scope_of(harness: Harness, box: Mailbox) -> index.Scope:
+    return index.Scope(harness.path(), box.id, box.uidvalidity)
 
 
 def take_in(harness: Harness) -> None:
@@ -88,8 +100,8 @@ class TestCandidates:
     def test_delivery_wakes_it_once_the_mailbox_was_searched(self, harness: Harness) -> None:
         append(harness, mail(b"hello"))
         harness.clock.pump([1] * 10)
-        assert not (harness.path() / index.FILE).exists()  # who never searches never pays
         box = now(harness.store.open(1, "INBOX"))
+        assert harness.index.mark_of(scope_of(harness, box)) == 0  # who never searches never pays
         assert now(box.candidates("hello")) is None
         harness.clock.pump([1] * 10)
         append(harness, mail(b"hello again"))
@@ -128,7 +140,7 @@ class TestCandidates:
 
     def test_switched_off(self, harness: Harness) -> None:
         config = StoreConfig(path=harness.root, index=False)
-        harness.store = MessageStore(config, harness.work, harness.clock)  # type: ignore[arg-type]
+        harness.store = MessageStore(config, harness.work, harness.clock, index=harness.index)  # type: ignore[arg-type]
         harness.store.indexer.start()
         append(harness, mail(b"hello"))
         assert harness.clock.getDelayedCalls() == []
@@ -136,33 +148,92 @@ class TestCandidates:
 
 
 class TestLife:
-    def test_a_damaged_file_is_made_again(self, harness: Harness, box: Mailbox) -> None:
-        (harness.path() / index.FILE).write_bytes(b"this is no database" * 1_000)
-        assert now(box.candidates("brown")) is None
-        take_in(harness)
-        assert now(box.candidates("brown")) == {1}
-
-    def test_one_of_another_database_is_made_again(self, harness: Harness, box: Mailbox) -> None:
-        scope = index.Scope(harness.path(), box.id, box.uidvalidity + 1)
-        assert index.search(scope, "brown") is None
-        assert not (harness.path() / index.FILE).exists()
-
-    def test_a_lost_file_is_made_again(self, harness: Harness, box: Mailbox) -> None:
-        index.discard(harness.path())
+    def test_a_lost_one_is_made_again(self, harness: Harness, box: Mailbox) -> None:
+        harness.index.discard(harness.path(), [box.id])
         assert now(box.candidates("brown")) is None
         take_in(harness)
         assert now(box.candidates("brown")) == {1}
 
     def test_two_processes_take_in_once(self, harness: Harness, box: Mailbox) -> None:
-        scope = index.Scope(harness.path(), box.id, box.uidvalidity)
-        assert index.mark_of(scope) == 4
+        scope = scope_of(harness, box)
+        assert harness.index.mark_of(scope) == 4
         source = index.Source(5, harness.path(), "x", "cur/x")
-        assert index.take_in(scope, 3, [source], 1.0) == 4
-        assert index.taken(harness.path()) == 4
+        assert harness.index.take_in(scope, 3, [source], 1.0) == 4
+        assert harness.index.mark_of(scope) == 4
+
+    def test_another_uidvalidity_begins_anew(self, harness: Harness, box: Mailbox) -> None:
+        other = replace(scope_of(harness, box), uidvalidity=box.uidvalidity + 1)
+        assert harness.index.search(other, "brown") is None
+        assert harness.index.mark_of(other) == 0
+
+    def test_what_is_expunged_is_no_hit_for_long(self, harness: Harness, box: Mailbox) -> None:
+        now(box.expunge([1]))
+        found = now(box.candidates("brown"))
+        assert found is not None
+        assert found <= {1}
+
+    def test_it_says_what_it_takes(self, harness: Harness, box: Mailbox) -> None:
+        assert harness.index.octets(harness.path(), [box.id]) > 100
+        harness.index.discard(harness.path(), [box.id])
+        assert harness.index.octets(harness.path(), [box.id]) == 0
+
+    def test_no_more_after_stop(self, harness: Harness) -> None:
+        append(harness, mail(b"hello"))
+        harness.store.indexer.stop()
+        append(harness, mail(b"hello"))
+        assert harness.clock.getDelayedCalls() == []
+
+    def test_pieces_of_odd_texts_are_found(self, harness: Harness) -> None:
+        pieces = [
+            "50% off_now\\",
+            "a\\%b_c",
+            "''; DROP",
+            "\U0001f4a9\u0301x",
+            "ab\r\n\tcd",
+            "--/*",
+            "%%%",
+            "___",
+        ]
+        append(harness, *(mail(b"t", piece.encode()) for piece in pieces))
+        take_in(harness)
+        box = now(harness.store.open(1, "INBOX"))
+        for uid, piece in enumerate(pieces, 1):
+            folded = casemap(piece)
+            for at in range(len(folded) - 2):
+                found = now(box.candidates(folded[at : at + 3]))
+                assert found is not None, piece
+                assert uid in found, (piece, at)
+
+    def test_a_long_needle(self, harness: Harness) -> None:
+        append(harness, mail(b"t", b"many words " * 200), mail(b"t", b"many words " * 100 + b"and others"))
+        take_in(harness)
+        box = now(harness.store.open(1, "INBOX"))
+        found = now(box.candidates("many words " * 150))
+        assert found is not None
+        assert 1 in found
+
+    def test_one_of_several_runs(self, harness: Harness, box: Mailbox) -> None:
+        assert now(box.similar(frozenset(map(casemap, ("fox", "str"))))) == {1, 2}
+        assert now(box.similar(frozenset({"zzz", "qqq"}))) == set()
+        assert now(box.similar(frozenset())) is None
+
+
+@pytest.mark.parametrize("empty_database", ["sqlite"], indirect=True)
+class TestFile:
+    """What only an index in a file can come to."""
+
+    def test_a_damaged_file_is_made_again(self, harness: Harness, box: Mailbox) -> None:
+        (harness.path() / FILE).write_bytes(b"this is no database" * 1_000)
+        assert now(box.candidates("brown")) is None
+        take_in(harness)
+        assert now(box.candidates("brown")) == {1}
+
+    def test_one_of_another_database_is_removed(self, harness: Harness, box: Mailbox) -> None:
+        other = replace(scope_of(harness, box), uidvalidity=box.uidvalidity + 1)
+        assert harness.index.search(other, "brown") is None
+        assert not (harness.path() / FILE).exists()
 
     def test_worn_out_it_is_made_again(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mailstack.store import indexer
-
         monkeypatch.setattr(indexer, "_SLACK", 1)
         append(harness, *(mail(b"number %d" % number) for number in range(6)))
         take_in(harness)
@@ -170,14 +241,79 @@ class TestLife:
         now(box.expunge([1, 2, 3, 4, 5]))
         append(harness, mail(b"another"))
         take_in(harness)
-        assert index.taken(harness.path()) == 2
+        assert harness.index.taken(scope_of(harness, box)) == 2
         assert now(box.candidates("another")) == {7}
 
-    def test_no_more_after_stop(self, harness: Harness) -> None:
+
+@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
+class TestTable:
+    """What only an index in PostgreSQL can come to."""
+
+    def test_the_trigrams_are_asked(self, harness: Harness, box: Mailbox) -> None:
+        asked = "SELECT message_id FROM fulltext_texts WHERE mailbox_id = 1 AND text LIKE ANY ('{%brown%}')"
+
+        def plan(db: Connection) -> str:
+            db.execute(text("SET LOCAL enable_seqscan = off"))
+            return "\n".join(db.execute(text(f"EXPLAIN {asked}")).scalars())
+
+        assert "fulltext_trigrams" in harness.database.read(plan)
+
+    def test_rows_go_with_their_messages(self, harness: Harness, box: Mailbox) -> None:
+        now(box.expunge([1, 2]))
+        assert counted(harness) == 2
+        now(harness.store.create(1, "Other"))
+        now(box.copy([3], "Other"))
+        take_in(harness)
+        assert counted(harness) == 3
+        now(harness.store.delete(1, "Other"))
+        assert counted(harness) == 2
+
+    def test_who_expunges_is_not_waited_for(self, harness: Harness, box: Mailbox) -> None:
+        append(harness, mail(b"five"), mail(b"six"), mail(b"seven"))
+        scope = scope_of(harness, box)
+        sources = harness.database.read(indexer.following, harness.root, box.id, 4)
+        with harness.database.engine.connect() as other:
+            other.execute(delete(messages).where(messages.c.id == message_id(box.id, 6)))
+            assert harness.index.take_in(scope, 4, sources, 60.0) == 5
+            assert harness.index.take_in(scope, 5, sources[1:], 60.0) == 5
+            other.rollback()
+        assert harness.index.take_in(scope, 5, sources[1:], 60.0) == 7
+        assert now(box.candidates("six")) == {6}
+
+    def test_lost_tables_are_made_again(self, harness: Harness, box: Mailbox) -> None:
+        harness.database.write(lambda db: db.execute(text("DROP TABLE fulltext_texts")))
+        assert now(box.candidates("brown")) is None
+        take_in(harness)
+        assert now(box.candidates("brown")) == {1}
+
+    def test_without_the_extension_there_is_none(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trigram_index, "_EXTENSIONS", ("pg_trgm", "no_such_extension"))
         append(harness, mail(b"hello"))
-        harness.store.indexer.stop()
-        append(harness, mail(b"hello"))
+        with capturedLogs() as logs:
+            take_in(harness)
+            take_in(harness)
+        said = [formatEvent(event) for event in logs if event["log_namespace"] == "mailstack.store"]
+        assert len(said) == 1
+        assert "pg_trgm and no_such_extension" in said[0]
+        assert not harness.index.prepare()
+        box = now(harness.store.open(1, "INBOX"))
+        harness.clock.pump([1] * 5)
+        assert now(box.candidates("hello")) is None
         assert harness.clock.getDelayedCalls() == []
+
+    def test_a_server_that_is_away_is_asked_again(self, harness: Harness) -> None:
+        url = harness.database.url.set(database="gone")
+        away = TrigramIndex(Database(DatabaseConfig(url.render_as_string(hide_password=False))))
+        for _ in range(2):
+            with pytest.raises(OSError, match="gone"):
+                away.prepare()
+
+
+def counted(harness: Harness) -> int:
+    query = text("SELECT count(*) FROM fulltext_texts")
+    return int(harness.database.read(lambda db: db.execute(query).scalar_one()))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -190,14 +326,14 @@ def test_every_piece_of_a_text_is_found(
     tmp_path_factory: Any, pieces: list[bytes], at: int, length: int
 ) -> None:
     data = mail(pieces[0].replace(b"\n", b" "), b"\r\n".join(pieces))
-    text = index.text_of(data)
-    assert text is not None
+    found_text = index.text_of(data)
+    assert found_text is not None
     folder = tmp_path_factory.mktemp("index")
     (folder / "cur").mkdir()
     (folder / "cur" / "m").write_bytes(data)
     scope = index.Scope(folder, 1, 1)
-    assert index.take_in(scope, 0, [index.Source(9, folder, "m", "cur/m")], 1.0) == 9
-    needle = text[at % len(text) :][:length]
-    found = index.search(scope, needle)
+    assert FileIndex().take_in(scope, 0, [index.Source(9, folder, "m", "cur/m")], 1.0) == 9
+    needle = found_text[at % len(found_text) :][:length]
+    found = FileIndex().search(scope, needle)
     assert found is None or found.uids == {9}
     assert found is not None or len(needle) < 3

@@ -13,6 +13,7 @@ from mailstack.store.news import Listed
 from mailstack.wire.imap.responses import Untagged
 from mailstack.wire.imap.rights import needed_for_flags
 
+_LOOKS = 100  # at rights that change and change; what is left of the doubt then waits for the next command
 CHANGING = frozenset("istew")  # rights of which one at least makes a mailbox READ-WRITE (section 5.2)
 
 
@@ -36,8 +37,7 @@ async def recheck(context: Context) -> None:
     selected = context.current
     if selected is None or not selected.doubted:
         return
-    selected.doubted = False
-    rights = await context.store.rights_in(context.user_id, selected.mailbox.id)
+    rights = await _rights_now(context, selected)
     before, selected.rights = selected.rights, rights
     if rights == before or selected.mailbox.deleted:
         return
@@ -53,6 +53,21 @@ async def recheck(context: Context) -> None:
         await context.say((said, Untagged("OK", "Your rights have changed", code)))
     elif CHANGING & (set(rights) ^ set(before)):
         await context.say(said)
+
+
+async def _rights_now(context: Context, selected: Selected) -> str:
+    """What the user may do here, without doubt: looked at again where it changed while we looked."""
+    rights = ""
+    for _ in range(_LOOKS):
+        selected.doubted = False
+        try:
+            rights = await context.store.rights_in(context.user_id, selected.mailbox.id)
+        except BaseException:
+            selected.doubted = True
+            raise
+        if not selected.doubted:
+            break
+    return rights
 
 
 def changeable(flags: frozenset[str], rights: str) -> frozenset[str]:

@@ -209,10 +209,18 @@ class ImapRole:
         except Cut:
             _log.failure("a message could not be sent to its end")
             return r.Bye("Cannot read the message", "SERVERBUG")
+        await self._look_again()
         if not takes_more(self._context):
             return self._with_updates(event, reply)
         await self._tell(event, reply)
         return reply
+
+    async def _look_again(self) -> None:
+        """Rights may have changed while a command was answered: until that is known nothing may be told."""
+        try:
+            await recheck(self._context)
+        except (StoreError, Overloaded):
+            _log.failure("rights could not be looked at; nothing is told until they are")
 
     async def _answer(self, event: c.Command) -> r.AnyResponse | None:
         event = resolved(event, self._context.current)

@@ -54,16 +54,25 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     )
     context.current = selected
     listen(context, selected)
-    selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
-    await context.say(await _described(context, selected, info.object_id))
-    if context.revised:  # RFC 9051 section 6.3.2
-        await context.say(await listed(context, command.mailbox))
-    if command.qresync is not None:
-        await resynchronize(context, selected, command.qresync)
+    try:
+        await _opened(context, selected, command, info.object_id)
+    except BaseException:  # it may be deleted while we look
+        context.leave()
+        raise
     if selected.read_only:
         words = "EXAMINE completed" if command.read_only else "SELECT completed"
         return Tagged(command.tag, "OK", words, "READ-ONLY")
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
+
+
+async def _opened(context: Context, selected: Selected, command: c.Select, object_id: str) -> None:
+    """Say what the mailbox holds, and what the client has missed."""
+    selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
+    await context.say(await _described(context, selected, object_id))
+    if context.revised:  # RFC 9051 section 6.3.2
+        await context.say(await listed(context, command.mailbox))
+    if command.qresync is not None:
+        await resynchronize(context, selected, command.qresync)
 
 
 async def _described(context: Context, selected: Selected, object_id: str) -> bytes:

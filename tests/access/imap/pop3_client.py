@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mailstack.access.pop3 import Pop3Access
@@ -40,6 +41,14 @@ class Pop3Client:
     def retrieve(self, number: int) -> None:
         """RETR."""
         assert self._ask(f"RETR {number}").startswith(b"+OK")
+
+    def octets(self, number: int) -> bytes:
+        """What RETR brings, its dots unstuffed."""
+        said = self._ask(f"RETR {number}")
+        begin, end = said.index(b"\r\n") + 2, len(said) - 3
+        assert said.startswith(b"+OK")
+        assert said[end:] == b".\r\n"
+        return re.sub(rb"(?<=\r\n)\.", b"", b"\r\n" + said[begin:end])[2:]
 
     def delete_and_quit(self, numbers: list[int]) -> None:
         """DELE of each, then QUIT, which removes them."""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mailstack.access.imap import search
-from mailstack.store import index, indexer
+from mailstack.store import indexer
+from mailstack.store.file_index import FileIndex
 from tests.access.imap import corpus
 from tests.access.imap.harness import Client, World
 
@@ -43,7 +44,7 @@ def take_in(world: World) -> None:
     mailbox_id = world.run(world.store.status(1, "INBOX")).id
     scope = world.database.read(indexer.find_scope, root, mailbox_id)
     sources = world.database.read(indexer.following, root, mailbox_id, 0)
-    assert index.take_in(scope, 0, sources, 60.0) == 6
+    assert FileIndex().take_in(scope, 0, sources, 60.0) == 6
 
 
 def test_the_index_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
