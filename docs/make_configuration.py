@@ -104,6 +104,8 @@ def _default(one: dataclasses.Field[Any]) -> str:
         return "required"
     if value is None:
         return "none"
+    if one.name.endswith("_mode"):
+        return f"`0o{value:o}`"
     if isinstance(value, (tuple, frozenset)):
         value = [one if isinstance(one, (int, float)) else str(one) for one in value]
     if isinstance(value, Path):

@@ -93,6 +93,19 @@ ONE_MISTAKE = [
         "access.imap.idle_seconds - should be a valid number (got true); write a number, without quotes",
     ),
     (
+        GOOD + "[listeners]\nlmtp_socket_mode = 660",
+        "listeners - lmtp_socket_mode is octal: write 0o660, not 660",
+    ),
+    (GOOD + "[listeners]\naddresses = []", 'listeners - addresses names none; [""] is every address'),
+    (
+        GOOD + '[listeners]\nproxy_networks = ["0.0.0.0/0"]',
+        "listeners - proxy_networks: whoever is in 0.0.0.0/0 could say who they are; name the proxies",
+    ),
+    (
+        GOOD + "[lmtp]\ngreet_pause = 5.0",
+        "lmtp.greet_pause - unknown key (got 5.0); did you mean relay.greet_pause?",
+    ),
+    (
         GOOD + "[work]\nreaders = 0",
         "the file - work.readers must be at least 1: nothing would ever be done",
     ),

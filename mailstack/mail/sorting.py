@@ -1,66 +1,61 @@
 """SORT (RFC 5256 section 2.2, RFC 5957): messages in the order of some criteria.
 
-The caller makes a `Sortable` of each message, with the keys that the criteria need; `field_keys` makes them
-of header fields' values. Strings compare by i;unicode-casemap.
+Strings compare by i;unicode-casemap: what is compared are keys, made of header fields' values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import NamedTuple
+from typing import Any
 
 from mailstack.mail.address_list import Group, parse_addresses
 from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words
-from mailstack.mail.subjects import base_subject
+
+RUN = 8_192  # messages sorted without a stop
+
+Key = Callable[[int], Any]
 
 
-class Sortable(NamedTuple):
-    """One message. What no criterion needs may be left out. Strings are keys: see below."""
+def sort(numbers: Sequence[int], criteria: Sequence[tuple[Key, bool]]) -> list[int]:
+    """The numbers in order; ties are broken by them.
 
-    number: int  # what the answer names it by; ties are broken by it
-    arrival: int = 0  # INTERNALDATE, seconds since 1970
-    sent: int = 0  # the Date field, in UTC; INTERNALDATE where there is none
-    size: int = 0
-    subject: str = ""
-    from_: str = ""
-    to: str = ""
-    cc: str = ""
-    display_from: str = ""
-    display_to: str = ""
-    relevancy: int = 0  # 1 to 100, the best first (RFC 6203 section 5)
-
-
-_ATTRIBUTES: dict[str, str] = {
-    "ARRIVAL": "arrival", "DATE": "sent", "SIZE": "size", "SUBJECT": "subject", "FROM": "from_", "TO": "to",
-    "CC": "cc", "DISPLAYFROM": "display_from", "DISPLAYTO": "display_to",
-}  # fmt: skip
-_KEYS: dict[str, Callable[[Sortable], int | str]] = {
-    **{name: attrgetter(attribute) for name, attribute in _ATTRIBUTES.items()},
-    "RELEVANCY": lambda message: -message.relevancy,
-}
-
-
-def sort(messages: Sequence[Sortable], criteria: Sequence[tuple[str, bool]]) -> list[int]:
-    """The numbers in order; `criteria`: SORT's keys, the first the most important, each with REVERSE or not.
-
-    Raises KeyError for an unknown criterion.
+    `criteria`: what gives a number's key, the most important first, each with REVERSE or not.
     """
-    ordered = sorted(messages, key=attrgetter("number"))
-    for name, reverse in reversed(criteria):  # the sort is stable, in reverse too
-        ordered.sort(key=_KEYS[name], reverse=reverse)
-    return [message.number for message in ordered]
+    ordered = sorted(numbers)
+    for key, reverse in reversed(criteria):  # the sort is stable, in reverse too
+        ordered = _sorted(ordered, key, reverse)
+    return ordered
+
+
+def _sorted(numbers: list[int], key: Key, reverse: bool) -> list[int]:
+    """As `sorted`, in runs that are merged: other threads wait while Python sorts a list.
+
+    It finds again that the halves of a list are sorted, so that to merge them it compares each number once.
+    """
+    runs = [
+        sorted(numbers[start : start + RUN], key=key, reverse=reverse)
+        for start in range(0, len(numbers), RUN)
+    ]
+    while len(runs) > 1:
+        pairs = [runs[at : at + 2] for at in range(0, len(runs), 2)]
+        runs = [
+            sorted(pair[0] + pair[1], key=key, reverse=reverse) if len(pair) == 2 else pair[0]
+            for pair in pairs
+        ]
+    return runs[0] if runs else []
+
+
+def text_key(text: str) -> str:
+    """The key of a text that is casemapped but where it could not be read: then it comes last.
+
+    RFC 5255 section 4.6.
+    """
+    return text if "\ufffd" not in text else "\U0010ffff" + text
 
 
 def _key(text: str) -> str:
-    """What could not be read in its charset comes last, by octets (RFC 5255 section 4.6)."""
-    return casemap(text) if "\ufffd" not in text else "\U0010ffff" + text
-
-
-def subject_key(subject: bytes | str) -> str:
-    """The key of SUBJECT, of a Subject field's value."""
-    return _key(base_subject(decode_words(subject).strip()).base)
+    return text_key(text if "\ufffd" in text else casemap(text))
 
 
 def mailbox_key(value: bytes | str) -> str:

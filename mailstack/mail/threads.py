@@ -20,14 +20,26 @@ _MESSAGE_ID = re.compile(r"<([^<>]{1,996})>")
 _WALKS = 20  # steps up the forest for each node, in all, to find loops
 
 
+NO_SUBJECT = Subject("", False)
+
+
+def subject_of(value: str) -> Subject:
+    """The base subject, casemapped, of a subject that is decoded.
+
+    What could not be read in its charset is compared by octets (RFC 5255 section 4.6).
+    """
+    base, reply = base_subject(value)
+    return Subject(base if "\ufffd" in base else casemap(base), reply)
+
+
 class Threaded(NamedTuple):
     """One message, in the order of sequence numbers."""
 
     number: int  # what the answer names it by
     sent: int  # the Date field in UTC, seconds since 1970; INTERNALDATE where there is none
-    subject: str = ""  # decoded
-    id: str = ""  # the Message-ID, as `message_ids` gives it; "" if there is none
-    references: Sequence[str] = ()  # of References, or else the first of In-Reply-To
+    subject: Subject = NO_SUBJECT  # as `subject_of` gives it
+    id: str | bytes = ""  # the Message-ID, as `message_ids` gives it, or a digest; empty if there is none
+    references: Sequence[str | bytes] = ()  # the same: of References, or else the first of In-Reply-To
     arrival: int = 0  # INTERNALDATE; only REFS needs it
 
 
@@ -50,10 +62,9 @@ def message_ids(value: str) -> list[str]:
 
 def ordered_subject(messages: Sequence[Threaded]) -> Forest:
     """ORDEREDSUBJECT: messages of one base subject are a thread, all answers to its first."""
-    subject = _Subjects()
     threads: dict[str, list[int]] = {}
     for node in sorted(range(len(messages)), key=lambda node: messages[node].sent):
-        threads.setdefault(subject.key(messages[node].subject).base, []).append(node)
+        threads.setdefault(messages[node].subject.base, []).append(node)
     children: list[list[int]] = [[] for _ in messages]
     roots = []
     for members in threads.values():  # in the order of their first members' dates
@@ -85,23 +96,6 @@ def refs(messages: Sequence[Threaded]) -> Forest:
     return forest
 
 
-class _Subjects:
-    """Base subjects in their collation's form, each found once."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[str, Subject] = {}
-
-    def key(self, subject: str) -> Subject:
-        """The base subject, casemapped."""
-        known = self._known.get(subject)
-        if known is None:
-            base, reply = base_subject(subject)
-            known = self._known[subject] = Subject(casemap(base), reply)
-        return known
-
-
 class _Building:
     """A forest that is being made; -1 is no parent."""
 
@@ -118,7 +112,7 @@ class _Building:
 
     def _link_all(self) -> None:
         messages, parent, children = self.messages, self.parent, self.children
-        nodes: dict[str, int] = {}
+        nodes: dict[str | bytes, int] = {}
         for node, message in enumerate(messages):
             if message.id:
                 nodes.setdefault(message.id, node)  # a second one with this identifier has none (step 1.A)
@@ -213,12 +207,8 @@ class _Building:
 
     def gathered(self, roots: list[int]) -> list[int]:
         """Threads with the same base subject become one."""
-        subjects = _Subjects()
         count, messages, children = len(self.messages), self.messages, self.children
-        subject = {
-            node: subjects.key(messages[node if node < count else children[node][0]].subject)
-            for node in roots
-        }
+        subject = {node: messages[node if node < count else children[node][0]].subject for node in roots}
         table: dict[str, int] = {}
         for node in roots:
             base, reply = subject[node]

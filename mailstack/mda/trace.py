@@ -8,6 +8,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 
 MAX_HEADER = 256 * 1024  # octets looked at; a header section that is longer hides its end from us
+_PIECE = 16 * 1024  # octets looked at together: to copy a whole body for its header section is dear
 _DELIVERED_TO = re.compile(rb"^delivered-to:[ \t]*([^\r\n]{1,320})", re.IGNORECASE | re.MULTILINE)
 
 
@@ -20,10 +21,12 @@ def header(message: Message) -> bytes:
     """The header section, or its first MAX_HEADER octets. Blocks where a part is in a file."""
     read = b""
     for chunk in message.chunks():
-        read += chunk
-        end = read.find(b"\r\n\r\n")
-        if end >= 0 or len(read) >= MAX_HEADER:
-            return read[: min(end, MAX_HEADER) if end >= 0 else MAX_HEADER]
+        for start in range(0, len(chunk), _PIECE):
+            seen = max(0, len(read) - 3)
+            read += chunk[start : start + _PIECE]
+            end = read.find(b"\r\n\r\n", seen)
+            if end >= 0 or len(read) >= MAX_HEADER:
+                return read[: min(end, MAX_HEADER) if end >= 0 else MAX_HEADER]
     return read
 
 

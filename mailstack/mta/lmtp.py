@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -20,7 +20,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Replies, Reply
-from mailstack.mta.relay import Relay, RelayConfig, RelayRole
+from mailstack.mta.relay import Incoming, IncomingConfig, IncomingRole
 from mailstack.net.peer import Network, Peer
 from mailstack.net.replies import conclusion
 from mailstack.net.transaction import Transaction
@@ -34,10 +34,15 @@ _LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/1
 
 
 @dataclass(frozen=True, slots=True)
-class LmtpConfig(RelayConfig):
+class LmtpConfig(IncomingConfig):
     """[lmtp] of the configuration file: what a program that delivers to our users may ask of us."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = _LOOPBACK  # whose programs may come in by TCP
+
+    @property
+    def min_deliver_by_seconds(self) -> int:
+        """None: DELIVERBY is not offered."""
+        return 0
 
 
 class AtOnce(Protocol):
@@ -48,18 +53,21 @@ class AtOnce(Protocol):
     async def deliver(self, envelope: Envelope, message: Message) -> dict[Address, Reply]: ...
 
 
-class Lmtp(Relay):
+class Lmtp(Incoming):
     """Welcomes those who deliver by LMTP."""
 
-    config: LmtpConfig
     accepts: AtOnce
+
+    def __init__(self, config: LmtpConfig, **surroundings: Any) -> None:
+        super().__init__(config, **surroundings)
+        self.config = config
 
     def welcome(self, peer: Peer, say: object) -> LmtpRole:
         """The role for one connection."""
         return LmtpRole(self, peer)
 
 
-class LmtpRole(RelayRole):
+class LmtpRole(IncomingRole):
     """Answers one of them."""
 
     protocol = "LMTP"
@@ -67,7 +75,6 @@ class LmtpRole(RelayRole):
 
     def __init__(self, service: Lmtp, peer: Peer) -> None:
         super().__init__(service, peer)
-        self.greet_pause = 0.0
         self._networks = service.config.networks
         self._queue = service.accepts
         self._accepts = self
@@ -93,12 +100,8 @@ class LmtpRole(RelayRole):
 
     def full_house(self, transaction: Transaction) -> bool:
         """Every RCPT is remembered here, so every one counts."""
-        most = self._service.config.max_recipients
+        most = self._limits.max_recipients
         return bool(transaction.recipients) and len(self._order) >= most
-
-    async def rcpt(self, recipient: Recipient) -> Recipient:
-        """Only who is here, and has room. A queue that names many who are not is no harvester."""
-        return await self._resident(recipient)
 
     async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """Deliver now, or say for each recipient what stands in the way (`Accepts`).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,7 +20,7 @@ from mailstack.mail.envelope import Accepts, Recipient
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import SmtpRole
-from mailstack.net.transaction import Reception
+from mailstack.net.transaction import Limits, Reception
 
 _log = Logger(namespace="mailstack.smtp")
 
@@ -37,29 +37,40 @@ _TARPIT = (0.25, 8.0)  # seconds: the first wait, and the longest
 
 
 @dataclass(frozen=True, slots=True)
-class RelayConfig:
-    """[relay] of the configuration file: what another MTA may ask of us on port 25."""
+class IncomingConfig:
+    """What [relay] and [lmtp] of the configuration file have in common: what a server may ask of us."""
 
     max_message_octets: int = 50 * 1024 * 1024  # of one message, as announced by SIZE (RFC 1870)
     max_recipients: int = 1000  # of one message; RFC 5321 section 4.5.3.1.8 asks for 100
     max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
     max_errors: int = 20  # commands that make no sense, then 421
     idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
+
+    def __post_init__(self) -> None:
+        for name in ("max_message_octets", "max_recipients", "max_received"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.idle_seconds <= 0:
+            raise ValueError("idle_seconds must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig(IncomingConfig):
+    """[relay] of the configuration file: what another MTA may ask of us on port 25."""
+
     min_deliver_by_seconds: int = 0  # the shortest time that DELIVERBY may ask for (RFC 2852); 0: any
     max_refused_recipients: int = 20  # in one connection, then 421: it harvests addresses
     greet_pause: float = 0.0  # seconds before we greet; who talks earlier is no MTA (RFC 5321 section 4.3.1)
     early_talkers: Literal["refuse", "log"] = "refuse"  # with greet_pause: 554, or only a line in the log
 
     def __post_init__(self) -> None:
-        for name in ("max_message_octets", "max_recipients", "max_received", "max_refused_recipients"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        IncomingConfig.__post_init__(self)
+        if self.max_refused_recipients < 1:
+            raise ValueError("max_refused_recipients must be at least 1")
         if self.min_deliver_by_seconds < 0:
             raise ValueError("min_deliver_by_seconds must be 0 or more")
         if not 0 <= self.greet_pause <= MOST_PAUSE:
             raise ValueError(f"greet_pause must be 0 to {MOST_PAUSE:g} seconds")
-        if self.idle_seconds <= 0:
-            raise ValueError("idle_seconds must be above 0")
 
 
 class Residents(Protocol):
@@ -78,12 +89,12 @@ async def _never(user: User) -> bool:
     return False
 
 
-class Relay:
-    """Welcomes other MTAs."""
+class Incoming:
+    """What the two that take mail for our own recipients know: `Relay`, and `mailstack.mta.lmtp.Lmtp`."""
 
     def __init__(
         self,
-        config: RelayConfig,
+        config: Limits,
         *,
         hostname: str,
         directory: Residents,
@@ -93,9 +104,8 @@ class Relay:
         full: Full = _never,
         is_return_path: IsReturnPath = lambda address: False,
         postmaster: Address | None = None,
-        patient: Sequence[Network] = (),
     ) -> None:
-        self.config = config
+        self.limits = config
         self.hostname = hostname
         self.directory = directory
         self.accepts = accepts
@@ -104,6 +114,14 @@ class Relay:
         self.full = full  # whether a user's quota is used up
         self.is_return_path = is_return_path  # whether an address of ours stands for a sender elsewhere
         self.postmaster = postmaster  # who gets mail to <Postmaster>; None: at the host's own domain
+
+
+class Relay(Incoming):
+    """Welcomes other MTAs."""
+
+    def __init__(self, config: RelayConfig, *, patient: Sequence[Network] = (), **surroundings: Any) -> None:
+        super().__init__(config, **surroundings)
+        self.config = config
         self.patient = tuple(patient)  # who is greeted at once
 
     def welcome(self, peer: Peer, say: object) -> RelayRole:
@@ -111,30 +129,12 @@ class Relay:
         return RelayRole(self, peer)
 
 
-class RelayRole(SmtpRole):
-    """Answers one MTA."""
+class IncomingRole(SmtpRole):
+    """Answers one client that brings mail for our own recipients."""
 
-    service = "relay"
-
-    def __init__(self, service: Relay, peer: Peer) -> None:
-        super().__init__(service.config, service.hostname, service.accepts, service.reception, peer)
+    def __init__(self, service: Incoming, peer: Peer) -> None:
+        super().__init__(service.limits, service.hostname, service.accepts, service.reception, peer)
         self._service = service
-        self._refused = 0  # recipients, in this connection
-        if not peer.within(service.patient):
-            self.greet_pause = service.config.greet_pause
-
-    async def greet(self) -> Reply:
-        """Our first words, unless the client had the first word (RFC 5321 section 4.3.1)."""
-        if self.peer.early:
-            refuse = self._service.config.early_talkers == "refuse"
-            _log.info(
-                "{peer} talked before the greeting{so}",
-                peer=self.peer.address,
-                so=": refused" if refuse else "",
-            )
-            if refuse:
-                return TOO_EARLY
-        return await super().greet()
 
     def hello(self) -> Sequence[str]:
         """STARTTLS where it can still be had; never AUTH."""
@@ -146,26 +146,7 @@ class RelayRole(SmtpRole):
         return address.key
 
     async def rcpt(self, recipient: Recipient) -> Recipient:
-        """Only who is here, and has room; who asks for many that are not is slowed down, then cut."""
-        try:
-            return await self._resident(recipient)
-        except Refused as refused:
-            if refused.reply.permanent:
-                await self._tarpit()
-            raise
-
-    async def _tarpit(self) -> None:
-        self._refused += 1
-        if self._refused > self._service.config.max_refused_recipients:
-            raise Refused(TOO_MANY_REFUSED)
-        if self._refused > _FREE:
-            first, longest = _TARPIT
-            waited: Deferred[None] = Deferred()
-            delay = min(longest, first * 2.0 ** (self._refused - _FREE - 1))
-            self.reception.clock.callLater(delay, waited.callback, None)
-            await waited
-
-    async def _resident(self, recipient: Recipient) -> Recipient:
+        """Only who is here, and has room."""
         directory = self._service.directory
         if not recipient.address.domain:
             recipient = Recipient(await self._postmaster(), recipient.notify, recipient.orcpt)
@@ -198,3 +179,49 @@ class RelayRole(SmtpRole):
             if not await self._service.full(local.user):
                 return False
         return True
+
+
+class RelayRole(IncomingRole):
+    """Answers one MTA."""
+
+    service = "relay"
+
+    def __init__(self, service: Relay, peer: Peer) -> None:
+        super().__init__(service, peer)
+        self._config = service.config
+        self._refused = 0  # recipients, in this connection
+        if not peer.within(service.patient):
+            self.greet_pause = service.config.greet_pause
+
+    async def greet(self) -> Reply:
+        """Our first words, unless the client had the first word (RFC 5321 section 4.3.1)."""
+        if self.peer.early:
+            refuse = self._config.early_talkers == "refuse"
+            _log.info(
+                "{peer} talked before the greeting{so}",
+                peer=self.peer.address,
+                so=": refused" if refuse else "",
+            )
+            if refuse:
+                return TOO_EARLY
+        return await super().greet()
+
+    async def rcpt(self, recipient: Recipient) -> Recipient:
+        """Only who is here, and has room; who asks for many that are not is slowed down, then cut."""
+        try:
+            return await super().rcpt(recipient)
+        except Refused as refused:
+            if refused.reply.permanent:
+                await self._tarpit()
+            raise
+
+    async def _tarpit(self) -> None:
+        self._refused += 1
+        if self._refused > self._config.max_refused_recipients:
+            raise Refused(TOO_MANY_REFUSED)
+        if self._refused > _FREE:
+            first, longest = _TARPIT
+            waited: Deferred[None] = Deferred()
+            delay = min(longest, first * 2.0 ** (self._refused - _FREE - 1))
+            self.reception.clock.callLater(delay, waited.callback, None)
+            await waited

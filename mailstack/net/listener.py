@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from mailstack.net.conversation import Conversation, Session, Welcomes
 from mailstack.net.peer import Network, Peer, plain_address
 from mailstack.net.places import Places
 from mailstack.net.prompt import PromptServer
+from mailstack.net.prompt_tls import PromptTls
 from mailstack.net.proxied import ProxiedFactory
 from mailstack.net.transcript import Transcript
 
@@ -74,6 +76,7 @@ class Listener(Service):
         self._listens: Any = self._factory
         if implicit_tls:
             self._listens = TLSMemoryBIOFactory(cast(Any, tls), False, self._factory)
+            self._listens.protocol = partial(PromptTls, reactor)
         self._proxied: ProxiedFactory | None = None
         if proxies:  # the header stands before the TLS handshake
             self._proxied = ProxiedFactory(speaks.name, self._listens, proxies, proxy_seconds, reactor)

@@ -19,6 +19,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, TextIO
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
@@ -45,6 +46,8 @@ class LogLines:
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event; never raises."""
+        if "log_failure" in event and event["log_failure"].check(ReactorNotRunning):
+            event = _stopping(event)
         level = event.get("log_level", LogLevel.info)
         namespace = event.get("log_namespace", "-")
         rank = _RANKS.get(level, 1)
@@ -56,6 +59,16 @@ class LogLines:
             self._write(self._line(event, level.name, namespace.removeprefix("mailstack.")))
         except (OSError, ValueError):
             pass  # a full disk or a closed terminal must not stop the mail
+
+
+def _stopping(event: LogEvent) -> LogEvent:
+    """A second signal while we stop: Twisted has nothing left to do for it, and says so with a traceback."""
+    return {
+        "log_time": event.get("log_time", time.time()),
+        "log_level": LogLevel.info,
+        "log_namespace": "mailstack",
+        "log_format": "told again to stop, which is under way",
+    }
 
 
 def _text_line(event: LogEvent, level: str, namespace: str) -> str:

@@ -23,6 +23,7 @@ Service = Literal["smtp", "submission", "submissions", "imap", "imaps", "pop3", 
 SERVICES: tuple[Service, ...] = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
 BY_REQUEST = ("lmtp",)  # off unless the operator names a port
 IMPLICIT_TLS = frozenset({"submissions", "imaps", "pop3s"})  # RFC 8314 section 3
+_WIDEST_PROXIES = {4: 8, 6: 16}  # prefixes
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -51,7 +52,7 @@ class ListenersConfig:
     pop3s: Port = 995
     lmtp: Port = False  # mail for our users from a program on this host, such as another MTA (RFC 2033)
     lmtp_socket: Path | None = None  # the same by a socket in the file system
-    lmtp_socket_mode: int = 0o660  # who may connect to it, as chmod has it
+    lmtp_socket_mode: int = 0o660  # who may connect to it, in octal as chmod has it
     backlog: int = 511  # connections that wait to be accepted, for each listener
     connections: int = 20_000  # open at once in all services together
     connections_per_address: int = 200  # open at once from one client address (IPv6: one /64)
@@ -76,6 +77,15 @@ class ListenersConfig:
                 raise ValueError(f"{name} must not be below 0")
         if self.proxy_seconds <= 0:
             raise ValueError("proxy_seconds must be above 0")
+        if not self.addresses:
+            raise ValueError('addresses names none; [""] is every address')
+        if not 0 <= self.lmtp_socket_mode <= 0o777:
+            raise ValueError(f"lmtp_socket_mode is octal: write 0o660, not {self.lmtp_socket_mode}")
+        for network in self.proxy_networks:
+            if network.prefixlen < _WIDEST_PROXIES[network.version]:
+                raise ValueError(
+                    f"proxy_networks: whoever is in {network} could say who they are; name the proxies"
+                )
 
     def services(self) -> tuple[ListenerConfig, ...]:
         """The services that are on, in the order of SERVICES and BY_REQUEST."""

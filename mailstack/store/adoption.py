@@ -42,6 +42,7 @@ from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
 from mailstack.store.values import Facts
+from mailstack.work import Work
 
 ROUND = 100  # files adopted in one transaction
 _SETTLED = (
@@ -90,7 +91,17 @@ class Survey:
 
     marks: Marks | None  # None: look again next time, whatever the times say
     unknown: tuple[str, ...] = ()  # paths from the mailbox's directory
-    doubtful: bool = False  # a file has another name than its row says, or none
+    missing: frozenset[str] = frozenset()  # base names of files with other names than their rows say, or none
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be no more than what a transaction that is under way has done already."""
+        return 0 < len(self.unknown) + len(self.missing) < ROUND
+
+    def confirming(self, before: Survey) -> Survey:
+        """What this look and an earlier one both found."""
+        unknown = tuple(path for path in self.unknown if path in before.unknown)
+        return Survey(self.marks, unknown, self.missing & before.missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,14 @@ class Found:
         return maildir.base_of(self.path)
 
 
+async def look(work: Work, root: Path, mailbox_id: int, known: Marks | None) -> Survey:
+    """`survey`; and again, which costs less than a transaction, where it may have seen one halfway."""
+    found = await work.read(survey, root, mailbox_id, known)
+    if found.is_passing:
+        found = (await work.read(survey, root, mailbox_id, known)).confirming(found)
+    return found
+
+
 def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> Survey:
     """Look at the directories; `known` is what an earlier look gave. Raise NoSuchMailbox, OSError."""
     box = box_by_id(db, mailbox_id, lock=False)
@@ -122,11 +141,11 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     expected = {row[0] for row in _EXPECTED.run(db, {"mailbox": mailbox_id}).fetchall()}
     if lies == expected:
         return Survey(marks if settled else None)
-    missing = {maildir.base_of(name) for name in expected - lies}
+    missing = frozenset(maildir.base_of(name) for name in expected - lies)
     buried = db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()
     explained = missing | {maildir.base_of(name) for name in buried}
     unknown = tuple(name for name in lies - expected if maildir.base_of(name) not in explained)
-    return Survey(marks if settled and not unknown and not missing else None, unknown, bool(missing))
+    return Survey(marks if settled and not unknown and not missing else None, unknown, missing)
 
 
 def marks_of(paths: Sequence[Path]) -> list[Marks | None]:

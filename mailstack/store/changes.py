@@ -30,6 +30,7 @@ from mailstack.store.rows import (
 from mailstack.store.tables import UID_MASK, expunged, messages
 from mailstack.store.values import Copied, Expunged, NoSuchMailbox, Quota, Stored
 
+_SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
 _ROW = (
     messages.c.id,
     messages.c.flags,
@@ -86,19 +87,22 @@ def store_flags(
     failed: list[int] = []
     unseen = 0
     for condition in within(mailbox_id, spans):
-        rows = db.execute(select(*_ROW).where(condition)).all()
-        some = _changed(rows, change, mask, modseq, failed)
+        some: list[Row] = []
+        result = db.execute(select(*_ROW).where(condition))
+        while rows := result.cursor.fetchmany(_SLICE):
+            pairs = _changed(rows, change, mask, modseq, failed)
+            seen = sum([(row[1] & SEEN_BIT) - (before & SEEN_BIT) for before, row in pairs]) // SEEN_BIT
+            unseen -= seen
+            some += [row for _, row in pairs]
+        result.close()
         if some:
-            unseen += sum(1 for row in rows if not row[1] & SEEN_BIT)
             values: dict[str, Any] = {"flags": change.value(mask), "modseq": modseq, "dirty": True}
             db.execute(update(messages).where(condition, change.concerns(mask)).values(values))
-            after = {row[0]: row[1] for row in some}
-            unseen -= sum(1 for row in rows if after.get(row[0], row[1]) & SEEN_BIT == 0)
             changed += some
     outcome = Stored(sorted(row[0] & UID_MASK for row in changed), sorted(failed))
     if not changed and known is None:
         return outcome, None
-    advance(db, box, modseq, 0, -unseen, 0)
+    advance(db, box, modseq, 0, unseen, 0)
     names = None if known is None else tuple(known.names.items())
     return outcome, Change(box.id, box.modseq, modseq, tuple(changed), keywords=names)
 
@@ -186,8 +190,11 @@ def _mask(db: Connection, root: Path, box: Box, change: FlagChange) -> tuple[int
     return flag_mask(db, root, box, change.flags)
 
 
-def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, failed: list[int]) -> list[Row]:
-    changed: list[Row] = []
+def _changed(
+    rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, failed: list[int]
+) -> list[tuple[int, Row]]:
+    """The rows that change, as they are then, each with its bits before."""
+    changed: list[tuple[int, Row]] = []
     since = change.unchanged_since
     for row in rows:
         if since is not None and row[2] > since:
@@ -195,7 +202,7 @@ def _changed(rows: Sequence[Any], change: FlagChange, mask: int, modseq: int, fa
             continue
         after = change.after(row[1], mask)
         if after != row[1]:
-            changed.append((row[0], after, modseq, *row[3:]))
+            changed.append((row[1], (row[0], after, modseq, *row[3:])))
     return changed
 
 

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from mailstack.mail.fields import split_fields
 from mailstack.mail.mime import scan
 from mailstack.mail.mime_part import Part, pack
+from mailstack.store.heading import Heading, heading_of_fields
 from mailstack.store.identity import email_id, thread_id
 from mailstack.store.preview import preview
 from mailstack.store.values import Facts
@@ -40,21 +41,25 @@ def compute_facts(data: bytes | mmap.mmap) -> Facts:
     try:
         return _facts(data, _plain(data), identity)
     except Exception:
-        return Facts(header_size=_plain(data).body, email_id=identity, thread_id=thread_id(b"", identity))
+        return Facts(header_size=_plain(data).body, email_id=identity, thread_id=thread_id((), identity))
 
 
 def _facts(data: bytes | mmap.mmap, part: Part, identity: bytes) -> Facts:
     header = bytes(data[part.header : min(part.body, part.header + MAX_HEADER)])
+    split = split_fields(header)
+    common = [field for field in split if field[0] in COMMON_FIELDS]
+    fields = _joined([raw for _, raw in common])
     return Facts(
-        structure.envelope(header),
+        structure.envelope(fields or header),
         structure.body(part),
         structure.body_structure(part),
-        _common_fields(header),
+        fields,
         pack(part),
         part.body - part.header,
         identity,
-        thread_id(header, identity),
+        thread_id(split, identity),
         _preview(part, data),
+        *(heading_of_fields(common).kept() if fields else Heading()),
     )
 
 
@@ -66,9 +71,8 @@ def _preview(part: Part, data: bytes | mmap.mmap) -> bytes:
         return b""
 
 
-def _common_fields(header: bytes) -> bytes:
+def _joined(fields: list[bytes]) -> bytes:
     """The common fields whole, in order; or nothing where they are too long: then readers take the header."""
-    fields = [raw for name, raw in split_fields(header) if name in COMMON_FIELDS]
     if any(len(raw) > MAX_FIELD for raw in fields) or sum(map(len, fields)) > MAX_FIELDS:
         return b""
     return b"".join(fields)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from hashlib import blake2b
 
-from mailstack.mail.fields import decode_words, split_fields
+from mailstack.mail.fields import decode_words
 
 _MESSAGE_ID = re.compile(rb"<([^<>\s]{1,998})>")
 _PREFIX = re.compile(
@@ -21,11 +22,18 @@ _PREFIX = re.compile(
 _SUFFIX = re.compile(r"\s*\(fwd\)\s*$", re.IGNORECASE)
 _MAX_SUBJECT = 1_000  # characters
 _MAX_FIELD = 8 * 1024  # octets
+_PIECE = 1024 * 1024  # octets of a large file that are hashed at a time
+_OCTETS = 15  # of a hash
 
 
 def email_id(data: bytes | mmap.mmap) -> bytes:
     """The EMAILID of a message."""
-    return b"M" + _hashed(data)
+    if isinstance(data, bytes):
+        return b"M" + _hashed(data)
+    digest = blake2b(digest_size=_OCTETS)
+    for start in range(0, len(data), _PIECE):
+        digest.update(data[start : start + _PIECE])
+    return b"M" + _written(digest.digest())
 
 
 def mailbox_id(home: str, directory: str, uidvalidity: int) -> str:
@@ -33,13 +41,15 @@ def mailbox_id(home: str, directory: str, uidvalidity: int) -> str:
     return "F" + _hashed(f"{home}\0{directory}\0{uidvalidity}".encode()).decode()
 
 
-def thread_id(header: bytes, fallback: bytes) -> bytes:
-    """The THREADID of a message: of its first ancestor's id, its own id, its base subject; or of `fallback`.
+def thread_id(header: Iterable[tuple[bytes, bytes]], fallback: bytes) -> bytes:
+    """The THREADID of a message with these fields, split as `mail.fields.split_fields` does.
+
+    Of its first ancestor's id, its own id, its base subject; or of `fallback`.
 
     A reply whose References are missing names only its parent: then it is a thread with that parent alone.
     """
     fields: dict[bytes, bytes] = {}
-    for name, raw in split_fields(header):
+    for name, raw in header:
         if name in (b"references", b"in-reply-to", b"message-id", b"subject"):
             fields.setdefault(name, raw[:_MAX_FIELD])
     for name in (b"references", b"in-reply-to", b"message-id"):
@@ -63,5 +73,9 @@ def base_subject(subject: str) -> str:
         subject = shorter
 
 
-def _hashed(data: bytes | mmap.mmap) -> bytes:
-    return b32encode(blake2b(data, digest_size=15).digest()).lower()
+def _hashed(data: bytes) -> bytes:
+    return _written(blake2b(data, digest_size=_OCTETS).digest())
+
+
+def _written(digest: bytes) -> bytes:
+    return b32encode(digest).lower()

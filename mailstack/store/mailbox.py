@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,9 @@ from twisted.logger import Logger
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Stored as StoredMessage
 from mailstack.store import changes, maildir, reading
+from mailstack.store.change_log import ChangeLog
 from mailstack.store.flags import kept_bits
+from mailstack.store.headings import Headings
 from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
 from mailstack.store.packing import Damaged
@@ -32,8 +33,6 @@ from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
-_LOG_LENGTH = 200  # changes remembered for views; a view further behind looks at every row
-_LOG_UIDS = 5_000  # messages in one remembered change at most
 _PLACES = 4_096  # paths of files remembered
 _AHEAD = 63  # paths looked up with one that is asked for
 _MORE = 500  # and with several: who reads some messages reads those that follow
@@ -74,8 +73,7 @@ class Mailbox:
         self._keywords = loaded.keywords
         self._rows = loaded.rows
         self._recent_uid = box.recent_uid
-        self._log: deque[tuple[int, tuple[int, ...]]] = deque()
-        self._log_from = box.modseq  # the log is whole after this modseq
+        self._log = ChangeLog(box.modseq)
         self._watchers: list[Callable[[], None]] = []
         self._places: dict[int, reading.FilePlace] = {}
         self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
@@ -104,6 +102,11 @@ class Mailbox:
     def rows(self, uids: Iterable[int]) -> list[Row]:
         """What is in memory of several messages, without those that are expunged: `entry` for thousands."""
         return [row for row in map(self._rows.get, uids) if row is not None]
+
+    def mask_of(self, flags: Iterable[str]) -> tuple[int, bool]:
+        """The bits of those flags, and whether all of them have one here."""
+        mask, missing = self._keywords.mask(flags)
+        return mask, not missing
 
     def flags_of(self, mask: int) -> frozenset[str]:
         """The flags that the bits of a row stand for."""
@@ -136,14 +139,8 @@ class Mailbox:
 
     def changed_since(self, modseq: int) -> Iterable[int]:
         """The UIDs of messages new or changed after `modseq`, ascending."""
-        if modseq < self._log_from:
-            return [uid for uid, row in self._rows.items() if row[2] > modseq]
-        found: set[int] = set()
-        for at, uids in reversed(self._log):
-            if at <= modseq:
-                break
-            found.update(uids)
-        return sorted(found)
+        known = self._log.since(modseq)
+        return [uid for uid, row in self._rows.items() if row[2] > modseq] if known is None else known
 
     async def changes_since(self, modseq: int) -> Since:
         """What happened after `modseq`, as far as this mailbox knows it now (RFC 7162 section 3.2.5.1).
@@ -282,16 +279,22 @@ class Mailbox:
         """
         places = await self._known_places([uid for uid, _, _ in wanted])
         mailbox = str(self.directory)
-        paths = {
-            uid: f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
-            for uid, _, _ in wanted
-            if (place := places.get(uid)) is not None
-        }
-        there = [(uid, offset, length) for uid, offset, length in wanted if uid in paths]
-        reads = [(paths[uid], offset, length) for uid, offset, length in there]
-        octets = await self._around.work.files(maildir.read_files, reads) if reads else []
-        by_uid = {key: data for key, data in zip(there, octets, strict=True) if data is not None}
-        return [by_uid[each] if each in by_uid else await self._missed(*each) for each in wanted]
+        reads: list[tuple[str, int, int | None]] = []
+        there: list[int] = []  # where in `wanted` they belong
+        for at, (uid, offset, length) in enumerate(wanted):
+            place = places.get(uid)
+            if place is not None:
+                path = f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
+                reads.append((path, offset, length))
+                there.append(at)
+        found: list[bytes | None] = [None] * len(wanted)
+        if reads:
+            for at, data in zip(there, await self._around.work.files(maildir.read_files, reads), strict=True):
+                found[at] = data
+        for at, data in enumerate(found):
+            if data is None:
+                found[at] = await self._missed(*wanted[at])
+        return found
 
     async def _known_places(self, uids: Sequence[int]) -> Mapping[int, reading.FilePlace]:
         """Where the files of some messages should lie; those that are gone are missing."""
@@ -354,6 +357,11 @@ class Mailbox:
         if not await self._around.work.files(path.exists):
             path = await self._search(uid)
         return StoredMessage(path, 0, self._rows[uid][5] if uid in self._rows else 0)
+
+    @property
+    def headings(self) -> Headings:
+        """What SORT, THREAD and SEARCH need of the messages."""
+        return Headings(self.id, self._around.work, self._spans, self.facts)
 
     # Inside
 
@@ -438,14 +446,14 @@ class Mailbox:
         elif change.modseq > self.highest_modseq:
             if change.keywords is not None:
                 self._keywords = type(self._keywords)(dict(change.keywords))
-            self._apply_rows(change.rows)
+            self._apply_rows(change)
             gone = change.expunged
             if change.present is not None:
                 gone = tuple(sorted(uid for uid in self._rows if uid not in change.present))
             if gone:
                 self._bury(gone)
             self.highest_modseq = change.modseq
-            self._remember(change)
+            self._log.note(change)
         else:
             return
         for callback in tuple(self._watchers):
@@ -454,9 +462,14 @@ class Mailbox:
             except Exception:
                 _log.failure("a watcher of mailbox {id} failed", id=self.id)
 
-    def _apply_rows(self, rows: Sequence[Row]) -> None:
+    def _apply_rows(self, change: Change) -> None:
         known = self._rows
-        for row in rows:
+        if change.since == self.highest_modseq:  # the usual case: all of it is newer than what is known
+            rows = {row[0] & UID_MASK: row for row in change.rows}
+            if rows.keys() <= known.keys():
+                known.update(rows)
+                return
+        for row in change.rows:
             uid = row[0] & UID_MASK
             if uid in known:
                 if known[uid][2] < row[2]:
@@ -473,15 +486,6 @@ class Mailbox:
         self.uidnext = max(self.uidnext, uids[-1] + 1)
         if gone:
             self.timeline.remove(gone)
-
-    def _remember(self, change: Change) -> None:
-        if len(change.rows) > _LOG_UIDS:
-            self._log.clear()
-            self._log_from = change.modseq
-        elif change.rows:
-            self._log.append((change.modseq, tuple(row[0] & UID_MASK for row in change.rows)))
-            if len(self._log) > _LOG_LENGTH:
-                self._log_from = self._log.popleft()[0]
 
 
 def _between(uids: Sequence[int], end: int) -> list[Span]:

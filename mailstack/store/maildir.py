@@ -27,6 +27,7 @@ from pathlib import Path
 
 from mailstack.mail.message import CHUNK, Message
 from mailstack.store.facts import compute_facts
+from mailstack.store.mapped import Mapped
 from mailstack.store.packing import (
     MOST_UNPACKED,
     Compression,
@@ -47,7 +48,7 @@ STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
 _PROCESS = secrets.token_hex(8)  # with _COUNT, what no other file in any tmp/ is called
 _COUNT = itertools.count()
-_ONE_LARGE = threading.Lock()  # to have a large file in memory: all its pages are ours meanwhile
+_ONE_LARGE = threading.Lock()  # to read a large file: what Python copies of it is large as well
 _UID = re.compile(r",U=(\d{1,10})(?=,|$)")
 _SIZE = re.compile(r",S=(\d{1,18})(?=,|$)")
 _NO_LETTER = re.compile(r"[^A-Za-z0-9]")
@@ -197,7 +198,7 @@ def _write_packed(descriptor: int, path: Path, message: Message, compression: Co
 
 
 def _facts_of_large(descriptor: int) -> Facts:
-    with _ONE_LARGE, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+    with _ONE_LARGE, Mapped(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
         return compute_facts(mapped)
 
 
@@ -209,10 +210,15 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def read_file(path: Path | str, offset: int = 0, length: int | None = None) -> bytes:
     """Octets of the message in a file, compressed or not. Raise OSError."""
+    said = size_of(str(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if said is not None and offset == 0 and (length is None or length == said <= IN_MEMORY):
+            data = os.pread(descriptor, said + 1, 0)
+            if len(data) == said:  # the usual one: as it came, as long as its name says, and wanted whole
+                return data
         size = os.fstat(descriptor).st_size
-        if f",S={size}," in str(path):  # the usual one: as it came, and its name says so
+        if size == said:
             return pread(descriptor, offset, max(0, size - offset) if length is None else length)
     finally:
         os.close(descriptor)

@@ -316,14 +316,12 @@ class MessageStore(Sharing, Service):
         """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
         for _ in range(1_000):
             known = self._marks.get(mailbox_id)
-            found = await self._work.read(adoption.survey, self._root, mailbox_id, known)
+            found = await adoption.look(self._work, self._root, mailbox_id, known)
             self._marks[mailbox_id] = found.marks
             self._marks.move_to_end(mailbox_id)
             if len(self._marks) > _MARKS:
                 self._marks.popitem(last=False)
-            if not found.unknown and not found.doubtful:
-                return
-            if not await self._settle(mailbox_id, found):
+            if not (found.unknown or found.missing) or not await self._settle(mailbox_id, found):
                 return
 
     # Life
@@ -444,12 +442,10 @@ class MessageStore(Sharing, Service):
         paths = found.unknown[: adoption.ROUND]
         directory = await self._work.read(reading.directory, self._root, mailbox_id)
         files = await self._work.files(adoption.examine, directory, paths) if paths else []
-        if not files and not found.doubtful:
+        if not files and not found.missing:
             return False  # nothing that we can read
-        now = int(time.time())
-        change = await self._work.transaction(
-            adoption.settle, self._root, mailbox_id, files, found.doubtful, now
-        )
+        wanted = (files, bool(found.missing), int(time.time()))
+        change = await self._work.transaction(adoption.settle, self._root, mailbox_id, *wanted)
         if change is not None:
             self.news.publish(change)
             self.upkeep.behind()

@@ -7,18 +7,25 @@ that the running coroutine makes; it says so itself, and can leave out its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
 
+from mailstack.store.tables import UID_MASK
+
 _log = Logger()
 
 by: ContextVar[object | None] = ContextVar("by", default=None)
 
 Row = tuple[int, int, int, int, int, int]  # id, flag bits, modseq, internal date, zone, size
+
+
+def uids_of(rows: Iterable[Row]) -> list[int]:
+    """The UIDs of rows."""
+    return [row[0] & UID_MASK for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

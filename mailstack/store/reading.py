@@ -183,7 +183,8 @@ def counts(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
 
 def _maker(wanted: Sequence[str]) -> Any:
     """A function from a row to Facts; a message whose facts are missing gets empty ones."""
-    empty = [0 if name in ("header_size", "saved") else b"" for name in FACT_COLUMNS]
+    nothing = Facts()
+    empty = [getattr(nothing, name) for name in FACT_COLUMNS]
     places = [FACT_COLUMNS.index(name) for name in wanted]
 
     def make(row: Any) -> Facts:

@@ -242,6 +242,8 @@ def spans_of(uids: Iterable[int], among: Sequence[int] | None = None) -> list[Sp
     numbers = sorted(set(uids))
     if among is None:
         return list(_runs(numbers))
+    if numbers and numbers == list(among[(first := bisect_left(among, numbers[0])) : first + len(numbers)]):
+        return [(numbers[0], numbers[-1])]  # neighbors all of them: what thousands mostly are
     places = []
     for uid in numbers:
         place = bisect_left(among, uid)
@@ -250,20 +252,22 @@ def spans_of(uids: Iterable[int], among: Sequence[int] | None = None) -> list[Sp
     return [(among[first], among[last]) for first, last in _runs(places)]
 
 
-def within(mailbox_id: int, spans: Sequence[Span]) -> Iterator[ColumnElement[bool]]:
-    """Conditions on messages.id that together select the spans; few ids or runs in each."""
+def within(
+    mailbox_id: int, spans: Sequence[Span], id: ColumnElement[int] = messages.c.id
+) -> Iterator[ColumnElement[bool]]:
+    """Conditions on the ids of messages that together select the spans; few ids or runs in each."""
     for start in range(0, len(spans), _IN_LIST):
         some = spans[start : start + _IN_LIST]
         single = [message_id(mailbox_id, low) for low, high in some if low == high]
         runs = [
-            messages.c.id.between(message_id(mailbox_id, low), message_id(mailbox_id, high))
+            id.between(message_id(mailbox_id, low), message_id(mailbox_id, high))
             for low, high in some
             if low != high
         ]
         for at in range(0, len(runs), 50):
             yield or_(*runs[at : at + 50])
         if single:
-            yield messages.c.id.in_(single)
+            yield id.in_(single)
 
 
 def _box(row: Any, name: str) -> Box:
@@ -342,6 +346,10 @@ def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dic
                 "email_id": facts.email_id,
                 "thread_id": facts.thread_id,
                 "preview": facts.preview,
+                "sent": facts.sent,
+                "base": facts.base,
+                "refs": facts.refs,
+                "heading": facts.heading,
             }
         )
     if written:

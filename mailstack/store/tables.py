@@ -127,6 +127,15 @@ message_facts = Table(
     ),  # RFC 8474; this and what follows: NULL in rows made before they were kept
     Column("thread_id", LargeBinary),
     Column("preview", LargeBinary),  # RFC 8970, UTF-8
+    Column("sent", BigInteger),  # this and what follows: `heading.Heading`
+    Column("base", Text),
+    Column("refs", LargeBinary),
+    Column("heading", Text),
+    # All headings of a mailbox are read without the wide rows; PostgreSQL's rows are narrow enough, and its
+    # indexes take no long ones.
+    Index(
+        "ix_message_facts_heading", "message_id", "sent", "base", "refs", "heading", info={"only": "sqlite"}
+    ).ddl_if(dialect="sqlite"),
 )
 
 expunged = Table(

@@ -192,6 +192,10 @@ class Facts:
     email_id: bytes = b""  # RFC 8474: the same wherever the same octets lie
     thread_id: bytes = b""  # RFC 8474: the same in all messages of a conversation
     preview: bytes = b""  # RFC 8970: the first 200 characters of the text, UTF-8
+    sent: int | None = None  # this and what follows: see `heading.Heading`
+    base: str = ""
+    refs: bytes = b""
+    heading: str | None = None
     saved: int = 0  # seconds of the epoch: when it came into this mailbox (RFC 8514)
 
 

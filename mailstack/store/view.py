@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakSet, ref
 
+from mailstack.store.news import Row
+from mailstack.store.tables import UID_MASK
 from mailstack.store.values import Update
+
+_FEW = 10  # looking one up costs as much as listing so many
 
 
 class Epoch:
@@ -64,6 +68,8 @@ class Source(Protocol):
     highest_modseq: int
 
     def modseq_of(self, uid: int) -> int: ...
+
+    def rows(self, uids: Iterable[int]) -> Iterable[Row]: ...
 
     def changed_since(self, modseq: int) -> Iterable[int]: ...
 
@@ -153,6 +159,12 @@ class View:
         place = self.place(uid)
         return place + 1 if place < self._count and self._epoch.uids[place] == uid else None
 
+    def sequences(self, uids: Sequence[int]) -> Mapping[int, int]:
+        """Sequence numbers by UID, of those of `uids` at least that this view has: `sequence` for many."""
+        if len(uids) * _FEW > self._count:
+            return dict(zip(self.uids, range(1, self._count + 1), strict=True))
+        return {uid: number for uid in uids if (number := self.sequence(uid)) is not None}
+
     def numbers(self, uids: Sequence[int]) -> Iterable[int]:
         """The sequence numbers of ascending UIDs that this view has, all of them."""
         first = self.place(uids[0]) if uids else 0
@@ -173,8 +185,7 @@ class View:
 
     def silence(self, uids: Iterable[int]) -> None:
         """The client knows the flags of these as they are now: it set them itself."""
-        for uid in uids:
-            self._silenced[uid] = self._mailbox.modseq_of(uid)
+        self._silenced.update([(row[0] & UID_MASK, row[2]) for row in self._mailbox.rows(uids)])
 
     def catch_up(self, expunges: bool) -> Update:
         """Take over what happened, and say what to tell the client.

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.bench_stack import LETTER, Imap, cpu_seconds, memory_kib, show
+from tests.bench.bench_stack import LETTER, Imap
+from tests.bench.measuring import cpu_seconds, memory_kib, show
 from tests.running import RunningStack, running
 
 HEADERS = "From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To"

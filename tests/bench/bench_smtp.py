@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.measuring import at_once, disk, measured, peak_memory, show
+from tests.bench.measuring import at_once, heading, line, machine, measured, peak_memory
 from tests.running import RunningStack, running
 
 SETTINGS = (
@@ -103,32 +103,33 @@ def _heard(replies: object) -> bytes:
 def smtp_lines(stack: RunningStack, count: int) -> None:
     """4 KiB, new connections and one; then 1 MiB."""
     deliver(stack, 50, 5)
-    for number in (1, 10):
-        with measured(stack, f"SMTP 4 KiB, new connection, {number} at once", count):
-            deliver(stack, count, number)
-    with measured(stack, "SMTP 4 KiB, one connection", count):
+    heading("Mail from outside, in the mailbox and on the disk", "", "per second", "in all")
+    with measured(stack, "4 KiB, new connection each, 1 at once", count):
+        deliver(stack, count, 1)
+    with measured(stack, "4 KiB, new connection each, 10 at once", count, "1.5 ms, 600 /s"):
+        deliver(stack, count, 10)
+    with measured(stack, "4 KiB, all on one connection", count, "1 ms"):
         deliver(stack, count, 1, new_connection=False)
-    start = time.monotonic()
-    with measured(stack, "SMTP 1 MiB, new connection, 4 at once", 48):
+    with measured(stack, "1 MiB, new connection each, 4 at once", 48, "150 /s"):
         for _ in range(12):
             deliver_large(stack, 4, MIB)
-    show("SMTP 1 MiB, new connection, 4 at once: throughput", 48 / (time.monotonic() - start), "MiB/s")
 
 
 def submission_lines(stack: RunningStack, count: int) -> None:
     """TLS, a login, and a message of 4 KiB, each time anew."""
     submit(stack, 20, 2)
-    for number in (1, 10):
-        name = f"submission in TLS with AUTH, 4 KiB, new connection, {number} at once"
-        with measured(stack, name, count):
+    heading("Submission in TLS with AUTH, 4 KiB, new connection each", "", "per second", "in all")
+    for number, target in ((1, "a median of 10 ms"), (10, "4 ms")):
+        with measured(stack, f"{number} at once", count, target):
             taken = submit(stack, count, number)
-        show(f"{name}: median", statistics.median(taken), "ms")
+        line("    what one waited for it, median", f"{statistics.median(taken):.1f} ms")
 
 
 def memory_lines(stack: RunningStack, number: int, megabytes: int) -> None:
     """Many large messages at the same time."""
-    name = f"SMTP {number} messages of {megabytes} MB at once"
-    with peak_memory(stack, name), measured(stack, name, number * megabytes):
+    name = f"{number} messages of {megabytes} MB at once"
+    heading("Large messages, for each MB", "", "per second", "in all")
+    with peak_memory(stack, name, "200 MiB"), measured(stack, name, number * megabytes):
         deliver_large(stack, number, megabytes * 1_000_000)
 
 
@@ -138,7 +139,7 @@ def main() -> None:
     options.add_argument("--large", type=int, default=50, help="how many of 50 MB there are at once; 0: none")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        disk(Path(directory))
+        machine(Path(directory))
         with running(Path(directory) / "bench", settings=SETTINGS) as stack:
             smtp_lines(stack, chosen.messages)
             submission_lines(stack, chosen.messages)

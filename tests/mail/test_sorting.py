@@ -8,46 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstack.mail.sorting import Sortable, display_key, mailbox_key, sort, subject_key
+from mailstack.mail.sorting import RUN, Key, display_key, mailbox_key, sort, text_key
+from mailstack.store.heading import heading_of
 
-MESSAGES = [
-    Sortable(
-        2,
-        arrival=30,
-        sent=10,
-        size=5,
-        subject="B",
-        from_="BOB",
-        to="X",
-        cc="",
-        display_from="BOB B",
-        relevancy=9,
-    ),
-    Sortable(
-        3,
-        arrival=20,
-        sent=20,
-        size=5,
-        subject="A",
-        from_="ALICE",
-        to="Y",
-        cc="Q",
-        display_from="ALICE",
-        relevancy=50,
-    ),
-    Sortable(
-        5,
-        arrival=10,
-        sent=20,
-        size=7,
-        subject="B",
-        from_="BOB",
-        to="X",
-        cc="",
-        display_from="AL",
-        relevancy=9,
-    ),
-]
+Values = dict[int, dict[str, int | str]]  # by number and criterion
+MESSAGES: Values = {
+    5: {"ARRIVAL": 10, "DATE": 20, "SIZE": 7, "SUBJECT": "B", "FROM": "BOB"},
+    3: {"ARRIVAL": 20, "DATE": 20, "SIZE": 5, "SUBJECT": "A", "FROM": "ALICE"},
+    2: {"ARRIVAL": 30, "DATE": 10, "SIZE": 5, "SUBJECT": "B", "FROM": "BOB"},
+}
+
+
+def in_order(messages: Values, criteria: list[tuple[str, bool]]) -> list[int]:
+    def key(name: str) -> Key:
+        return lambda number: messages[number][name]
+
+    return sort(list(messages), [(key(name), reverse) for name, reverse in criteria])
 
 
 @pytest.mark.parametrize(
@@ -60,21 +36,19 @@ MESSAGES = [
         ([("SIZE", True)], [5, 2, 3]),
         ([("SUBJECT", False), ("DATE", True)], [3, 5, 2]),
         ([("FROM", True), ("ARRIVAL", False)], [5, 2, 3]),
-        ([("CC", False)], [2, 5, 3]),
-        ([("TO", True), ("SIZE", True)], [3, 5, 2]),
-        ([("DISPLAYFROM", False)], [5, 3, 2]),
-        ([("RELEVANCY", False)], [3, 2, 5]),
-        ([("RELEVANCY", True)], [2, 5, 3]),
         ([], [2, 3, 5]),
     ],
 )
 def test_order(criteria: list[tuple[str, bool]], order: list[int]) -> None:
-    assert sort(MESSAGES[::-1], criteria) == order
+    assert in_order(MESSAGES, criteria) == order
 
 
-def test_an_unknown_criterion() -> None:
-    with pytest.raises(KeyError):
-        sort(MESSAGES, [("FOO", False)])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("count", [RUN - 1, RUN, 3 * RUN + 1, 4 * RUN])
+def test_more_than_is_sorted_at_once(count: int, reverse: bool) -> None:
+    numbers = list(range(count))
+    order = sort(numbers[::-1], [(lambda number: number * 7919 % 1000, reverse)])
+    assert order == sorted(numbers, key=lambda number: number * 7919 % 1000, reverse=reverse)
 
 
 @pytest.mark.parametrize(
@@ -99,37 +73,36 @@ def test_addresses(value: str, mailbox: str, display: str) -> None:
     ("value", "key"),
     [
         (b" Re: hello", "HELLO"),
-        ("=?utf-8?q?Re:_=C3=A9?=", "E\u0301"),
+        (b"=?utf-8?q?Re:_=C3=A9?=", "E\u0301"),
         (b"", ""),
         (b"[x] Hi\r\n there", "HI THERE"),
-        ("=?utf-8?q?a=FF?=", "\U0010ffffa\ufffd"),  # after all that can be read (RFC 5255 section 4.6)
+        (b"=?utf-8?q?a=FF?=", "\U0010ffffa\ufffd"),  # after all that can be read (RFC 5255 section 4.6)
     ],
 )
-def test_subjects(value: bytes | str, key: str) -> None:
-    assert subject_key(value) == key
+def test_subjects(value: bytes, key: str) -> None:
+    assert text_key(heading_of(b"Subject: " + value + b"\r\n").base[1:]) == key
 
 
-messages = st.lists(
-    st.builds(Sortable, st.integers(1, 50), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.sampled_from("AB")),
-    unique_by=lambda message: message.number, max_size=20,
-)  # fmt: skip
-criteria = st.lists(
-    st.tuples(st.sampled_from(["ARRIVAL", "DATE", "SIZE", "SUBJECT"]), st.booleans()), max_size=4
+messages = st.dictionaries(
+    st.integers(1, 50),
+    st.fixed_dictionaries(
+        {"DATE": st.integers(0, 3), "SIZE": st.integers(0, 3), "SUBJECT": st.sampled_from("AB")}
+    ),
+    max_size=20,
 )
-_FIELDS = {"ARRIVAL": 1, "DATE": 2, "SIZE": 3, "SUBJECT": 4}
+criteria = st.lists(st.tuples(st.sampled_from(["DATE", "SIZE", "SUBJECT"]), st.booleans()), max_size=4)
 
 
 @settings(max_examples=150, deadline=None)
 @given(messages, criteria)
-def test_every_pair_is_in_order(found: list[Sortable], by: list[tuple[str, bool]]) -> None:
-    known = {message.number: message for message in found}
-    order = [known[number] for number in sort(found, by)]
-    assert len(order) == len(found)
+def test_every_pair_is_in_order(found: Values, by: list[tuple[str, bool]]) -> None:
+    order = in_order(found, by)
+    assert sorted(order) == sorted(found)
     for first, second in itertools.pairwise(order):
         for name, reverse in by:
-            one, other = first[_FIELDS[name]], second[_FIELDS[name]]
+            one, other = found[first][name], found[second][name]
             if one != other:
                 assert (one > other) == reverse  # type: ignore[operator]
                 break
         else:
-            assert first.number < second.number
+            assert first < second

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstack.mail.threads import Forest, Threaded, message_ids, ordered_subject, references, refs
+from mailstack.mail.threads import (
+    Forest,
+    Threaded,
+    message_ids,
+    ordered_subject,
+    references,
+    refs,
+    subject_of,
+)
 from mailstack.wire.imap.extension_responses import ThreadResponse
 
 
@@ -19,7 +27,12 @@ def text(forest: Forest) -> str:
 
 def m(number: int, subject: str = "", id: str = "", refers: str = "", sent: int | None = None) -> Threaded:
     return Threaded(
-        number, number if sent is None else sent, subject, id or f"id{number}", refers.split(), number
+        number,
+        number if sent is None else sent,
+        subject_of(subject),
+        id or f"id{number}",
+        refers.split(),
+        number,
     )
 
 
@@ -119,7 +132,8 @@ hostile = st.lists(
     max_size=8,
 ).map(
     lambda rows: [
-        Threaded(at, sent, subject, id, names, at) for at, (names, subject, sent, id) in enumerate(rows, 1)
+        Threaded(at, sent, subject_of(subject), id, names, at)
+        for at, (names, subject, sent, id) in enumerate(rows, 1)
     ]
 )
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,47 @@ class OverSockets(TestCase):
         lines = await self.client(self.listen(implicit_tls=True), talk)
         self.assertEqual(lines[0], b"hello\r\n")
         self.assertRegex(lines[1], rb"^TLSv1\.3 TLS_")
+
+    async def test_in_tls_answers_leave_at_once_and_in_order(self) -> None:
+        asked = threading.Event()
+
+        def talk(connection: socket.socket) -> list[bytes]:
+            with self.context().wrap_socket(connection, server_hostname="mail.example.test") as secure:
+                file = secure.makefile("rb")
+                secure.sendall(b"one\r\ntwo\r\nslow\r\nfour\r\n")
+                lines = [file.readline() for _ in range(3)]  # while it waits for what is slow
+                asked.set()
+                lines += [file.readline() for _ in range(2)]
+                secure.sendall(b"quit\r\n")
+                return lines + file.readlines()
+
+        talking = self.client(self.listen(implicit_tls=True), talk)
+        await threads.deferToThread(asked.wait, 30)
+        assert self.service.waiting is not None
+        self.service.waiting.callback("three")
+        self.assertEqual(
+            await talking, [b"hello\r\n", b"one\r\n", b"two\r\n", b"three\r\n", b"four\r\n", b"bye\r\n"]
+        )
+
+    async def test_a_reader_that_stalls_in_tls_stops_the_writer(self) -> None:
+        stalled, go_on = threading.Event(), threading.Event()
+
+        def talk(connection: socket.socket) -> int:
+            with self.context().wrap_socket(connection, server_hostname="mail.example.test") as secure:
+                secure.sendall(b"much\r\n")
+                total = len(secure.recv(100))
+                stalled.set()
+                go_on.wait(30)
+                while total < 7 + 400 * 65538:
+                    total += len(secure.recv(1 << 20))
+                return total
+
+        talking = self.client(self.listen(implicit_tls=True), talk)
+        await threads.deferToThread(stalled.wait, 30)
+        self.assertNotIn(b"much done", self.service.events)
+        go_on.set()
+        self.assertEqual(await talking, 7 + 400 * 65538)
+        self.assertIn(b"much", self.service.events)
 
     async def test_a_reader_that_stalls_stops_the_writer(self) -> None:
         port = self.listen()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from mailstack.net.log import LogLines, observer
@@ -130,3 +131,16 @@ def test_without_a_file_it_is_standard_error(capsys: pytest.CaptureFixture[str])
     captured = capsys.readouterr()
     assert captured.err.endswith(" msa: x\n")
     assert captured.out == ""
+
+
+def test_a_second_signal_while_we_stop_is_no_error() -> None:
+    lines = Lines(namespace="twisted.internet.base")
+    for error in (ReactorNotRunning("Can't stop reactor that isn't running."), ValueError("trouble")):
+        try:
+            raise error
+        except Exception:
+            lines.log.failure("while handling thread call")
+    told, trouble = lines.after_the_time()
+    assert told == "info  mailstack: told again to stop, which is under way\n"
+    assert trouble.startswith("critical twisted.internet.base: ")
+    assert "ValueError: trouble" in trouble

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store import Delivered, MailboxInfo, New, Parcel
+from mailstack.store import Delivered, MailboxInfo, New, Parcel, adoption
 from mailstack.store import rows as rows_module
+from mailstack.store.adoption import Survey
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import MailboxState
 from mailstack.store.tables import mailboxes, subscriptions, usage
@@ -180,6 +181,31 @@ class TestForeignFiles:
             (harness.path() / "new" / f"{number:04}.m.host").write_bytes(text(number))
         assert len(harness.contents()) == 250
         harness.check()
+
+    def test_a_transaction_under_way_is_no_finding(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(text(1))
+        mailbox_id = now(harness.store.status(1, "INBOX")).id
+        looks = [
+            Survey(None, ("cur/a", "cur/b"), frozenset({"x", "y"})),
+            Survey(None, ("cur/b", "cur/c"), frozenset({"y", "z"})),
+            Survey(None, ("cur/a",)),
+            Survey(None, (), frozenset({"x"})),
+        ]
+        settled: list[Survey] = []
+
+        async def settle(mailbox: int, found: Survey) -> bool:
+            settled.append(found)
+            return False
+
+        monkeypatch.setattr(adoption, "survey", lambda *args: looks.pop(0))
+        monkeypatch.setattr(harness.store, "_settle", settle)
+        now(harness.store.scan(mailbox_id))
+        assert settled == [Survey(None, ("cur/b",), frozenset({"y"}))]
+        now(harness.store.scan(mailbox_id))
+        assert len(settled) == 1
+        assert looks == []
 
     def test_nothing_is_read_where_nothing_changed(self, harness: Harness) -> None:
         harness.append(range(3))

@@ -257,3 +257,23 @@ def test_dictionaries_are_bounded(tmp_path: Path) -> None:
     path.write_bytes(encoder.compress(b"x" * 100) + encoder.flush())
     with pytest.raises(packing.Damaged):
         read_file(path)
+
+
+class TestSaidSize:
+    """A file is read by the size in its name where that is true, and all of it where it is not."""
+
+    @pytest.mark.parametrize("octets", [b"", b"four", b"fiver", b"longer than that"])
+    @pytest.mark.parametrize("length", [None, 5, 100])
+    def test_a_plain_file_of_any_size(self, tmp_path: Path, octets: bytes, length: int | None) -> None:
+        path = tmp_path / "1.R2.host,S=5,U=1:2,S"
+        path.write_bytes(octets)
+        assert read_file(path, 0, length) == octets[:length]
+        assert read_file(path, 2, length) == octets[2:][:length]
+
+    def test_a_packed_one(self, tmp_path: Path) -> None:
+        data = b"the same again " * 100
+        path = tmp_path / f"1.R2.host,S={len(data)},U=1:2,S"
+        path.write_bytes(packing.pack(data, "zlib") or b"")
+        assert read_file(path) == data
+        assert read_file(path, 0, len(data)) == data
+        assert read_file(path, 4, 11) == data[4:15]

@@ -102,8 +102,8 @@ class TestViews:
         assert mine.catch_up(expunges=True) == Update(expunged=[2], recent=2, vanished=[2])
 
     def test_changes_longer_ago_than_the_log(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mailstack.store.mailbox._LOG_LENGTH", 2)
-        monkeypatch.setattr("mailstack.store.mailbox._LOG_UIDS", 3)
+        monkeypatch.setattr("mailstack.store.change_log._LENGTH", 2)
+        monkeypatch.setattr("mailstack.store.change_log._UIDS", 3)
         harness.append(range(5))
         box = opened(harness)
         view = box.view()

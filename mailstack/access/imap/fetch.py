@@ -30,7 +30,7 @@ from mailstack.work import Overloaded
 MEMORY_SLICE = 2000  # messages whose answer is in memory
 FACTS_SLICE = 400  # messages whose facts are read together
 TEXT_SLICE = 64  # messages whose texts are read together
-TEXT_OCTETS = 512 * 1024  # of such messages, at most (but always one message)
+TEXT_OCTETS = 1024 * 1024  # of such messages, at most (but always one message)
 BLOCK = 128 * 1024  # octets said at once, at least
 
 LONG = 16 * 1024  # octets of strings in UTF-8: so many are written in 7 bits in a thread
@@ -200,14 +200,16 @@ class _Writer:
         most = max(1, 10 * TEXT_SLICE // max(10, self._plan.items))
         some: list[int] = []
         octets = 0
-        for uid in uids:
-            entry = self._selected.mailbox.entry(uid)
-            size = 0 if entry is None else entry.size
-            if len(some) >= most or (some and octets + size > TEXT_OCTETS):
-                yield some
-                some, octets = [], 0
-            some.append(uid)
-            octets += size
+        for start in range(0, len(uids), most):
+            part = uids[start : start + most]
+            sizes = {row[0] & UID_MASK: row[5] for row in self._selected.mailbox.rows(part)}
+            for uid in part:
+                size = sizes.get(uid, 0)
+                if len(some) >= most or (some and octets + size > TEXT_OCTETS):
+                    yield some
+                    some, octets = [], 0
+                some.append(uid)
+                octets += size
         yield some
 
     def _ask(self, uids: Sequence[int]) -> Deferred[_Slice]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Container, Sequence
 
 from mailstack.access.imap.context import Context, Selected, refuse
+from mailstack.access.imap.items import Line, compile_items
 from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
-from mailstack.access.imap.updates import flag_responses, known_flags, modseq_responses
+from mailstack.access.imap.updates import known_flags
 from mailstack.store import Stored
+from mailstack.store.news import Row, uids_of
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 SLICE = 1000  # messages answered before others are served
+LOOKED_AT = 10_000  # messages looked at before others are served
 
 
 async def store(context: Context, command: c.Store) -> AnyResponse:
@@ -28,24 +32,24 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     if command.unchanged_since is not None:
         context.enable_condstore()
     uids, last = newest(context, named(selected.view, command.set, command.uid))
-    present = [uid for uid in uids if selected.mailbox.entry(uid) is not None]
+    before = selected.mailbox.rows(uids)
+    present = uids if len(before) == len(uids) else uids_of(before)
     stored = Stored([], [])
     untold = frozenset(selected.view.untold())
-    before = {uid: entry.flags for uid in present if (entry := selected.mailbox.entry(uid)) is not None}
     if present:
         stored = await selected.mailbox.store_flags(
             present, command.mode, flags, command.unchanged_since, selected.rights
         )
-    known = present
     if command.silent:  # what others did before is told with the outcome: there is no doubt about the order
-        known = [uid for uid in _as_expected(selected, command, before) if uid not in untold]
-    selected.view.silence(known)
+        await _silence_expected(context, selected, command, before, untold)
+    else:
+        await _silence(context, selected, present)
     if selected.keywords != selected.mailbox.keywords:
         await context.say(known_flags(selected))
     if not command.silent:
-        await _tell(context, selected, present, command.uid, flag_responses)
+        await _tell(context, selected, present, _told(selected, command.uid, c.Attribute.FLAGS))
     elif selected.modseqs:  # RFC 7162 section 3.1.3: also with .SILENT
-        await _tell(context, selected, stored.changed, command.uid, modseq_responses)
+        await _tell(context, selected, stored.changed, _told(selected, command.uid))
     result = _result(selected, command, stored.failed, len(uids) - len(present))
     return await say_limit(context, result, last)
 
@@ -59,23 +63,29 @@ def _forbidden(selected: Selected, command: c.Store, flags: frozenset[str]) -> T
     return None if allowed else refuse(command, "You have no right to change these flags", "NOPERM")
 
 
-def _as_expected(selected: Selected, command: c.Store, before: dict[int, frozenset[str]]) -> list[int]:
-    """The UIDs whose flags are what a client makes of its own change; of others it must be told."""
-    return [
-        uid
-        for uid, flags in before.items()
-        if (entry := selected.mailbox.entry(uid)) is not None
-        and entry.flags == _changed(flags, command.mode, command.flags)
-    ]
+async def _silence(context: Context, selected: Selected, uids: Sequence[int]) -> None:
+    """The client is about to be told the flags of these, or knows them."""
+    for start in range(0, len(uids), LOOKED_AT):
+        if start:
+            await context.services.pause()
+        selected.view.silence(uids[start : start + LOOKED_AT])
 
 
-def _changed(flags: frozenset[str], mode: str, change: frozenset[str]) -> frozenset[str]:
-    match mode:
-        case "add":
-            return flags | change
-        case "remove":
-            return flags - change
-    return change
+async def _silence_expected(
+    context: Context, selected: Selected, command: c.Store, before: Sequence[Row], untold: Container[int]
+) -> None:
+    """The same of those whose flags are what a client makes of its own change; of others it must be told."""
+    mask, whole = selected.mailbox.mask_of(command.flags)
+    if not whole and command.mode != "remove":  # flags that nobody can have
+        return
+    kept, added = {"add": (-1, mask), "remove": (~mask, 0), "replace": (0, mask)}[command.mode]
+    for start in range(0, len(before), LOOKED_AT):
+        if start:
+            await context.services.pause()
+        some = before[start : start + LOOKED_AT]
+        now = {row[0] & UID_MASK: row[1] for row in selected.mailbox.rows(uids_of(some))}
+        wanted = [(row[0] & UID_MASK, row[1] & kept | added) for row in some]
+        selected.view.silence([uid for uid, flags in wanted if now.get(uid) == flags and uid not in untold])
 
 
 def _result(selected: Selected, command: c.Store, failed: list[int], gone: int) -> Tagged:
@@ -89,14 +99,18 @@ def _result(selected: Selected, command: c.Store, failed: list[int], gone: int) 
     return Tagged(command.tag, "OK", "UID STORE completed" if command.uid else "STORE completed", code)
 
 
-async def _tell(
-    context: Context,
-    selected: Selected,
-    uids: list[int],
-    by_uid: bool,
-    responses: Callable[[Selected, list[int], bool], bytes],
-) -> None:
+def _told(selected: Selected, by_uid: bool, *items: c.Attribute) -> Line:
+    """What is told of each message: UID and MODSEQ where they are due, then `items`."""
+    named_so = (by_uid or selected.vanishes or selected.revised) and not selected.uid_only
+    uid = (c.Attribute.UID,) if named_so else ()
+    modseq = (c.Attribute.MODSEQ,) if selected.modseqs else ()
+    return compile_items((*uid, *modseq, *items), selected).line
+
+
+async def _tell(context: Context, selected: Selected, uids: Sequence[int], line: Line) -> None:
     for start in range(0, len(uids), SLICE):
-        await context.say(responses(selected, uids[start : start + SLICE], by_uid))
+        rows = selected.mailbox.rows(uids[start : start + SLICE])
+        some = uids_of(rows)
+        await context.say(b"".join(line.responses(selected.fetches(some), some, rows)))
         if start + SLICE < len(uids):
             await context.services.pause()

@@ -1,9 +1,10 @@
 """SEARCH keys as tests, the cheap ones first (RFC 3501 section 6.4.4).
 
 Theory of operation. A key becomes a `Test`: a function of a `Candidate`, and its cost, which is what must
-be known of a message before it can be asked: its entry in memory, its common fields in the index, its
+be known of a message before it can be asked: its row in memory, its common fields in the index, its
 header section, its text. The keys of a conjunction are sorted by cost; `search` asks those of each cost in
-turn, of what is left.
+turn, of what is left. What is in memory is asked of the bare rows: a hundred thousand candidates would cost
+more than the tests.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from mailstack.access.imap.sections import field_pattern
 from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, parse_date
 from mailstack.mail.likeness import Needle
-from mailstack.store import Entry, Facts
+from mailstack.store import Facts
 from mailstack.store.facts import COMMON_FIELDS
+from mailstack.store.news import Row
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import keys as k
 
 DAY = 86_400  # seconds
@@ -43,10 +46,11 @@ class Cost(IntEnum):
 class Candidate:
     """One message, as far as it is known."""
 
-    __slots__ = ("entry", "facts", "fields", "header", "scores", "text")
+    __slots__ = ("facts", "fields", "header", "row", "scores", "text", "uid")
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.uid = row[0] & UID_MASK
         self.facts = NO_FACTS  # the columns that the tests need
         self.fields = b""  # the common fields, or the whole header section
         self.header: Callable[[], bytes] = bytes
@@ -66,6 +70,7 @@ class Test:
     cost: Cost
     passes: Callable[[Candidate], bool]
     columns: frozenset[str] = frozenset()  # of the facts; also where it is dear, as OR FROM x BODY y is
+    of_row: Callable[[Row], bool] | None = None  # the same of a bare row, where that is enough
 
 
 def conjunction(key: k.Key, selected: Selected) -> list[Test]:
@@ -79,14 +84,23 @@ def compile_key(key: k.Key, selected: Selected) -> Test:
     match key:
         case k.And():
             tests = conjunction(key, selected)
-            return _joined(tests, lambda m: all(test.passes(m) for test in tests))
+            asked = [test.of_row for test in tests if test.of_row is not None]
+            return _joined(
+                tests,
+                lambda m: all(test.passes(m) for test in tests),
+                lambda row: all(of_row(row) for of_row in asked),
+            )
         case k.Or():
             either = [compile_key(key.left, selected), compile_key(key.right, selected)]
             first, second = sorted(either, key=lambda test: test.cost)
-            return _joined(either, lambda m: first.passes(m) or second.passes(m))
+            one, other = (test.of_row or no_row for test in (first, second))
+            return _joined(
+                either, lambda m: first.passes(m) or second.passes(m), lambda row: one(row) or other(row)
+            )
         case k.Not():
             test = compile_key(key.key, selected)
-            return _joined([test], lambda m: not test.passes(m))
+            of_row = test.of_row or no_row
+            return _joined([test], lambda m: not test.passes(m), lambda row: not of_row(row))
         case k.Header():
             return _header(key.name, key.value)
         case k.Fuzzy():
@@ -115,18 +129,31 @@ def compile_key(key: k.Key, selected: Selected) -> Test:
             return Test(
                 Cost.FIELDS, lambda m: in_order(_day(m.facts.saved, 0), ordinal), frozenset({"saved"})
             )
-    return Test(Cost.MEMORY, _in_memory(key, selected))
+    in_memory = _in_memory(key, selected)
+    return Test(Cost.MEMORY, lambda m: in_memory(m.row), of_row=in_memory)
 
 
-def _joined(tests: list[Test], passes: Callable[[Candidate], bool]) -> Test:
+def _joined(tests: list[Test], passes: Callable[[Candidate], bool], of_row: Callable[[Row], bool]) -> Test:
+    """`of_row` counts only where all tests can be asked so."""
     columns = frozenset(column for test in tests for column in test.columns)
-    return Test(max(test.cost for test in tests), passes, columns)
+    cost = max((test.cost for test in tests), default=Cost.MEMORY)
+    return Test(cost, passes, columns, of_row if cost == Cost.MEMORY else None)
 
 
-def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
+def any_row(row: Row) -> bool:
+    """ALL."""
+    return True
+
+
+def no_row(row: Row) -> bool:
+    """What no message passes."""
+    return False
+
+
+def _in_memory(key: k.Key, selected: Selected) -> Callable[[Row], bool]:
     match key:
         case k.All() | k.SaveDateSupported():
-            return lambda m: True
+            return any_row
         case k.HasFlag():
             return _has_flag(key.flag, selected)
         case k.Recent():
@@ -139,41 +166,40 @@ def _in_memory(key: k.Key, selected: Selected) -> Callable[[Candidate], bool]:
             return _arrived(key.relation, (key.date.toordinal() - _EPOCH) * DAY)
         case k.Older():  # RFC 5032 section 3: the interval's end counts
             last = selected.seconds() - key.seconds
-            return lambda m: m.entry.internal_date <= last
+            return lambda row: row[3] <= last
         case k.Younger():
             first = selected.seconds() - key.seconds
-            return lambda m: m.entry.internal_date >= first
+            return lambda row: row[3] >= first
         case k.Larger():
             octets = key.octets
-            return lambda m: m.entry.size > octets
+            return lambda row: row[5] > octets
         case k.Smaller():
             octets = key.octets
-            return lambda m: m.entry.size < octets
+            return lambda row: row[5] < octets
         case k.ModSeq():
             value = key.value
-            return lambda m: m.entry.modseq >= value
+            return lambda row: row[2] >= value
     raise Unsupported("that search key")
 
 
-def _arrived(relation: k.Relation, start: int) -> Callable[[Candidate], bool]:
+def _arrived(relation: k.Relation, start: int) -> Callable[[Row], bool]:
     end = start + DAY
     match relation:
         case k.Relation.BEFORE:
-            return lambda m: m.entry.internal_date + m.entry.zone * 60 < start
+            return lambda row: row[3] + row[4] * 60 < start
         case k.Relation.ON:
-            return lambda m: start <= m.entry.internal_date + m.entry.zone * 60 < end
+            return lambda row: start <= row[3] + row[4] * 60 < end
         case k.Relation.SINCE:
-            return lambda m: m.entry.internal_date + m.entry.zone * 60 >= start
+            return lambda row: row[3] + row[4] * 60 >= start
 
 
-def _one_of(uids: Container[int]) -> Callable[[Candidate], bool]:
-    return lambda m: m.entry.uid in uids
+def _one_of(uids: Container[int]) -> Callable[[Row], bool]:
+    return lambda row: row[0] & UID_MASK in uids
 
 
-def _has_flag(flag: str, selected: Selected) -> Callable[[Candidate], bool]:
-    known = [name for name in selected.mailbox.keywords if name.lower() == flag.lower()] or [flag]
-    name = known[0]
-    return lambda m: name in m.entry.flags
+def _has_flag(flag: str, selected: Selected) -> Callable[[Row], bool]:
+    bit, _ = selected.mailbox.mask_of((flag,))
+    return lambda row: row[1] & bit != 0
 
 
 # Dates: days are compared, time and zone disregarded (RFC 3501 section 6.4.4).

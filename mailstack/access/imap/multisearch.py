@@ -11,9 +11,10 @@ from mailstack.access.imap.groups import Group, readable
 from mailstack.access.imap.limits import newest, say_limit, searched
 from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
-from mailstack.access.imap.search import asks_modseq, check_returns, find
+from mailstack.access.imap.search import asks_modseq, check_returns, find, highest
 from mailstack.access.imap.tree import tree_of
-from mailstack.store import Entry, NoSuchMailbox
+from mailstack.store import NoSuchMailbox
+from mailstack.store.news import Row, uids_of
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.codes import no_update
@@ -84,7 +85,7 @@ async def _search(context: Context, selected: Selected, command: x.MultiSearch) 
         await say_limit(context, Tagged(command.tag, "NO", ""), last)
     among = None if last is None else chosen[::-1]
     found = await find(context, selected, command.key, among, scores)
-    uids = [entry.uid for entry in found]
+    uids = uids_of(found)
     if "SAVE" in command.returns:
         keep(selected, uids, command.returns, command.partial)
     if uids and command.returns != {"SAVE"}:
@@ -98,7 +99,7 @@ def _source(selected: Selected) -> tuple[str, int]:
     return selected.name or selected.mailbox.name, selected.mailbox.uidvalidity
 
 
-def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], uids: list[int]) -> ESearch:
+def _response(selected: Selected, command: x.MultiSearch, found: list[Row], uids: list[int]) -> ESearch:
     wanted, partial = command.returns, command.partial
     return ESearch(
         command.tag,
@@ -107,7 +108,7 @@ def _response(selected: Selected, command: x.MultiSearch, found: list[Entry], ui
         maximum=uids[-1] if "MAX" in wanted else None,
         count=len(uids) if "COUNT" in wanted else None,
         all=SequenceSet.of(uids) if "ALL" in wanted else None,
-        modseq=max(entry.modseq for entry in found) if asks_modseq(command.key) else None,
+        modseq=highest(found) if asks_modseq(command.key) else None,
         partial=None if partial is None else (partial, SequenceSet.of(uids[partial.slice(len(uids))])),
         source=_source(selected),
     )

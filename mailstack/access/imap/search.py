@@ -8,21 +8,24 @@ from mailstack.access.imap.context import Context, Selected, Unsupported
 from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.filters import resolved
 from mailstack.access.imap.fuzzy import misuses_relevancy, pushed, relevancy
-from mailstack.access.imap.keys import Candidate, Cost, Test, conjunction, nothing
+from mailstack.access.imap.keys import Candidate, Cost, Test, any_row, conjunction, nothing
 from mailstack.access.imap.limits import newest, say_limit, searched
 from mailstack.access.imap.saved import keep
 from mailstack.mail.collation import casemap
 from mailstack.mail.likeness import Needle
 from mailstack.mail.mime import Part, scan, search_text, unpack
-from mailstack.store import Entry, Expunged, Facts
+from mailstack.store import Expunged, Facts
+from mailstack.store.heading import NAMES
+from mailstack.store.news import Row, uids_of
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
-from mailstack.wire.imap.responses import AnyResponse, ESearch, Response, SearchResponse, Tagged
+from mailstack.wire.imap.responses import MANY, AnyResponse, ESearch, Response, SearchResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet
 
 FEW = 20  # messages that are looked at rather than looked up
-MEMORY_SLICE = 5000  # messages looked at before others are served
+MEMORY_SLICE = 20_000  # messages looked at before others are served
 FIELDS_SLICE = 500  # messages whose fields are read together
 FUZZY_COST = 10  # keys: what a FUZZY one is worth
 TEXT_SLICE = 100  # messages whose texts are searched in one trip to a thread
@@ -46,13 +49,13 @@ async def search(context: Context, command: c.Search) -> AnyResponse:
     among = None if last is None else uids[::-1]
     found = await find(context, selected, command.key, among, scores)
     if updates is not None:
-        await updates.end(context, [entry.uid for entry in found])
+        await updates.end(context, uids_of(found))
     if "SAVE" in returns:
-        keep(selected, [entry.uid for entry in found], returns, command.partial)
+        keep(selected, uids_of(found), returns, command.partial)
     tagged = Tagged(command.tag, "OK", "UID SEARCH completed" if command.uid else "SEARCH completed")
     if returns == {"SAVE"}:  # RFC 5182 section 2.1: no response but this one
         return await say_limit(context, tagged, last)
-    said = _answer(selected, command, found, scores, last is not None)
+    said = await _answer(context, command, found, scores, last is not None)
     return said, await say_limit(context, tagged, last)
 
 
@@ -71,7 +74,7 @@ async def find(
     key: k.Key,
     uids: Sequence[int] | None = None,
     scores: dict[int, int] | None = None,
-) -> list[Entry]:
+) -> list[Row]:
     """The messages that the key matches, by ascending UID; `uids`: only of these, ascending.
 
     `scores` is given how well each matches FUZZY keys, from 1 to 100 (RFC 6203 section 4).
@@ -81,12 +84,15 @@ async def find(
     by_cost = {cost: [test for test in tests if test.cost == cost] for cost in Cost}
     keys = _count(key)
     among = selected.view.uids if uids is None else uids
-    found = await _by_memory(context, selected, among, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
+    rows = await _by_memory(context, selected, among, by_cost[Cost.MEMORY], max(20, MEMORY_SLICE // keys))
     dear = by_cost[Cost.HEADER] + by_cost[Cost.TEXT]
-    if len(found) > FEW and (dear or by_cost[Cost.FIELDS]):
+    if not dear and not by_cost[Cost.FIELDS]:
+        return rows
+    if len(rows) > FEW:
         possible = await _indexed(selected, key)
         if possible is not None:
-            found = [candidate for candidate in found if candidate.entry.uid in possible]
+            rows = [row for row in rows if row[0] & UID_MASK in possible]
+    found = list(map(Candidate, rows))
     columns = frozenset(column for test in tests for column in test.columns)
     if columns:
         found = await _by_fields(
@@ -95,8 +101,8 @@ async def find(
     if dear:
         found = await _by_text(context, selected, found, dear)
     if scores is not None:
-        scores.update((each.entry.uid, mean(each.scores)) for each in found if each.scores)
-    return [candidate.entry for candidate in found]
+        scores.update((each.uid, mean(each.scores)) for each in found if each.scores)
+    return [candidate.row for candidate in found]
 
 
 def mean(scores: Sequence[int]) -> int:
@@ -105,8 +111,10 @@ def mean(scores: Sequence[int]) -> int:
 
 
 async def _indexed(selected: Selected, key: k.Key) -> set[int] | None:
-    """The UIDs that the full-text index leaves as possible; None: it cannot tell."""
+    """The UIDs that headings and the full-text index leave as possible; None: they cannot tell."""
     match key:
+        case k.Header() if key.name.lower() in NAMES:
+            return await selected.mailbox.headings.holding(casemap(key.value))
         case k.Body() | k.Text() | k.Header():
             return await selected.mailbox.candidates(key.value)
         case k.Fuzzy(k.Body() | k.Text() | k.Header() as nearly):
@@ -137,14 +145,16 @@ def _count(key: k.Key) -> int:
 
 async def _by_memory(
     context: Context, selected: Selected, uids: Sequence[int], tests: Sequence[Test], size: int
-) -> list[Candidate]:
-    entry_of = selected.mailbox.entry
-    found: list[Candidate] = []
+) -> list[Row]:
+    asked = [test.of_row for test in tests if test.of_row is not None and test.of_row is not any_row]
+    found: list[Row] = []
     for start in range(0, len(uids), size):
         if start:
             await context.services.pause()
-        entries = [entry for uid in uids[start : start + size] if (entry := entry_of(uid)) is not None]
-        found += _passing(list(map(Candidate, entries)), tests)
+        rows = selected.mailbox.rows(uids[start : start + size])
+        for of_row in asked:
+            rows = list(filter(of_row, rows))
+        found += rows
     return found
 
 
@@ -166,14 +176,13 @@ async def _by_fields(
     for start in range(0, len(candidates), size):
         await context.progress(start, len(candidates))
         some = candidates[start : start + size]
-        facts = await selected.mailbox.facts([candidate.entry.uid for candidate in some], columns)
+        facts = await selected.mailbox.facts([candidate.uid for candidate in some], columns)
         known = []
         for candidate, fact in zip(some, facts, strict=True):
             if fact is not None:
                 candidate.facts = fact
                 if "fields" in columns:
-                    uid, size_of_header = candidate.entry.uid, fact.header_size
-                    candidate.fields = fact.fields or await header(selected, uid, size_of_header)
+                    candidate.fields = fact.fields or await header(selected, candidate.uid, fact.header_size)
                 known.append(candidate)
         found += _passing(known, tests)
     return found
@@ -209,13 +218,13 @@ async def _by_text(
 
 async def _texts(selected: Selected, some: list[Candidate], most: int) -> list[tuple[Candidate, _Text]]:
     """The texts of some messages, at most `most` octets of each and the header section anyway."""
-    uids = [candidate.entry.uid for candidate in some]
+    uids = [candidate.uid for candidate in some]
     facts = await selected.mailbox.facts(uids, frozenset({"structure", "header_size"}))
     known = [(candidate, fact) for candidate, fact in zip(some, facts, strict=True) if fact is not None]
-    reads = [(candidate.entry.uid, 0, max(fact.header_size, most)) for candidate, fact in known]
+    reads = [(candidate.uid, 0, max(fact.header_size, most)) for candidate, fact in known]
     octets = await selected.mailbox.bodies(reads)
     return [
-        (candidate, _Text(fact, candidate.entry.size, data))
+        (candidate, _Text(fact, candidate.row[5], data))
         for (candidate, fact), data in zip(known, octets, strict=True)
         if data is not None
     ]
@@ -225,11 +234,11 @@ def _slices(candidates: list[Candidate]) -> list[list[Candidate]]:
     slices: list[list[Candidate]] = []
     octets = 0
     for candidate in candidates:
-        if not slices or len(slices[-1]) >= TEXT_SLICE or octets + candidate.entry.size > TEXT_OCTETS:
+        if not slices or len(slices[-1]) >= TEXT_SLICE or octets + candidate.row[5] > TEXT_OCTETS:
             slices.append([])
             octets = 0
         slices[-1].append(candidate)
-        octets += candidate.entry.size
+        octets += candidate.row[5]
     return slices
 
 
@@ -271,15 +280,43 @@ class _Text:
         return unpack(self._facts.structure) if whole else scan(self._octets)
 
 
-def _answer(
-    selected: Selected, command: c.Search, found: list[Entry], scores: Mapping[int, int], newest_first: bool
-) -> Response:
-    uids = [entry.uid for entry in found if selected.view.sequence(entry.uid) is not None]
-    numbers = uids if command.uid else [selected.view.sequence(uid) or 0 for uid in uids]
-    modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None and not selected.revised:
-        return SearchResponse(numbers[::-1] if newest_first else numbers, modseq)
-    return extended(command, numbers, modseq, relevancy(command, uids, scores))
+async def _answer(
+    context: Context, command: c.Search, found: list[Row], scores: Mapping[int, int], newest_first: bool
+) -> bytes:
+    selected = context.selected
+    uids, numbers = await named(context, selected, uids_of(found), command.uid)
+    modseq = highest(found) if asks_modseq(command.key) else None
+    said: Response = SearchResponse(numbers[::-1] if newest_first else numbers, modseq)
+    if command.returns is not None or selected.revised:
+        said = extended(command, numbers, modseq, relevancy(command, uids, scores))
+    return await encoded(context, said, len(numbers))
+
+
+async def named(
+    context: Context, selected: Selected, uids: list[int], by_uid: bool
+) -> tuple[list[int], list[int]]:
+    """Those of `uids` that the session has, and as it calls them."""
+    numbers = selected.view.sequences(uids)
+    if len(uids) <= MANY:
+        return _named(uids, numbers, by_uid)
+    return await context.services.work.compute(_named, uids, numbers, by_uid)
+
+
+def _named(uids: list[int], numbers: Mapping[int, int], by_uid: bool) -> tuple[list[int], list[int]]:
+    known = [uid for uid in uids if uid in numbers]
+    return known, known if by_uid else [numbers[uid] for uid in known]
+
+
+async def encoded(context: Context, response: Response, numbers: int) -> bytes:
+    """A response with so many numbers, written: in a thread where that takes long."""
+    if numbers <= MANY:
+        return response.encode()
+    return await context.services.work.compute(response.encode)
+
+
+def highest(found: Sequence[Row]) -> int | None:
+    """The highest modseq of some messages."""
+    return max((row[2] for row in found), default=None)
 
 
 def extended(

@@ -1,52 +1,109 @@
 """SORT and THREAD and their UID forms (RFC 5256, RFC 5267 section 3, RFC 5957).
 
-Theory of operation. What matches is found as for SEARCH. If the order needs header fields, they are read from
-the index slice by slice; keys are made, and put in order, in a thread.
+Theory of operation. What matches is found as for SEARCH. What the order needs is in memory, or in the
+headings (`store.heading`), or else made of header fields: read slice by slice, made and put in order in a
+thread. Sort keys are kept, and the answer to THREAD as long as it is about the same messages.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache, partial
-from typing import TypeVar
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.contexts import begin, reuses_tag
 from mailstack.access.imap.fuzzy import misuses_relevancy, relevancy
-from mailstack.access.imap.kept import KEPT
+from mailstack.access.imap.kept import KEPT, Answer
 from mailstack.access.imap.limits import searched, too_many
 from mailstack.access.imap.saved import keep
-from mailstack.access.imap.search import asks_modseq, check_returns, extended, find, header
+from mailstack.access.imap.search import (
+    asks_modseq,
+    check_returns,
+    encoded,
+    extended,
+    find,
+    header,
+    highest,
+    named,
+)
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail import sorting, threads
-from mailstack.mail.fields import decode_words, field_value, parse_date
-from mailstack.mail.sorting import Sortable
+from mailstack.mail.fields import field_value
 from mailstack.mail.threads import Threaded
-from mailstack.store import Entry
+from mailstack.store.heading import DIGEST, Heading, heading_of
+from mailstack.store.headings import SLICE
+from mailstack.store.news import Row, uids_of
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.extension_responses import SortResponse, ThreadResponse
-from mailstack.wire.imap.responses import AnyResponse, Tagged
+from mailstack.wire.imap.responses import AnyResponse, Response, Tagged
 
-SLICE = 500  # messages whose fields are read together
-T = TypeVar("T")
+FIELDS_SLICE = 500  # messages whose fields are read together
 
-_NO_FIELDS = frozenset({"ARRIVAL", "SIZE"})
-_FIELDS = {
-    "DATE": b"date", "SUBJECT": b"subject", "FROM": b"from", "TO": b"to", "CC": b"cc", "DISPLAYFROM": b"from",
-    "DISPLAYTO": b"to",
-}  # fmt: skip
-_OF_THREADS = field_pattern([b"date", b"subject", b"message-id", b"references", b"in-reply-to"])
-# Names and subjects repeat.
-_subject_key = lru_cache(maxsize=4096)(sorting.subject_key)
+_IN_ROWS = {"ARRIVAL": 3, "SIZE": 5}
+_NO_DIGEST = bytes(DIGEST)
+# Names repeat.
 _mailbox_key = lru_cache(maxsize=4096)(sorting.mailbox_key)
 _display_key = lru_cache(maxsize=4096)(sorting.display_key)
-_words = lru_cache(maxsize=4096)(decode_words)
 _ALGORITHMS = {
     "ORDEREDSUBJECT": threads.ordered_subject,
     "REFERENCES": threads.references,
     "REFS": threads.refs,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How what an order needs of a message is made: of its heading, or of its fields."""
+
+    columns: tuple[str, ...]  # of the heading, its first ones; none: it is not there
+    of_heading: Callable[[Row, Heading], Any]
+    of_fields: Callable[[Row, bytes], Any]
+
+
+def _sent(row: Row, heading: Heading) -> int:
+    """RFC 5256 section 2.2: in UTC; where the Date field is not to be read, the internal date."""
+    return row[3] if heading.sent is None else heading.sent
+
+
+def _base(row: Row, heading: Heading) -> str:
+    return sorting.text_key(heading.base[1:])
+
+
+def _threaded(row: Row, heading: Heading) -> Threaded:
+    refs = heading.refs
+    names = [refs[at : at + DIGEST] for at in range(0, len(refs), DIGEST)]
+    own = names[0] if names[0] != _NO_DIGEST else b""
+    return Threaded(row[0] & UID_MASK, _sent(row, heading), heading.subject, own, names[1:], row[3])
+
+
+def _kept_in_heading(columns: tuple[str, ...], of_heading: Callable[[Row, Heading], Any]) -> _Kind:
+    return _Kind(columns, of_heading, lambda row, fields: of_heading(row, heading_of(fields)))
+
+
+def _in_field(name: bytes, key: Callable[[str], str]) -> _Kind:
+    find_field = field_pattern([name]).search
+
+    def of_fields(row: Row, fields: bytes) -> str:
+        found = find_field(fields)
+        return key(field_value(found[0]) if found else "")
+
+    return _Kind((), lambda row, heading: None, of_fields)
+
+
+_KINDS = {
+    "DATE": _kept_in_heading(("sent",), _sent),
+    "SUBJECT": _kept_in_heading(("sent", "base"), _base),
+    "FROM": _in_field(b"from", _mailbox_key),
+    "TO": _in_field(b"to", _mailbox_key),
+    "CC": _in_field(b"cc", _mailbox_key),
+    "DISPLAYFROM": _in_field(b"from", _display_key),
+    "DISPLAYTO": _in_field(b"to", _display_key),
+}
+_THREADED = _kept_in_heading(("sent", "base", "refs"), _threaded)
 
 
 async def sort(context: Context, command: x.Sort) -> AnyResponse:
@@ -72,39 +129,52 @@ async def sort(context: Context, command: x.Sort) -> AnyResponse:
     tagged = Tagged(command.tag, "OK", "UID SORT completed" if command.uid else "SORT completed")
     if returns == {"SAVE"}:
         return tagged
-    order = [uid for uid in order if selected.view.sequence(uid) is not None]
-    numbers = order if command.uid else [selected.view.sequence(uid) or 0 for uid in order]
-    modseq = max((entry.modseq for entry in found), default=None) if asks_modseq(command.key) else None
-    if command.returns is None:
-        return SortResponse(numbers, modseq), tagged
-    return extended(command, numbers, modseq, relevancy(command, order, scores)), tagged
+    order, numbers = await named(context, selected, order, command.uid)
+    modseq = highest(found) if asks_modseq(command.key) else None
+    said: Response = SortResponse(numbers, modseq)
+    if command.returns is not None:
+        said = extended(command, numbers, modseq, relevancy(command, order, scores))
+    return await encoded(context, said, len(numbers)), tagged
 
 
 async def ordered(
     context: Context, selected: Selected, uids: Sequence[int], criteria: Sequence[x.Criterion]
 ) -> list[int]:
     """Messages in the order of the criteria; those that are gone are left out."""
-    entries = [entry for uid in uids if (entry := selected.mailbox.entry(uid)) is not None]
-    return await _in_order(context, selected, entries, criteria)
+    return await _in_order(context, selected, selected.mailbox.rows(uids), criteria)
 
 
 async def _in_order(
     context: Context,
     selected: Selected,
-    found: Sequence[Entry],
+    found: Sequence[Row],
     criteria: Sequence[x.Criterion],
     scores: Mapping[int, int] | None = None,
 ) -> list[int]:
-    names = frozenset(criterion.key for criterion in criteria) - {"RELEVANCY"}
-    if names <= _NO_FIELDS:
-        bare = [(entry, b"") for entry in found]
-        messages = await context.services.work.compute(_sortables, names, bare)
-    else:
-        messages = await _read(context, selected, found, partial(_sortables, names), names)
-    if scores:
-        messages = [each._replace(relevancy=scores.get(each.number, 100)) for each in messages]
-    keys = [(criterion.key, criterion.reverse) for criterion in criteria]
-    return await context.services.work.compute(sorting.sort, messages, keys)
+    keys: dict[str, Mapping[int, Any]] = {}
+    for name in dict.fromkeys(criterion.key for criterion in criteria):
+        if name in _IN_ROWS:
+            keys[name] = await context.services.work.compute(_column, found, _IN_ROWS[name])
+        elif name == "RELEVANCY":
+            keys[name] = {row[0] & UID_MASK: -(scores or {}).get(row[0] & UID_MASK, 100) for row in found}
+        else:
+            keys[name] = await _made(context, selected, found, _KINDS[name], KEPT.of(selected.mailbox, name))
+    KEPT.bound()
+    chosen = [(keys[criterion.key], criterion.reverse) for criterion in criteria]
+    return await context.services.work.compute(_sorted, found, chosen)
+
+
+def _column(rows: Sequence[Row], place: int) -> dict[int, int]:
+    return {row[0] & UID_MASK: row[place] for row in rows}
+
+
+def _sorted(rows: Sequence[Row], keys: Sequence[tuple[Mapping[int, Any], bool]]) -> list[int]:
+    """Long work: run it in a thread. Messages that are gone have no key."""
+    uids = uids_of(rows)
+    for known, _ in keys:
+        if len(known) < len(uids) or not known.keys() >= set(uids):
+            uids = [uid for uid in uids if uid in known]
+    return sorting.sort(uids, [(known.__getitem__, reverse) for known, reverse in keys])
 
 
 async def thread(context: Context, command: x.Thread) -> AnyResponse:
@@ -115,107 +185,78 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
     if (refused := too_many(context, command, searched(context, selected, command.key))) is not None:
         return refused
     found = await find(context, selected, command.key)
-    messages: Sequence[Threaded] = await _read(context, selected, found, _threadeds, "threads")
-    if not command.uid:
-        numbered = [(selected.view.sequence(message.number), message) for message in messages]
-        messages = [message._replace(number=number) for number, message in numbered if number is not None]
-    said = await context.services.work.compute(_threads, command.algorithm, messages)
-    return said, Tagged(command.tag, "OK", "UID THREAD completed" if command.uid else "THREAD completed")
+    tagged = Tagged(command.tag, "OK", "UID THREAD completed" if command.uid else "THREAD completed")
+    uids, numbers = await named(context, selected, uids_of(found), command.uid)
+    kind = (command.algorithm, command.uid)
+    asked = array("I", uids), array("I", numbers)
+    known = KEPT.answer(selected.mailbox, kind)
+    if known is not None and known.asked == asked:
+        return known.said, tagged
+    made = await _made(context, selected, found, _THREADED, {})
+    places = None if command.uid else dict(zip(uids, numbers, strict=True))
+    said = await context.services.work.compute(_threads, command.algorithm, uids, made, places)
+    if len(made) == len(uids):
+        KEPT.put(selected.mailbox, kind, Answer(asked, said))
+    return said, tagged
 
 
-def _threads(algorithm: str, messages: Sequence[Threaded]) -> bytes:
-    """Long work: run it in a thread."""
-    return ThreadResponse(_ALGORITHMS[algorithm](messages)).encode()
+def _threads(
+    algorithm: str, uids: Sequence[int], made: Mapping[int, Threaded], places: Mapping[int, int] | None
+) -> bytes:
+    """Long work: run it in a thread. `places`: how the session calls the messages, if not by UID."""
+    forest = _ALGORITHMS[algorithm]([made[uid] for uid in uids if uid in made])
+    if places is not None:
+        numbers = [None if uid is None else places[uid] for uid in forest.numbers]
+        forest = replace(forest, numbers=numbers)
+    return ThreadResponse(forest).encode()
 
 
-async def _read(
-    context: Context,
-    selected: Selected,
-    found: Sequence[Entry],
-    make: Callable[[Sequence[tuple[Entry, bytes]]], list[T]],
-    kind: Hashable,
-) -> list[T]:
-    """What `make` makes of each message and its fields; those that are gone are passed over.
+async def _made(
+    context: Context, selected: Selected, found: Sequence[Row], kind: _Kind, kept: dict[int, Any]
+) -> Mapping[int, Any]:
+    """What is made of each message, by UID; those that are gone are missing. It is added to `kept`.
 
-    It is kept under `kind`, so that the next time only new messages are read.
+    What was made before is not made again; others may be among it.
     """
-    kept: dict[int, T] = KEPT.of(selected.mailbox, kind)
-    unknown = [entry for entry in found if entry.uid not in kept]
-    made = {entry.uid: kept[entry.uid] for entry in found if entry.uid in kept}
+    unknown = [row for row in found if row[0] & UID_MASK not in kept]
+    made: dict[int, Any] = {}
+    compute = context.services.work.compute
     for start in range(0, len(unknown), SLICE):
         await context.progress(start, len(unknown))
         some = unknown[start : start + SLICE]
-        facts = await selected.mailbox.facts(
-            [entry.uid for entry in some], frozenset({"fields", "header_size"})
-        )
+        if kind.columns:
+            headings = await selected.mailbox.headings.read(uids_of(some), kind.columns)
+            made.update(await compute(_of_headings, kind, some, headings))
+            some = [row for row in some if row[0] & UID_MASK not in headings]
+        made.update(await _of_fields(context, selected, some, kind))
+    kept.update(made)
+    return kept
+
+
+def _of_headings(kind: _Kind, rows: Sequence[Row], headings: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+    """Long work: run it in a thread."""
+    make = kind.of_heading
+    known = [(row, headings[row[0] & UID_MASK]) for row in rows if row[0] & UID_MASK in headings]
+    return {row[0] & UID_MASK: make(row, Heading(*values)) for row, values in known}
+
+
+async def _of_fields(
+    context: Context, selected: Selected, rows: Sequence[Row], kind: _Kind
+) -> dict[int, Any]:
+    made: dict[int, Any] = {}
+    for start in range(0, len(rows), FIELDS_SLICE):
+        await context.progress(start, len(rows))
+        some = rows[start : start + FIELDS_SLICE]
+        facts = await selected.mailbox.facts(uids_of(some), frozenset({"fields", "header_size"}))
         known = [
-            (entry, fact.fields or await header(selected, entry.uid, fact.header_size))
-            for entry, fact in zip(some, facts, strict=True)
+            (row, fact.fields or await header(selected, row[0] & UID_MASK, fact.header_size))
+            for row, fact in zip(some, facts, strict=True)
             if fact is not None
         ]
-        new = await context.services.work.compute(make, known)
-        made.update(zip([entry.uid for entry, _ in known], new, strict=True))
-    if unknown:
-        kept.update(made)
-        KEPT.bound()
-    return [made[entry.uid] for entry in found if entry.uid in made]
-
-
-def _values(fields: bytes, wanted: re.Pattern[bytes]) -> dict[bytes, str]:
-    """The first field of each name that matters."""
-    values: dict[bytes, str] = {}
-    for raw in wanted.findall(fields):
-        name = raw[: raw.index(b":")].rstrip().lower()
-        if name not in values:
-            values[name] = field_value(raw)
-    return values
-
-
-def _sent(values: dict[bytes, str], entry: Entry) -> int:
-    """RFC 5256 section 2.2: in UTC; where the Date field is not to be read, the internal date."""
-    parsed = parse_date(values.get(b"date", ""))
-    return entry.internal_date if parsed is None else parsed[0]
-
-
-def _sortables(names: frozenset[str], messages: Sequence[tuple[Entry, bytes]]) -> list[Sortable]:
-    """Only the keys that are asked for are made."""
-    made = []
-    wanted = field_pattern(_FIELDS[name] for name in names if name in _FIELDS)
-    for entry, fields in messages:
-        values = _values(fields, wanted) if fields else {}
-        made.append(
-            Sortable(
-                entry.uid,
-                entry.internal_date,
-                _sent(values, entry) if "DATE" in names else 0,
-                entry.size,
-                _subject_key(values.get(b"subject", "")) if "SUBJECT" in names else "",
-                _mailbox_key(values.get(b"from", "")) if "FROM" in names else "",
-                _mailbox_key(values.get(b"to", "")) if "TO" in names else "",
-                _mailbox_key(values.get(b"cc", "")) if "CC" in names else "",
-                _display_key(values.get(b"from", "")) if "DISPLAYFROM" in names else "",
-                _display_key(values.get(b"to", "")) if "DISPLAYTO" in names else "",
-            )
-        )
+        made.update(await context.services.work.compute(_values, kind, known))
     return made
 
 
-def _threadeds(messages: Sequence[tuple[Entry, bytes]]) -> list[Threaded]:
-    made = []
-    for entry, fields in messages:
-        values = _values(fields, _OF_THREADS)
-        refers = threads.message_ids(values.get(b"references", ""))
-        if not refers:  # RFC 5256 section 3, REFERENCES step 1: only the first of In-Reply-To
-            refers = threads.message_ids(values.get(b"in-reply-to", ""))[:1]
-        identifier = threads.message_ids(values.get(b"message-id", ""))
-        made.append(
-            Threaded(
-                entry.uid,
-                _sent(values, entry),
-                _words(values.get(b"subject", "")).strip(),
-                identifier[0] if identifier else "",
-                refers,
-                entry.internal_date,
-            )
-        )
-    return made
+def _values(kind: _Kind, messages: Sequence[tuple[Row, bytes]]) -> dict[int, Any]:
+    """Long work: run it in a thread."""
+    return {row[0] & UID_MASK: kind.of_fields(row, fields) for row, fields in messages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TypeGuard
 
 from mailstack.access.imap import sections
 from mailstack.access.imap.sections import Decoded, Span
@@ -28,14 +29,19 @@ class Cut(Exception):
 class Wanted:
     """What one message's text is asked for."""
 
-    __slots__ = ("entry", "facts", "hull", "spans", "uid")
+    __slots__ = ("entry", "facts", "hull", "is_small", "spans", "uid")
 
     def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, TextItem]]) -> None:
         self.entry = entry
         self.facts = facts
         self.uid = entry.uid
-        root = _root(entry, facts) if any(map(_needs_root, texts)) else None
         self.spans: list[tuple[bytes, Section | Decoded, Span | None]] = []
+        if len(texts) == 1 and _is_whole(texts[0][1]):  # by far the most
+            self.hull = Span(0, entry.size)
+            self.is_small = entry.size <= SMALL
+            self.spans.append((texts[0][0], texts[0][1], self.hull))
+            return
+        root = _root(entry, facts) if any(map(_needs_root, texts)) else None
         for name, item in texts:
             if isinstance(item, Section):
                 whole = Span(0, entry.size) if root is None else sections.span_of(item, root)
@@ -45,12 +51,8 @@ class Wanted:
                 self.spans.append((name, *sections.decoded(item, root)))
         found = [span for _, _, span in self.spans if span is not None]
         self.hull = Span(min((s.start for s in found), default=0), max((s.end for s in found), default=0))
-
-    @property
-    def is_small(self) -> bool:
-        """Whether all that is wanted can be read, and answered, at once."""
-        wanted = sum(span.length for _, _, span in self.spans if span is not None)
-        return self.hull.length <= SMALL and wanted <= SMALL
+        # Whether all that is wanted can be read, and answered, at once.
+        self.is_small = self.hull.length <= SMALL and sum(span.length for span in found) <= SMALL
 
     def items(self, octets: bytes) -> list[bytes]:
         """The items in IMAP's syntax, in pieces, from the octets of the hull."""
@@ -83,6 +85,11 @@ class Wanted:
                 yield head + b"{%d}\r\n" % span.length
                 for start in range(span.start, span.end, CHUNK):
                     yield await file.read(start, min(CHUNK, span.end - start))
+
+
+def _is_whole(item: TextItem) -> TypeGuard[Section]:
+    """BODY[] or BODY.PEEK[]."""
+    return isinstance(item, Section) and not (item.part or item.text or item.partial)
 
 
 def _needs_root(text: tuple[bytes, TextItem]) -> bool:

@@ -64,16 +64,6 @@ def _head(selected: Selected, uid: int, with_uid: bool) -> bytes:
     return selected.fetch(uid) + (b"UID %d " % uid if named else b"")
 
 
-def modseq_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> bytes:
-    """A FETCH response with the modseq of each of `uids` that is still there."""
-    lines = []
-    for uid in uids:
-        entry = selected.mailbox.entry(uid)
-        if entry is not None and selected.view.sequence(uid) is not None:
-            lines.append(b"%bMODSEQ (%d))\r\n" % (_head(selected, uid, with_uid), entry.modseq))
-    return b"".join(lines)
-
-
 def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags: bool = True) -> bytes:
     """All that the client has not been told yet; without `flags`, nothing of flags that others changed.
 

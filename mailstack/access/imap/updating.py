@@ -14,6 +14,7 @@ from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.contexts import Updated
 from mailstack.access.imap.search import find
 from mailstack.access.imap.sorting import ordered
+from mailstack.store.news import uids_of
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.extension_responses import ESearchUpdate
@@ -70,7 +71,7 @@ async def _look(context: Context, selected: Selected, search: Updated) -> tuple[
     if not doubtful:
         return (), (), []
     doubtful.sort()
-    matching = {entry.uid for entry in await find(context, selected, search.key, doubtful)}
+    matching = set(uids_of(await find(context, selected, search.key, doubtful)))
     members = _members(search, doubtful)
     left = [uid for uid in doubtful if uid in members and uid not in matching]
     came = [uid for uid in doubtful if uid in matching and uid not in members]

@@ -300,6 +300,9 @@ class StatusResponse(Naming):
         return b"* STATUS " + write(self.name) + b" (" + items.encode("ascii") + b")\r\n"
 
 
+MANY = 5_000  # numbers written in one go: other threads wait for it
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResponse(Response):
     """`* SEARCH 1 2 3`, also with no number; `modseq` where MODSEQ was asked for (RFC 7162 section 3.1.5)."""
@@ -311,7 +314,9 @@ class SearchResponse(Response):
 
     def encode(self) -> bytes:
         suffix = "" if self.modseq is None else f" (MODSEQ {self.modseq})"
-        return (" ".join(("*", self.word, *map(str, self.numbers))) + suffix + "\r\n").encode("ascii")
+        numbers = list(self.numbers)
+        some = [" ".join(map(str, numbers[at : at + MANY])) for at in range(0, len(numbers), MANY)]
+        return (" ".join(("*", self.word, *some)) + suffix + "\r\n").encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

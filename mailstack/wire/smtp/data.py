@@ -41,23 +41,26 @@ class DotContent:
         if self._held:
             data = self._held + data
             self._held = b""
-        end = data.find(_END)
+        dot = data.find(
+            b"."
+        )  # most of what is large is base64, and a single octet is found ten times as fast
+        end = -1 if dot < 0 else data.find(_END, max(0, dot - 2))
         if end >= 0:
-            return self._text(data[: end + 2]), data[end + len(_END) :]
+            return self._text(data[: end + 2], dot < end), data[end + len(_END) :]
         for held in _HELD:
             if data.endswith(held):
                 self._held = held
                 data = data[: -len(held)]
                 break
-        return self._text(data), None
+        return self._text(data, dot >= 0), None
 
-    def _text(self, data: bytes) -> bytes:
+    def _text(self, data: bytes, dots: bool) -> bytes:
         if not data:
             return data
         found = self._lines.bare_in(data, final=True)
         if b"\0" in data:
             self.null = True
-        if b"\r\n." in data:
+        if dots and b"\r\n." in data:
             data = data.replace(b"\r\n.", b"\r\n")  # RFC 5321 section 4.5.2: dot-stuffing
         if found and self._mends:
             data = _LONE_LF.sub(b"\r\n", data)

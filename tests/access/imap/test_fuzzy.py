@@ -128,7 +128,7 @@ def test_with_the_index_the_answer_is_the_same(
     texts = search._texts
 
     async def noted(selected: Any, some: Any, most: int) -> Any:
-        read.extend(candidate.entry.uid for candidate in some)
+        read.extend(candidate.uid for candidate in some)
         return await texts(selected, some, most)
 
     monkeypatch.setattr(search, "_texts", noted)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from mailstack.store import Mailbox
+from mailstack.store.headings import Headings
 from tests.access.imap.harness import HELLO, World
 
 STILL = b'* OK [INPROGRESS ("a" NIL NIL)] Still at it\r\n'
@@ -17,22 +19,23 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.open: Deferred[None] = Deferred()
-        original = getattr(__import__("mailstack.store", fromlist=["Mailbox"]).Mailbox, name)
+        owner = Headings if name == "read" else Mailbox
+        original = getattr(owner, name)
         gate = self.open
 
         async def waiting(self: Any, *args: Any, **options: Any) -> Any:
             await gate
             return await original(self, *args, **options)
 
-        monkeypatch.setattr(f"mailstack.store.mailbox.Mailbox.{name}", waiting)
+        monkeypatch.setattr(owner, name, waiting)
 
 
 @pytest.mark.parametrize(
     ("method", "command"),
     [
         ("copy", "COPY 1 Trash"), ("move", "UID MOVE 1 Trash"), ("store_flags", r"STORE 1 +FLAGS (\Deleted)"),
-        ("expunge", "EXPUNGE"), ("expunge", "CLOSE"), ("facts", "SORT (SUBJECT) UTF-8 ALL"),
-        ("facts", "THREAD REFS UTF-8 ALL"), ("facts", "ESEARCH IN (selected) SUBJECT hello"),
+        ("expunge", "EXPUNGE"), ("expunge", "CLOSE"), ("facts", "SORT (FROM) UTF-8 ALL"),
+        ("read", "THREAD REFS UTF-8 ALL"), ("facts", "ESEARCH IN (selected) SUBJECT hello"),
     ],
 )  # fmt: skip
 def test_long_commands(world: World, monkeypatch: pytest.MonkeyPatch, method: str, command: str) -> None:

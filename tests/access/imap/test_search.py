@@ -59,7 +59,7 @@ def test_the_index_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = search._texts
 
     async def noted(selected: Any, some: Any, most: int) -> Any:
-        read.extend(candidate.entry.uid for candidate in some)
+        read.extend(candidate.uid for candidate in some)
         return await texts(selected, some, most)
 
     monkeypatch.setattr(search, "_texts", noted)

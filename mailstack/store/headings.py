@@ -1,0 +1,129 @@
+"""The headings of an open mailbox's messages (`heading`), read for thousands at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, or_, select, update
+
+from mailstack.store.heading import Heading, heading_of
+from mailstack.store.rows import Span, within
+from mailstack.store.tables import UID_MASK, message_facts, message_id
+from mailstack.store.values import Facts
+from mailstack.work import Work
+
+SLICE = 5_000  # messages whose headings are read in one trip
+_ROWS = 1_000  # fetched at a time: the driver holds Python's lock meanwhile
+_LATE = 500  # messages from before there were headings, made up for in one trip
+_COLUMNS = {"sent": message_facts.c.sent, "base": message_facts.c.base, "refs": message_facts.c.refs}
+_MADE_UP_FOR = (
+    update(message_facts)
+    .where(message_facts.c.message_id == bindparam("message"))
+    .values({name: bindparam(f"new_{name}") for name in ("sent", "base", "refs", "heading")})
+)
+ReadFacts = Callable[[Sequence[int], frozenset[str]], Awaitable[list[Facts | None]]]
+
+
+class Headings:
+    """Of one mailbox. In the reactor's thread."""
+
+    def __init__(
+        self, mailbox_id: int, work: Work, spans: Callable[[Sequence[int]], list[Span]], facts: ReadFacts
+    ) -> None:
+        self._id = mailbox_id
+        self._work = work
+        self._spans = spans
+        self._facts = facts
+
+    async def read(self, uids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """By UID what is kept of some messages; of those that are missing the fields must be read.
+
+        `names`: of "sent", "base" and "refs". One trip to a thread: ask for at most `SLICE` messages.
+        """
+        spans = self._spans(uids)
+        found, late = await self._work.read(read, self._id, spans, names)
+        if late:
+            await self._make_up_for(late)
+            found, _ = await self._work.read(read, self._id, spans, names)
+        return found
+
+    async def holding(self, needle: str) -> set[int] | None:
+        """The UIDs of messages that may hold a casemapped text in a field of `heading.NAMES`: no others do.
+
+        None where that cannot be asked.
+        """
+        if "\0" in needle or any("\ud800" <= character <= "\udfff" for character in needle):
+            return None
+        found, late = await self._work.read(holding, self._id, needle)
+        if late:
+            await self._make_up_for(late)
+            found, _ = await self._work.read(holding, self._id, needle)
+        return found
+
+    async def _make_up_for(self, uids: Sequence[int]) -> None:
+        for start in range(0, len(uids), _LATE):
+            some = uids[start : start + _LATE]
+            facts = await self._facts(some, frozenset({"fields"}))
+            known = {uid: each.fields for uid, each in zip(some, facts, strict=True) if each is not None}
+            made = await self._work.compute(_headings, known)
+            await self._work.transaction(keep, self._id, made)
+
+
+def _headings(fields: Mapping[int, bytes]) -> dict[int, Heading]:
+    """Long work: run it in a thread. Where the common fields are too long to be there, nothing is kept."""
+    return {uid: heading_of(raw).kept() if raw else Heading() for uid, raw in fields.items()}
+
+
+# Blocking, in a transaction
+
+
+def read(
+    db: Connection, mailbox_id: int, spans: Sequence[Span], names: Sequence[str]
+) -> tuple[dict[int, tuple[Any, ...]], list[int]]:
+    """What `Headings.read` gives, and the messages from before there were headings."""
+    found: dict[int, tuple[Any, ...]] = {}
+    late: list[int] = []
+    id, refs = message_facts.c.message_id, message_facts.c.refs
+    query = select(id, func.length(refs), *(_COLUMNS[name] for name in names))
+    for condition in within(mailbox_id, spans, id):
+        result = db.execute(query.where(condition))
+        while some := result.cursor.fetchmany(_ROWS):
+            found.update([(row[0] & UID_MASK, row[2:]) for row in some if row[1]])
+            late += [row[0] & UID_MASK for row in some if row[1] is None]
+        result.close()
+    return found, late
+
+
+def holding(db: Connection, mailbox_id: int, needle: str) -> tuple[set[int], list[int]]:
+    """The same for `Headings.holding`."""
+    id, text, refs = message_facts.c.message_id, message_facts.c.heading, message_facts.c.refs
+    place = func.instr(text, needle) if db.dialect.name == "sqlite" else func.strpos(text, needle)
+    query = select(id, refs.is_(None)).where(
+        id.between(message_id(mailbox_id, 0), message_id(mailbox_id, UID_MASK)),
+        or_(text.is_(None), place > 0),
+    )
+    result = db.execute(query)
+    found: set[int] = set()
+    late: list[int] = []
+    while some := result.cursor.fetchmany(_ROWS):
+        found.update([row[0] & UID_MASK for row in some])
+        late += [row[0] & UID_MASK for row in some if row[1]]
+    result.close()
+    return found, late
+
+
+def keep(db: Connection, mailbox_id: int, made: Mapping[int, Heading]) -> None:
+    """Write down headings of messages from before there were any."""
+    rows = [
+        {
+            "message": message_id(mailbox_id, uid),
+            "new_sent": heading.sent,
+            "new_base": heading.base,
+            "new_refs": heading.refs,
+            "new_heading": heading.text,
+        }
+        for uid, heading in made.items()
+    ]
+    if rows:
+        db.execute(_MADE_UP_FOR, rows)
