@@ -32,6 +32,7 @@ _PREFERENCES = {  # nothing that asks the world, nothing that asks a person
     "mail.spam.version": 1,
     "mailnews.confirm.moveFoldersToTrash": False,
     "mailnews.database.global.indexer.enabled": False,
+    "mailnews.show_send_progress": False,
     "mailnews.start_page.enabled": False,
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,

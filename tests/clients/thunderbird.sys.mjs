@@ -406,20 +406,14 @@ export async function write(account, { kind = "new", of, to, subject, body, atta
   await until(() => win.closed, `the compose window of ${subject ?? kind} closes`);
 }
 
-// The compose window that this call opens, once it can be typed in.
-function opened(open) {
-  return new Promise(resolve => {
-    const watch = {
-      observe(win, topic) {
-        if (topic == "domwindowopened") {
-          Services.ww.unregisterNotification(watch);
-          win.addEventListener("compose-editor-ready", () => resolve(win), { once: true });
-        }
-      },
-    };
-    Services.ww.registerNotification(watch);
-    open();
-  });
+// The compose window that this call opens, once it can be typed in. Other windows may open meanwhile.
+async function opened(open) {
+  const known = new Set(Services.wm.getEnumerator("msgcompose"));
+  open();
+  return until(
+    () => [...Services.wm.getEnumerator("msgcompose")].find(win => !known.has(win) && win.composeEditorReady),
+    "a compose window"
+  );
 }
 
 // POP3
