@@ -68,6 +68,8 @@ class Difference:
 class Effect:
     """What a command is to do, in one commit."""
 
+    is_known_at_once = True  # to every session of its process; what is appended is, but for some moments
+
     def __init__(self) -> None:
         self.by: Any = None
         self.since = 0  # the last commit before the command was sent
@@ -128,7 +130,7 @@ class Chronicle:
     def answer(self, effect: Effect) -> None:
         """Its command is over."""
         self.effects.remove(effect)
-        if effect.at is not None and self.alone:
+        if effect.at is not None and self.alone and effect.is_known_at_once:
             self.answered = max(self.answered, effect.at)
 
     def settle(self) -> None:

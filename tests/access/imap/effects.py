@@ -101,6 +101,8 @@ class Removing(Effect):
 class Adding(Effect):
     """APPEND and deliveries: all messages or none."""
 
+    is_known_at_once = False
+
     def __init__(self, target: Name, letters: Sequence[tuple[bytes, Flags]]) -> None:
         super().__init__()
         self.target, self.letters = target, letters
