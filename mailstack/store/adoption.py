@@ -44,7 +44,7 @@ from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, 
 from mailstack.store.values import Facts
 from mailstack.work import Work
 
-ROUND = 100  # files adopted in one transaction
+ROUND = 500  # files adopted in one transaction
 _SETTLED = (
     1_000_000_000  # nanoseconds: a directory changed this recently may change again within one clock tick
 )
@@ -144,7 +144,9 @@ def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> 
     missing = frozenset(maildir.base_of(name) for name in expected - lies)
     buried = db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()
     explained = missing | {maildir.base_of(name) for name in buried}
-    unknown = tuple(name for name in lies - expected if maildir.base_of(name) not in explained)
+    # By base name, which begins with the time of delivery: parts of them are taken over in this order.
+    names = sorted((maildir.base_of(name), name) for name in lies - expected)
+    unknown = tuple(name for base, name in names if base not in explained)
     return Survey(marks if settled and not unknown and not missing else None, unknown, missing)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from twisted.logger import Logger
 
 from mailstack.db import Ear, touches, undo, user_mail
 from mailstack.mail.message import Message
-from mailstack.store import acl, adoption, delivery, mailboxes, reading, sent
+from mailstack.store import acl, delivery, mailboxes, sent
 from mailstack.store.changes import expunge_one, move_all
 from mailstack.store.counting import Counting
 from mailstack.store.delivery import When
@@ -26,8 +25,9 @@ from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.maildir import Written
 from mailstack.store.names import INBOX, SEPARATOR, canonical
 from mailstack.store.news import Change, Listed, News
+from mailstack.store.opened import Opened
 from mailstack.store.peers import Peers
-from mailstack.store.rows import MAILDIR, Box, box_by_name
+from mailstack.store.rows import MAILDIR, box_by_name
 from mailstack.store.settings import StoreConfig
 from mailstack.store.sharing import Sharing
 from mailstack.store.upkeep import Upkeep
@@ -39,7 +39,6 @@ from mailstack.store.values import (
     Delivered,
     MailboxInfo,
     New,
-    NoSuchMailbox,
     Parcel,
     Quota,
     StoreError,
@@ -51,8 +50,6 @@ _log = Logger()
 
 T = TypeVar("T")
 _HOMES = 10_000  # users whose folder is remembered
-_MARKS = 10_000  # mailboxes whose directories' times are remembered
-_POLLED = 500  # ids in one query
 
 
 class MessageStore(Sharing, Service):
@@ -74,27 +71,24 @@ class MessageStore(Sharing, Service):
         self._work = work
         self._clock = clock
         self.news = News()
-        self.upkeep = Upkeep(config, work, clock, self._look_around)
+        self._opened = Opened(config, self._root, work, clock, self.news)
+        self.upkeep = Upkeep(config, work, clock, self._opened.look_around)
         index = index or FileIndex()
         self.indexer = Indexer(index, self._root, work, clock, config.index, config.index_delay)
         self.news.always.append(self.indexer.hear)
-        self._around = Surroundings(
+        self._opened.around = Surroundings(
             self._root,
             work,
             self.news,
-            self._released,
+            self._opened.released,
             self.upkeep.claim,
             self.upkeep.behind,
-            self._doubted,
+            self._opened.doubted,
             self.indexer.candidates,
         )
         self._peers = None if listen is None else Peers(listen, self.news, work, clock)
         self._counting = Counting(work, clock)
         self._homes: dict[int, Path] = {}
-        self._open: dict[int, Mailbox] = {}
-        self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
-        self._loading: dict[int, list[Deferred[None]]] = {}
-        self._marks: OrderedDict[int, adoption.Marks | None] = OrderedDict()
 
     # Users and their mailboxes
 
@@ -165,10 +159,8 @@ class MessageStore(Sharing, Service):
         """
         place = await self._located(user_id, name, "x")
         gone = await self._work.transaction(mailboxes.remove, self._root, place.owner_id, place.name)
-        self._marks.pop(gone, None)
         self.news.publish(Change(gone, 0, 0, gone=True))
-        if gone in self._idle:
-            self._drop(gone)
+        self._opened.forget(gone)
         self.upkeep.behind()
         self._listed(place.owner_id)
 
@@ -299,32 +291,7 @@ class MessageStore(Sharing, Service):
         """The live mailbox, what other programs did to its files taken over. Raise NoSuchMailbox, OSError."""
         place = await self._located(user_id, name, "r")
         box = await self._work.read(box_by_name, place.owner_id, place.name, False)
-        while box.id in self._loading:
-            waiter: Deferred[None] = Deferred()
-            self._loading[box.id].append(waiter)
-            await waiter
-        mailbox = self._open.get(box.id)
-        if mailbox is not None:
-            mailbox.uses += 1  # before the first wait: it must not be dropped meanwhile
-            self._idle.pop(box.id, None)
-        try:
-            return await (self._loaded(box) if mailbox is None else self._freshened(mailbox, box))
-        except BaseException:
-            if mailbox is not None:
-                self._released(mailbox)
-            raise
-
-    async def scan(self, mailbox_id: int) -> None:
-        """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
-        for _ in range(1_000):
-            known = self._marks.get(mailbox_id)
-            found = await adoption.look(self._work, self._root, mailbox_id, known)
-            self._marks[mailbox_id] = found.marks
-            self._marks.move_to_end(mailbox_id)
-            if len(self._marks) > _MARKS:
-                self._marks.popitem(last=False)
-            if not (found.unknown or found.missing) or not await self._settle(mailbox_id, found):
-                return
+        return await self._opened.open(box)
 
     # Life
 
@@ -412,88 +379,6 @@ class MessageStore(Sharing, Service):
                 self._homes.clear()
             known = self._homes[user_id] = self._root / home / MAILDIR
         return known
-
-    async def _freshened(self, mailbox: Mailbox, box: Box) -> Mailbox:
-        if box.modseq > mailbox.highest_modseq:
-            await mailbox.refresh()
-        await self.scan(mailbox.id)
-        if mailbox.deleted:
-            raise NoSuchMailbox(mailbox.name)
-        return mailbox
-
-    async def _loaded(self, box: Box) -> Mailbox:
-        self._loading[box.id] = []
-        try:
-            await self.scan(box.id)
-            early: list[Change] = []  # news that come while we read
-            unsubscribe = self.news.subscribe(box.id, early.append)
-            try:
-                mailbox = Mailbox(await self._work.read(reading.load, box.id), self._around)
-            finally:
-                unsubscribe()
-            self._open[box.id] = mailbox
-            mailbox.uses += 1
-            for change in early:
-                mailbox.hear(change)
-            return mailbox
-        finally:
-            for waiter in self._loading.pop(box.id):
-                waiter.callback(None)
-
-    async def _settle(self, mailbox_id: int, found: adoption.Survey) -> bool:
-        """Take over the first of what was found; whether there may be more."""
-        paths = found.unknown[: adoption.ROUND]
-        directory = await self._work.read(reading.directory, self._root, mailbox_id)
-        files = await self._work.files(adoption.examine, directory, paths) if paths else []
-        if not files and not found.missing:
-            return False  # nothing that we can read
-        wanted = (files, bool(found.missing), int(time.time()))
-        change = await self._work.transaction(adoption.settle, self._root, mailbox_id, *wanted)
-        if change is not None:
-            self.news.publish(change)
-            self.upkeep.behind()
-        return len(found.unknown) > len(paths)
-
-    def _released(self, mailbox: Mailbox) -> None:
-        mailbox.uses -= 1
-        if mailbox.uses > 0:
-            return
-        self._idle[mailbox.id] = self._clock.seconds()
-        self._idle.move_to_end(mailbox.id)
-        if mailbox.deleted or len(self._idle) > self._config.keep_mailboxes:
-            self._drop(mailbox.id if mailbox.deleted else next(iter(self._idle)))
-
-    def _drop(self, mailbox_id: int) -> None:
-        self._idle.pop(mailbox_id, None)
-        mailbox = self._open.pop(mailbox_id, None)
-        if mailbox is not None:
-            mailbox.unsubscribe()
-
-    def _doubted(self, mailbox_id: int) -> None:
-        """A file was not where it should be: the next look at the directory is a thorough one."""
-        self._marks.pop(mailbox_id, None)
-
-    async def _look_around(self) -> None:
-        """What other processes and programs did to the mailboxes that are open here."""
-        oldest = self._clock.seconds() - self._config.keep
-        for mailbox_id in [key for key, since in self._idle.items() if since <= oldest]:
-            self._drop(mailbox_id)
-        boxes = [box for box in self._open.values() if box.id not in self._idle and not box.deleted]
-        for start in range(0, len(boxes), _POLLED):
-            some = boxes[start : start + _POLLED]
-            modseqs = await self._work.read(reading.modseqs, [box.id for box in some])
-            marks = await self._work.files(adoption.marks_of, [box.directory for box in some])
-            for box, times in zip(some, marks, strict=True):
-                if modseqs.get(box.id) != box.highest_modseq or times != self._marks.get(box.id):
-                    await self._look_at(box)
-
-    async def _look_at(self, mailbox: Mailbox) -> None:
-        try:
-            await mailbox.refresh()
-            if not mailbox.deleted:
-                await self.scan(mailbox.id)
-        except (StoreError, OSError) as error:
-            _log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)
 
     def _listed(self, user_id: int | None) -> None:
         self.news.publish(Listed(user_id))

@@ -146,8 +146,12 @@ class TestRefusals(TransferCase):
             )
             results = await self.send([hop], envelope(BOB, EVE, Address("odd", "b.test")))
             self.assertEqual(
-                [str(one.reply) for one in results.values()],
-                ["250 2.0.0 Ok: taken", "550 5.1.1 no eve", "450 4.0.0 later"],
+                {str(address): str(one.reply) for address, one in results.items()},
+                {
+                    "bob@b.test": "250 2.0.0 Ok: taken",
+                    "eve@b.test": "550 5.1.1 no eve",
+                    "odd@b.test": "450 4.0.0 later",
+                },
             )
             self.assertEqual(len(hop.messages), 1)
 

@@ -67,8 +67,10 @@ class TestLmtp(ExtensionCase):
         said = "250 2.1.5 Here\r\n552 5.2.2 Full"
         hop = self.hop({"LHLO": "250 mx.b.test", ".": said, "RCPT <no@b.test>": "550 5.1.1 No"})
         to = envelope(BOB, Address("no", "b.test"), EVE)
-        codes = await self.codes(hop, to, lmtp=True)
-        self.assertEqual(codes, ["250 2.1.5", "550 5.1.1", "552 5.2.2"])
+        results = await self.through(hop, to, lmtp=True)
+        codes = {str(address): f"{one.reply.code} {one.reply.enhanced}" for address, one in results.items()}
+        wanted = {"bob@b.test": "250 2.1.5", "no@b.test": "550 5.1.1", "eve@b.test": "552 5.2.2"}
+        self.assertEqual(codes, wanted)
         self.assertEqual(hop.lines[0], "LHLO mail.a.test")
 
     async def test_what_was_said_holds_when_the_connection_breaks(self) -> None:

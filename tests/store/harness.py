@@ -103,7 +103,7 @@ class Harness:
 
     def settle_clock(self) -> None:
         """Let every directory look as if it had not changed for long: two stat calls are believed then."""
-        self.store._marks.clear()
+        self.store._opened._marks.clear()
 
     def deliver(self, number: int = 0, user: int = 1, mailbox: str = "INBOX", **options: Any) -> Delivered:
         """One message, which must be taken."""

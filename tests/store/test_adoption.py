@@ -175,11 +175,14 @@ class TestForeignFiles:
         assert max(harness.contents()) < 100
         harness.check()
 
-    def test_many_are_adopted_in_rounds(self, harness: Harness) -> None:
+    def test_many_are_adopted_in_parts_and_in_order(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(adoption, "ROUND", 60)
         now(harness.store.provision(1))
         for number in range(250):
             (harness.path() / "new" / f"{number:04}.m.host").write_bytes(text(number))
-        assert len(harness.contents()) == 250
+        assert harness.contents() == {number + 1: text(number) for number in range(250)}
         harness.check()
 
     def test_a_transaction_under_way_is_no_finding(
@@ -195,15 +198,14 @@ class TestForeignFiles:
         ]
         settled: list[Survey] = []
 
-        async def settle(mailbox: int, found: Survey) -> bool:
+        async def settle(mailbox: int, found: Survey) -> None:
             settled.append(found)
-            return False
 
         monkeypatch.setattr(adoption, "survey", lambda *args: looks.pop(0))
-        monkeypatch.setattr(harness.store, "_settle", settle)
-        now(harness.store.scan(mailbox_id))
+        monkeypatch.setattr(harness.store._opened, "_settle", settle)
+        now(harness.store._opened.scan(mailbox_id))
         assert settled == [Survey(None, ("cur/b",), frozenset({"y"}))]
-        now(harness.store.scan(mailbox_id))
+        now(harness.store._opened.scan(mailbox_id))
         assert len(settled) == 1
         assert looks == []
 

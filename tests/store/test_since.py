@@ -112,7 +112,7 @@ class TestSince:
         age(harness, 31 * DAY)
         now(harness.store.upkeep.prune())
         harness.append([9])
-        now(asleep._look_at(box))
+        now(asleep._opened._look_at(box))
         assert view.catch_up(expunges=True).expunged == [5, 2]
         assert list(view.uids) == [1, 3, 4, 6, 7]
 

@@ -544,7 +544,7 @@ class TestCosts:
         client = world.connect().select()
         client.ask("a NOTIFY SET (selected (MessageNew MessageExpunge)) (personal (MailboxName))")
         client.lose()
-        open_one = {box.id for box in world.store._open.values()}
+        open_one = {box.id for box in world.store._opened._open.values()}
         assert {topic for topic in listeners if topic not in open_one} == set(before)
 
     def test_many_names_are_not_looked_at_again_and_again(
