@@ -4,8 +4,9 @@
 
 Both relay to the same smtp-sink; the driver is any program that takes --port, --messages, --concurrency,
 --per-conn, --rcpt and --sender and prints one line of JSON with "ok", "msgs_per_s" and "errors". Ours asks for a
-login, Postfix does not; neither signs, unless `--signed` has ours do so. `--per-conn 1,0` measures both a new
-connection for each message and one for all. Says for each round and server: accepted and relayed messages a second, CPU milliseconds a message.
+login, Postfix does not: `--trusted` has neither ask. Neither signs, unless `--signed` has ours do so.
+`--per-conn 1,0` measures both a new connection for each message and one for all. Says for each round and server:
+accepted and relayed messages a second, CPU milliseconds a message.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def ours(folder: Path, sink: Sink, options: argparse.Namespace) -> Iterator[Runn
         "listeners.new_connections_per_address=0",
         "listeners.new_connections_per_network=0",
         f"dkim.sign={str(options.signed).lower()}",
+        f"msa.trusted.networks={['127.0.0.0/8'] if options.trusted else []}",
         *options.set,
     ]  # fmt: skip
     stack = RunningStack(folder / "ours", users=("alice",), settings=settings)
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["ours", "postfix"])
     parser.add_argument("--signed", action="store_true", help="ours signs with DKIM, as it does by default")
+    parser.add_argument("--trusted", action="store_true", help="ours asks for no login either")
     parser.add_argument("--wrap", default="", help="a program that starts our server")
     parser.add_argument("--set", action="append", default=[], help="a setting of ours")
     options = parser.parse_args()
@@ -140,7 +143,7 @@ def main() -> None:
         servers = []
         if options.only != "postfix":
             one = stack.enter_context(ours(folder, sink, options))
-            login = ["--user", one.address("alice"), "--password", "alice-secret"]
+            login = [] if options.trusted else ["--user", one.address("alice"), "--password", "alice-secret"]
             servers.append(("mailstack", one.ports["submission"], one.pid(), login))
         if options.only != "ours":
             settings = {
