@@ -14,7 +14,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
@@ -51,7 +51,16 @@ class TestNextHops(Base):
     """Each ends in a 4xx with a reason, and with another exchanger in 250."""
 
     async def test_the_table(self) -> None:
-        for says, offers, enhanced, words in (
+        async def row(says: Any, offers: tuple[str, ...], enhanced: str, words: str) -> None:
+            alone = await self.by(self.make(self.hop(says, offers), keep_connections=0.0))
+            self.assertTrue(alone.reply.transient, (says, str(alone)))
+            self.assertEqual(alone.reply.enhanced, enhanced, says)
+            self.assertIn(words, alone.reply.text)
+            second = self.hop()
+            result = await self.by(self.make(self.hop(says, offers), second, keep_connections=0.0))
+            self.assertEqual((result.reply.code, len(second.messages)), (250, 1), says)
+
+        rows: tuple[Any, ...] = (
             ({"": HANG}, (), "4.4.2", "timed out waiting for greeting"),
             ({"": CLOSE}, (), "4.4.2", "connection lost"),
             ({"": b"\x00\xff\xfe\r\n"}, (), "4.4.2", "bad reply: not a reply"),
@@ -72,14 +81,8 @@ class TestNextHops(Base):
             ({"RCPT": HANG, "DATA": HANG}, ("PIPELINING",), "4.4.2", "timed out waiting for reply to RCPT"),
             ({"DATA": CLOSE}, (), "4.4.2", "connection lost"),
             ({"DATA": HANG}, (), "4.4.2", "timed out waiting for reply to DATA"),
-        ):
-            alone = await self.by(self.make(self.hop(says, offers), keep_connections=0.0))
-            self.assertTrue(alone.reply.transient, (says, str(alone)))
-            self.assertEqual(alone.reply.enhanced, enhanced, says)
-            self.assertIn(words, alone.reply.text)
-            second = self.hop()
-            result = await self.by(self.make(self.hop(says, offers), second, keep_connections=0.0))
-            self.assertEqual((result.reply.code, len(second.messages)), (250, 1), says)
+        )
+        await gatherResults([Deferred.fromCoroutine(row(*one)) for one in rows])  # most of it is waiting
 
     async def test_a_greeting_that_refuses_for_good(self) -> None:
         refusing = {"": "554 5.7.1 blocked"}
