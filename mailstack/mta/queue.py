@@ -402,6 +402,7 @@ class Queue(Service):
     def stopService(self) -> Deferred[None]:
         """Let attempts under way end, for a while."""
         super().stopService()
+        self._scheduler.end()  # at once, however long our start still takes
         return Deferred.fromCoroutine(self._end())
 
     def wake(self) -> None:

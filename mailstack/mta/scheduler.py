@@ -62,6 +62,7 @@ class Scheduler:
         self._hops = hops
         self._repeats = repeats  # told of the attempts that other processes left behind
         self._running = False
+        self._over = False
         self._woken = False
         self._sleeping: Deferred[None] | None = None
         self._alarm: Any = None
@@ -84,14 +85,19 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin to look at the queue."""
-        self._running = True
+        self._running = not self._over
         self._renewed = self._clock.seconds()
         self._looping = Deferred.fromCoroutine(self._loop())
 
-    async def stop(self) -> None:
-        """Start nothing more; let what is under way end, for a while, then give it up."""
+    def end(self) -> None:
+        """Start nothing more, from now on."""
+        self._over = True
         self._running = False
         self.wake()
+
+    async def stop(self) -> None:
+        """Start nothing more; let what is under way end, for a while, then give it up."""
+        self.end()
         if self._looping is not None:
             await self._looping
         if self._active:
