@@ -191,7 +191,9 @@ class TestConflicts:
 
     @pytest.mark.parametrize("beside", [False, True])
     def test_it_is_tried_again(self, two: Two, beside: bool) -> None:
-        assert self.meet(two, beside=beside) == [None, None, 3]
+        [*errors, tries] = self.meet(two, beside=beside)
+        assert errors == [None, None]
+        assert tries >= 3  # the next try may meet the other one again
         assert two.one.read(values) == [2, 2, 0, 0]
 
     def test_but_not_what_has_done_something_to_files(self, two: Two) -> None:
