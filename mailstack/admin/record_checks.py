@@ -52,6 +52,7 @@ class _Examination:
         self._hostname = hostname
 
     async def all(self, records: Sequence[Record]) -> list[Finding]:
+        self._addresses = asyncio.ensure_future(self._look_up_host())
         found = await asyncio.gather(*(self._one(record) for record in records))
         return [*found, *await self._reverse()]
 
@@ -71,12 +72,12 @@ class _Examination:
             return self._policy
         return self._key if "._domainkey." in record.name else self._reports
 
-    async def _addresses(self) -> list[str]:
+    async def _look_up_host(self) -> list[str]:
         both = [await self._lookups.addresses(self._hostname, six) for six in (False, True)]
         return [address for addresses in both for address in addresses]
 
     async def _address(self, record: Record) -> tuple[str, str]:
-        found = await self._addresses()
+        found = await self._addresses
         if not found:
             return MISSING, ""
         inside = [one for one in found if not ipaddress.ip_address(one).is_global]
@@ -93,7 +94,7 @@ class _Examination:
         policies = await self._texts(record.name, r"(?i)v=spf1(?: |$)")
         if not policies:
             return MISSING, ""
-        for address in await self._addresses():
+        for address in await self._addresses:
             client = spf.Client(address, self._hostname)
             verdict = await spf.check(self._lookups, client, f"postmaster@{self._domain}", self._domain)
             if verdict.result != "pass":
@@ -135,7 +136,7 @@ class _Examination:
     async def _reverse(self) -> list[Finding]:
         """The PTR record of each address: many servers take no mail from one without."""
         try:
-            addresses = await self._addresses()
+            addresses = await self._addresses
         except LookupFailed:
             return []
         return list(await asyncio.gather(*map(self._name_of, addresses)))
