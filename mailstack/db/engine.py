@@ -178,8 +178,7 @@ class Database:
         @event.listens_for(engine, "begin")
         def begin(db: Connection) -> None:
             if not db.get_execution_options().get("mailstack_kept"):
-                writing = db.get_execution_options().get("mailstack_write")
-                db.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+                db.exec_driver_sql("BEGIN")
 
         return engine
 

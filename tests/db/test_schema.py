@@ -71,7 +71,7 @@ class TestContract:
         """Conditions of indexes, cascades, AUTOINCREMENT: against tables made from the declarations."""
         schema.upgrade(empty_database)
         migrated = empty_database.read(details)
-        with empty_database.engine.connect().execution_options(mailstack_write=True) as db, db.begin():
+        with empty_database.engine.connect() as db, db.begin():
             for name in sorted(migrated):
                 db.execute(text(f"DROP TABLE {name}{'' if empty_database.is_sqlite else ' CASCADE'}"))
             metadata.create_all(db)

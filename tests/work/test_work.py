@@ -130,7 +130,8 @@ class TestTransactions(WorkCase):
     async def test_a_locked_database_is_an_error_and_is_got_over(self) -> None:
         other = Database(DatabaseConfig(self.database.url.render_as_string(False)))
         impatient = Work(reactor, Database(DatabaseConfig(self.database.url.render_as_string(False), 0.01)))
-        with other.engine.connect().execution_options(mailstack_write=True) as db, db.begin():
+        with other.engine.connect() as db, db.begin():
+            add(db, 2)  # who writes has the lock
             await self.assertFailure(start(impatient.transaction(add, 1)), Exception)
         self.assertEqual(await impatient.transaction(add, 1), 1)
         await impatient.close()
