@@ -7,6 +7,7 @@ What other Maildir programs do to the files is taken over when a mailbox is open
 
 from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
+from mailstack.store.quotas import Account
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import (
     ALL_RIGHTS,
@@ -52,6 +53,7 @@ __all__ = [
     "FLAGGED",
     "NO_QUOTA",
     "SEEN",
+    "Account",
     "Appended",
     "BadEntry",
     "BadMailboxName",
