@@ -12,7 +12,7 @@ from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import held_back, known_flags
-from mailstack.store import DELETED, SEEN
+from mailstack.store.values import DELETED, SEEN
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id, url_mechanisms
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from mailstack.access.imap.context import Selected
-from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
-from mailstack.store.values import Update
+from mailstack.store.values import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, Update
 from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
 from mailstack.wire.imap.rights import needed_for_flags

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
-from mailstack.store import Mailbox
+from mailstack.store.mailbox import Mailbox
 from mailstack.store.values import SEEN
 
 FLUSH = 500  # messages fetched before they are marked \Seen together

@@ -17,7 +17,7 @@ from mailstack.access.settings import Pop3Config
 from mailstack.mail.eight_bit import Header
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import SignIn
-from mailstack.store import MessageStore
+from mailstack.store.message_store import MessageStore
 from mailstack.store.values import Expunged, NoSuchMailbox, StoreError
 from mailstack.wire import pop3
 from mailstack.work import Clock, Overloaded, Work

@@ -24,8 +24,9 @@ from mailstack.access.settings import ImapConfig, Pop3Config
 from mailstack.db import Database, DatabaseConfig, Ear
 from mailstack.db.announcements import announce
 from mailstack.net.conversation import Conversation
-from mailstack.store import MessageStore, StoreConfig
+from mailstack.store.message_store import MessageStore
 from mailstack.store.news import by
+from mailstack.store.settings import StoreConfig
 from mailstack.wire import pop3
 from mailstack.wire.imap.server import Server
 from tests.access.imap.harness import LOOPBACK, People, Wire, World

@@ -19,7 +19,8 @@ from mailstack.directory import User
 from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
-from mailstack.store import New, changes
+from mailstack.store import changes
+from mailstack.store.values import New
 from mailstack.wire import pop3
 from tests.net.sign_ins import sign_in_with
 from tests.store.harness import Harness, now, text
