@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.access.imap.tree import normalized
-from mailstack.store import DELETED, MailboxInfo
 from mailstack.store.names import OTHER_USERS
+from mailstack.store.values import DELETED, MailboxInfo
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import mailbox_id
 from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged

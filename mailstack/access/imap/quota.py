@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mailstack.access.imap.context import Context, completed, refuse
-from mailstack.store import NO_QUOTA, Account, Usage
-from mailstack.store import Quota as Limits
+from mailstack.store.quotas import Account
+from mailstack.store.values import NO_QUOTA, Usage
+from mailstack.store.values import Quota as Limits
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import mutf7
 from mailstack.wire.imap.responses import AnyResponse, Quota, QuotaRoot
