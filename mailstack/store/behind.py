@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, text, update
 
 from mailstack.db import sync_directory
 from mailstack.store import maildir
@@ -24,8 +24,13 @@ from mailstack.store.values import NoSuchMailbox
 
 Grave = tuple[int, Path, str]  # id, mailbox's directory, path of the file from it
 
-_DIRTY = select(messages.c.id).where(messages.c.dirty).order_by(messages.c.id).limit(bindparam("most"))
-_ON_DISK = select(messages.c.id, messages.c.name, messages.c.flags, messages.c.disk_info, messages.c.is_new)
+_BEHIND = text("messages.dirty")  # as the index has it: where it says "= 1" SQLite does not use that
+_DIRTY = Hot(select(messages.c.id).where(_BEHIND).order_by(messages.c.id).limit(bindparam("most")))
+_ON_DISK = Hot(
+    select(messages.c.id, messages.c.name, messages.c.flags, messages.c.disk_info, messages.c.is_new).where(
+        messages.c.id.between(bindparam("low"), bindparam("high")), _BEHIND
+    )
+)
 _NAMED = Hot(
     update(messages)
     .where(messages.c.id == bindparam("message"))
@@ -48,7 +53,7 @@ def sync_names(db: Connection, root: Path, most: int) -> int:
 
     In a transaction, under the locks of the mailboxes' rows: nobody looks at the directories meanwhile.
     """
-    ids = list(db.execute(_DIRTY, {"most": most}).scalars())
+    ids = [row[0] for row in _DIRTY.run(db, {"most": most}).fetchall()]
     for mailbox_id in sorted({id >> UID_BITS for id in ids}):
         try:
             box = box_by_id(db, mailbox_id)
@@ -56,7 +61,7 @@ def sync_names(db: Connection, root: Path, most: int) -> int:
             continue
         some = [id for id in ids if id >> UID_BITS == mailbox_id]
         path = box.path(root)
-        rows = db.execute(_ON_DISK.where(messages.c.id.in_(some), messages.c.dirty)).all()
+        rows = _ON_DISK.run(db, {"low": some[0], "high": some[-1]}).fetchall()
         _NAMED.run_many(db, [_rename(str(path), *row) for row in rows])
         sync_directory(db, path / "cur")
     return len(ids)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, true, update
 
 from mailstack.store import maildir
 from mailstack.store.acl import locate, quota_of
-from mailstack.store.flags import DELETED_BIT, SEEN_BIT
+from mailstack.store.flags import DELETED_BIT, SEEN_BIT, Keywords
+from mailstack.store.hot import Hot
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import (
     Addition,
@@ -27,17 +28,25 @@ from mailstack.store.rows import (
     keywords_of,
     within,
 )
+from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, expunged, messages
 from mailstack.store.values import Copied, Expunged, NoSuchMailbox, Quota, Stored
 
-_SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
-_ROW = (
-    messages.c.id,
-    messages.c.flags,
-    messages.c.modseq,
-    messages.c.internal_date,
-    messages.c.zone,
-    messages.c.size,
+_FEW = 32  # messages whose flags are written one by one
+_BY_SPANS = Spanned(
+    select(
+        messages.c.id,
+        messages.c.flags,
+        messages.c.modseq,
+        messages.c.internal_date,
+        messages.c.zone,
+        messages.c.size,
+    )
+)
+_FLAG = Hot(
+    update(messages)
+    .where(messages.c.id == bindparam("message"))
+    .values(flags=bindparam("mask"), modseq=bindparam("now"), dirty=true())
 )
 
 
@@ -86,19 +95,17 @@ def store_flags(
     changed: list[Row] = []
     failed: list[int] = []
     unseen = 0
-    for condition in within(mailbox_id, spans):
-        some: list[Row] = []
-        result = db.execute(select(*_ROW).where(condition))
-        while rows := result.cursor.fetchmany(_SLICE):
-            pairs = _changed(rows, change, mask, modseq, failed)
-            seen = sum([(row[1] & SEEN_BIT) - (before & SEEN_BIT) for before, row in pairs]) // SEEN_BIT
-            unseen -= seen
-            some += [row for _, row in pairs]
-        result.close()
-        if some:
-            values: dict[str, Any] = {"flags": change.value(mask), "modseq": modseq, "dirty": True}
+    for rows in _BY_SPANS.rows(db, mailbox_id, spans):
+        pairs = _changed(rows, change, mask, modseq, failed)
+        seen = sum([(row[1] & SEEN_BIT) - (before & SEEN_BIT) for before, row in pairs]) // SEEN_BIT
+        unseen -= seen
+        changed += [row for _, row in pairs]
+    if len(changed) > _FEW:
+        values: dict[str, Any] = {"flags": change.value(mask), "modseq": modseq, "dirty": True}
+        for condition in within(mailbox_id, spans):
             db.execute(update(messages).where(condition, change.concerns(mask)).values(values))
-            changed += some
+    elif changed:
+        _FLAG.run_many(db, [{"message": row[0], "mask": row[1], "now": modseq} for row in changed])
     outcome = Stored(sorted(row[0] & UID_MASK for row in changed), sorted(failed))
     if not changed and known is None:
         return outcome, None
@@ -187,7 +194,8 @@ def _source(db: Connection, mailbox_id: int) -> Box:
 
 def _mask(db: Connection, root: Path, box: Box, change: FlagChange) -> tuple[int, Any]:
     if change.mode == "remove":  # a keyword that nobody has needs no bit
-        return keywords_of(db, box.id).mask(change.flags)[0], None
+        mask, missing = Keywords({}).mask(change.flags)
+        return (keywords_of(db, box.id).mask(change.flags)[0] if missing else mask), None
     return flag_mask(db, root, box, change.flags)
 
 

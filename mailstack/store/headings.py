@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, literal_column, or_, select, update
 
 from mailstack.store.heading import Heading, heading_of
-from mailstack.store.rows import Span, within
+from mailstack.store.hot import Hot
+from mailstack.store.rows import Span
+from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, message_facts, message_id
 from mailstack.store.values import Facts
 from mailstack.work import Work
@@ -84,33 +87,46 @@ def read(
     """What `Headings.read` gives, and the messages from before there were headings."""
     found: dict[int, tuple[Any, ...]] = {}
     late: list[int] = []
-    id, refs = message_facts.c.message_id, message_facts.c.refs
-    query = select(id, func.length(refs), *(_COLUMNS[name] for name in names))
-    for condition in within(mailbox_id, spans, id):
-        result = db.execute(query.where(condition))
-        while some := result.cursor.fetchmany(_ROWS):
-            found.update([(row[0] & UID_MASK, row[2:]) for row in some if row[1]])
-            late += [row[0] & UID_MASK for row in some if row[1] is None]
-        result.close()
+    for some in _query(tuple(names)).rows(db, mailbox_id, spans):
+        found.update([(row[0] & UID_MASK, row[2:]) for row in some if row[1]])
+        late += [row[0] & UID_MASK for row in some if row[1] is None]
     return found, late
+
+
+@lru_cache(maxsize=16)
+def _query(names: tuple[str, ...]) -> Spanned:
+    id, refs = message_facts.c.message_id, message_facts.c.refs
+    return Spanned(select(id, func.length(refs), *(_COLUMNS[name] for name in names)), id)
 
 
 def holding(db: Connection, mailbox_id: int, needle: str) -> tuple[set[int], list[int]]:
     """The same for `Headings.holding`."""
-    id, text, refs = message_facts.c.message_id, message_facts.c.heading, message_facts.c.refs
-    place = func.instr(text, needle) if db.dialect.name == "sqlite" else func.strpos(text, needle)
-    query = select(id, refs.is_(None)).where(
-        id.between(message_id(mailbox_id, 0), message_id(mailbox_id, UID_MASK)),
-        or_(text.is_(None), place > 0),
-    )
-    result = db.execute(query)
+    parameters = {
+        "low": message_id(mailbox_id, 0),
+        "high": message_id(mailbox_id, UID_MASK),
+        "needle": needle,
+    }
+    cursor = _holding("instr" if db.dialect.name == "sqlite" else "strpos").run(db, parameters)
     found: set[int] = set()
     late: list[int] = []
-    while some := result.cursor.fetchmany(_ROWS):
-        found.update([row[0] & UID_MASK for row in some])
-        late += [row[0] & UID_MASK for row in some if row[1]]
-    result.close()
+    try:
+        while some := cursor.fetchmany(_ROWS):
+            found.update([row[0] & UID_MASK for row in some])
+            late += [row[0] & UID_MASK for row in some if row[1]]
+    finally:
+        cursor.close()
     return found, late
+
+
+@lru_cache(maxsize=2)
+def _holding(place_of: str) -> Hot:
+    id, text, refs = message_facts.c.message_id, message_facts.c.heading, message_facts.c.refs
+    place = getattr(func, place_of)(text, bindparam("needle", type_=text.type))
+    return Hot(
+        select(id, refs.is_(None)).where(
+            id.between(bindparam("low"), bindparam("high")), or_(text.is_(None), place > literal_column("0"))
+        )
+    )
 
 
 def keep(db: Connection, mailbox_id: int, made: Mapping[int, Heading]) -> None:

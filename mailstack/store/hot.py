@@ -14,16 +14,19 @@ from sqlalchemy import Connection, Executable
 
 
 class Hot:
-    """One statement whose values are all bound parameters."""
+    """One statement whose values are all bound parameters; those that it has a value for may be left out."""
 
     def __init__(self, statement: Executable, columns: Sequence[str] | None = None) -> None:
         self._statement = statement
         self._columns = columns  # of an INSERT
-        self._compiled: dict[str, tuple[str, list[str] | None]] = {}  # by name of the database's dialect
+        # By name of the database's dialect: text, order of the parameters, those that have a value.
+        self._compiled: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
 
     def run(self, db: Connection, parameters: dict[str, Any]) -> Any:
         """Execute; the driver's cursor."""
-        sql, order = self._for(db)
+        sql, order, given = self._for(db)
+        if given:
+            parameters = given | parameters
         connection: Any = db.connection.driver_connection
         return connection.execute(sql, parameters if order is None else [parameters[key] for key in order])
 
@@ -32,19 +35,24 @@ class Hot:
         if len(parameters) == 1:
             self.run(db, parameters[0])
             return
-        sql, order = self._for(db)
+        sql, order, given = self._for(db)
+        if given:
+            parameters = [given | row for row in parameters]
         rows = parameters if order is None else [[row[key] for key in order] for row in parameters]
         connection: Any = db.connection.driver_connection
         cursor = connection.cursor()
         cursor.executemany(sql, rows)
         cursor.close()
 
-    def _for(self, db: Connection) -> tuple[str, list[str] | None]:
-        name = db.dialect.name
-        known = self._compiled.get(name)
+    def _for(self, db: Connection) -> tuple[str, list[str] | None, dict[str, Any]]:
+        dialect = db.dialect.name
+        known = self._compiled.get(dialect)
         if known is None:
             statement: Any = self._statement
             compiled = statement.compile(dialect=db.dialect, column_keys=self._columns)
             order = compiled.positiontup
-            known = self._compiled[name] = (compiled.string, None if order is None else list(order))
+            names: dict[Any, str] = compiled.bind_names
+            given = {key: bind.value for bind, key in names.items() if not bind.required}
+            known = (compiled.string, None if order is None else list(order), given)
+            self._compiled[dialect] = known
         return known

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, column, delete, exists, func, inse
 
 from mailstack.db import announce, undo
 from mailstack.store.flags import Keywords
+from mailstack.store.hot import Hot
 from mailstack.store.identity import mailbox_id
 from mailstack.store.maildir import make_mailbox
 from mailstack.store.names import (
@@ -77,7 +78,8 @@ _INFO = (
     .join(usage, usage.c.user_id == mailboxes.c.user_id)
     .where(mailboxes.c.user_id == bindparam("owner"))
 )
-_ONE_INFO = _INFO.where(mailboxes.c.name == bindparam("mailbox"))
+_INFO_NAMES = tuple(_INFO.selected_columns.keys())
+_ONE_INFO = Hot(_INFO.where(mailboxes.c.name == bindparam("mailbox")))
 
 
 def provision(db: Connection, root: Path, user_id: int) -> str:
@@ -137,10 +139,11 @@ def list_mailboxes(db: Connection, user_id: int) -> list[MailboxInfo]:
 
 def mailbox_info(db: Connection, user_id: int, name: str) -> MailboxInfo:
     """One mailbox. Raise NoSuchMailbox."""
-    row = db.execute(_ONE_INFO, {"owner": user_id, "mailbox": name}).one_or_none()
-    if row is None or not row.selectable:
+    row = _ONE_INFO.run(db, {"owner": user_id, "mailbox": name}).fetchone()
+    info = None if row is None else _info(row)
+    if info is None or not info.selectable:
         raise NoSuchMailbox(name)
-    return _info(row)
+    return info
 
 
 def must_exist(db: Connection, user_id: int, name: str) -> None:
@@ -367,10 +370,11 @@ def _write_subscriptions(db: Connection, root: Path, user_id: int, home: str) ->
 
 
 def _info(row: Any) -> MailboxInfo:
-    values = row._asdict()
-    values["special_use"] = tuple(row.special_use.split())
-    values["subscribed"] = bool(row.subscribed)
+    values: dict[str, Any] = dict(zip(_INFO_NAMES, row, strict=True))
+    values["special_use"] = tuple(values["special_use"].split())
+    values["subscribed"] = bool(values["subscribed"])
+    values["selectable"] = bool(values["selectable"])
     home, directory = values.pop("home"), values.pop("directory")
-    if row.selectable:
-        values["object_id"] = mailbox_id(home, directory or "", row.uidvalidity)
+    if values["selectable"]:
+        values["object_id"] = mailbox_id(home, directory or "", values["uidvalidity"])
     return MailboxInfo(**values)

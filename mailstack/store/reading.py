@@ -5,14 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, select
 
 from mailstack.store.flags import Keywords
+from mailstack.store.hot import Hot
 from mailstack.store.news import Change, Row
-from mailstack.store.rows import Box, Span, box_by_id, keywords_of, within
+from mailstack.store.rows import Box, Span, box_by_id, keywords_of
+from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts, message_id, messages
 from mailstack.store.values import Counts, Facts, NoSuchMailbox
 
@@ -31,6 +34,13 @@ _CHANGED = (
 ).order_by(messages.c.id)
 _EXPUNGED = select(expunged.c.id).where(
     expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.modseq > bindparam("known")
+)
+_PLACE = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
+_PLACES = Spanned(_PLACE)
+_NEXT_PLACES = Hot(
+    _PLACE.where(messages.c.id.between(bindparam("low"), bindparam("high")))
+    .order_by(messages.c.id)
+    .limit(bindparam("most"))
 )
 FACT_COLUMNS = tuple(field.name for field in fields(Facts))
 KEPT_COLUMNS = tuple(name for name in FACT_COLUMNS if name != "saved")  # those of message_facts
@@ -114,39 +124,33 @@ def read_facts(
     db: Connection, mailbox_id: int, uids: Sequence[int], spans: Sequence[Span], columns: frozenset[str]
 ) -> list[Facts | None]:
     """The facts of some messages, in the order of `uids`; None for those that are gone."""
-    wanted = [name for name in FACT_COLUMNS if name in columns]
+    wanted = tuple(name for name in FACT_COLUMNS if name in columns)
     found: dict[int, Facts] = {}
-    columns_of = {"saved": messages.c.saved, **{name: message_facts.c[name] for name in KEPT_COLUMNS}}
-    query = select(messages.c.id, *(columns_of[name] for name in wanted)).outerjoin(
-        message_facts, message_facts.c.message_id == messages.c.id
-    )
     make = _maker(wanted)
-    for condition in within(mailbox_id, spans):
-        for some in _slices(db, query.where(condition), {}):
-            found.update([(row[0] & UID_MASK, make(row)) for row in some])
+    for some in _facts_query(wanted).rows(db, mailbox_id, spans):
+        found.update([(row[0] & UID_MASK, make(row)) for row in some])
     return [found.get(uid) for uid in uids]
+
+
+@lru_cache(maxsize=64)
+def _facts_query(wanted: tuple[str, ...]) -> Spanned:
+    columns_of = {"saved": messages.c.saved, **{name: message_facts.c[name] for name in KEPT_COLUMNS}}
+    query = select(messages.c.id, *(columns_of[name] for name in wanted))
+    return Spanned(query.outerjoin(message_facts, message_facts.c.message_id == messages.c.id))
 
 
 def read_places(db: Connection, mailbox_id: int, uid: int, more: int) -> dict[int, FilePlace]:
     """Where the files of a message and of the `more` after it should lie, by UID."""
-    query = (
-        select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
-        .where(messages.c.id.between(message_id(mailbox_id, uid), message_id(mailbox_id, UID_MASK)))
-        .order_by(messages.c.id)
-        .limit(more + 1)
-    )
-    return {row[0] & UID_MASK: FilePlace(row[1], row[2], bool(row[3]), row[4]) for row in db.execute(query)}
+    bounds = {"low": message_id(mailbox_id, uid), "high": message_id(mailbox_id, UID_MASK), "most": more + 1}
+    rows = _NEXT_PLACES.run(db, bounds).fetchall()
+    return {row[0] & UID_MASK: FilePlace(row[1], row[2], bool(row[3]), row[4]) for row in rows}
 
 
 def places_of(db: Connection, mailbox_id: int, spans: Sequence[Span]) -> dict[int, FilePlace]:
     """Where the files of some messages should lie, by UID; those that are gone are missing."""
-    query = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new, messages.c.size)
     found: dict[int, FilePlace] = {}
-    for condition in within(mailbox_id, spans):
-        for some in _slices(db, query.where(condition), {}):
-            found.update(
-                [(row[0] & UID_MASK, FilePlace(row[1], row[2], bool(row[3]), row[4])) for row in some]
-            )
+    for some in _PLACES.rows(db, mailbox_id, spans):
+        found.update([(row[0] & UID_MASK, FilePlace(row[1], row[2], bool(row[3]), row[4])) for row in some])
     return found
 
 

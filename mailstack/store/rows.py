@@ -91,7 +91,7 @@ _BY_ID = BOX.where(mailboxes.c.id == bindparam("mailbox_id"))
 _BY_NAME = BOX.where(mailboxes.c.user_id == bindparam("owner"), mailboxes.c.name == bindparam("mailbox"))
 _BOX_BY_ID = {False: Hot(_BY_ID), True: Hot(_BY_ID.with_for_update())}  # locked or not
 _BOX_BY_NAME = {False: Hot(_BY_NAME), True: Hot(_BY_NAME.with_for_update())}
-_KEYWORDS = select(keywords.c.bit, keywords.c.name).where(keywords.c.mailbox_id == bindparam("mailbox"))
+_KEYWORDS = Hot(select(keywords.c.bit, keywords.c.name).where(keywords.c.mailbox_id == bindparam("mailbox")))
 _ADVANCE = Hot(
     update(mailboxes)
     .where(mailboxes.c.id == bindparam("mailbox"))
@@ -141,7 +141,7 @@ def box_by_name(db: Connection, user_id: int, name: str, lock: bool = True) -> B
 
 def keywords_of(db: Connection, mailbox_id: int) -> Keywords:
     """The keywords of a mailbox."""
-    return Keywords(dict(tuple(row) for row in db.execute(_KEYWORDS, {"mailbox": mailbox_id})))
+    return Keywords(dict(_KEYWORDS.run(db, {"mailbox": mailbox_id}).fetchall()))
 
 
 def flag_mask(db: Connection, root: Path, box: Box, flags: Iterable[str]) -> tuple[int, Keywords | None]:
