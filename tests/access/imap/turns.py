@@ -190,7 +190,7 @@ class Host:
         work: Any = turns
         config = StoreConfig(path=world.path / "mail", poll=2.0 if alone else 86_400.0, index=False)
         listen = None if alone else self.database.listen
-        self.store = MessageStore(config, work, clock, True, listen=listen)
+        self.store = MessageStore(config, work, clock, listen=listen)
         sign_in = sign_in_with(People(world.people), clock, LOOPBACK)
         self._imap = ImapAccess(self.store, sign_in, ImapConfig(), clock=clock, work=work)
         self._pop3 = Pop3Access(self.store, sign_in, Pop3Config(), clock=clock, work=work)
