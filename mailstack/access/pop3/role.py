@@ -230,14 +230,12 @@ class Pop3Role:
         if maildrop is None:
             return pop3.Ok("Good-bye")
         try:
-            left = await maildrop.commit()
+            await maildrop.commit()
         except Exception:
             _log.failure("marked messages could not be removed")
             return pop3.Err("Messages could not be removed", "SYS/TEMP")
         finally:
             await self._leave(maildrop)
-        if left:
-            return pop3.Err(f"{left} messages could not be removed", "SYS/TEMP")
         return pop3.Ok("Good-bye")
 
     async def _leave(self, maildrop: Maildrop) -> None:

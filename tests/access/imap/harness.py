@@ -165,11 +165,12 @@ class World:
         self,
         config: ImapConfig | None = None,
         quota: tuple[int | None, int | None] = (None, None),
+        url: str | None = None,  # of an empty database; else one of its own
         **store: Any,  # settings of the store
     ) -> None:
         shared = Path("/dev/shm")
         self.path = Path(tempfile.mkdtemp(prefix="mailstack-test-", dir=shared if shared.is_dir() else None))
-        self.database = Database(DatabaseConfig(url=f"sqlite:///{self.path}/mailstack.db"))
+        self.database = Database(DatabaseConfig(url=url or f"sqlite:///{self.path}/mailstack.db"))
         metadata.create_all(self.database.engine)
         self.work: Any = SyncWork(self.database)
         self.clock = Clock()
