@@ -208,14 +208,12 @@ class World:
             db.execute(row.values(quota_octets=octets, quota_messages=messages))
 
     def _store(self) -> MessageStore:
-        return MessageStore(
-            StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock, True
-        )
+        return MessageStore(StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock)
 
     def limit_mailboxes(self, most: int) -> None:
         """Start again with a lower limit."""
         self.store = MessageStore(
-            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock, True
+            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock
         )
 
     def restart(self) -> None:
