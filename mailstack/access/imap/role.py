@@ -243,7 +243,7 @@ class ImapRole:
                 return await self._append(event)
             case c.Idle():
                 self._idling = Idling(self._context)
-                return await self._idling.start(event)
+                return await self._idling.start()
             case c.IdleDone():
                 await self._end_idling()
                 return completed(event, "IDLE")
