@@ -263,7 +263,7 @@ class MessageStore(Sharing, Service):
                 self.news.publish(change)
         if replaced is not None:
             self.upkeep.behind()
-        return appended
+        return appended if "r" in place.rights else replace(appended, readable=False)
 
     async def save_sent(self, user_id: int, message: Message, quota: Quota = NO_QUOTA) -> None:
         """Put what the user has submitted into their mailbox for sent mail, once (see `sent`).
