@@ -54,6 +54,7 @@ class Box:
     unseen: int
     octets: int
     forgotten: int
+    surveyed: str | None
     home: str
     used_octets: int
     used_messages: int
