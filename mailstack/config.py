@@ -30,8 +30,7 @@ from mailstack.directory.settings import DirectoryConfig
 from mailstack.mail.address import BadAddress, parse_domain
 from mailstack.mda.settings import MdaConfig
 from mailstack.msa.settings import MsaConfig
-from mailstack.mta.lmtp import LmtpConfig
-from mailstack.mta.relay import RelayConfig
+from mailstack.mta.relay_settings import LmtpConfig, RelayConfig
 from mailstack.mta.settings import MtaConfig
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.settings import AuthConfig, ListenersConfig, LogConfig, OAuthConfig, TlsConfig

@@ -29,10 +29,11 @@ from mailstack.policy import Surroundings
 from mailstack.policy.loader import BadPolicy
 from mailstack.policy.loader import load as load_policy
 from mailstack.policy.panel import Panel
-from mailstack.signing import Keyring, Signing
-from mailstack.store import MessageStore
+from mailstack.signing.keyring import Keyring
+from mailstack.signing.signing import Signing
 from mailstack.store.indexer import index_of
-from mailstack.trail import Trail
+from mailstack.store.message_store import MessageStore
+from mailstack.trail.trail import Trail
 from mailstack.work import Work
 
 

@@ -19,9 +19,9 @@ from mailstack.access.imap import ImapAccess
 from mailstack.access.pop3 import Pop3Access
 from mailstack.config import Config, ConfigError, load
 from mailstack.ground import Ground, prepare
-from mailstack.mda import Delivery
-from mailstack.msa import Submission
+from mailstack.mda.delivery import Delivery
 from mailstack.msa.limits import HourlyLimits
+from mailstack.msa.submission import Submission
 from mailstack.msa.trusted import Trust, TrustedFirst
 from mailstack.mta.exchangers import Exchangers
 from mailstack.mta.forwarding import Forwarding

@@ -16,7 +16,7 @@ from mailstack.admin.output import Misuse, OperatorError, moment, show_json, sho
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from mailstack.trail import Note
+    from mailstack.trail.notes import Note
 
 STEPS = ("1 submission", "2 queue", "3 transfer", "4 delivery", "5 access", "6 inbox")
 _RELAY = "3 relay"

@@ -22,7 +22,7 @@ from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Reply
 from mailstack.mda.settings import MdaConfig
 from mailstack.mda.trace import delivered_to, fields, header
-from mailstack.store import Delivered, NoSuchMailbox, OverQuota, Parcel, StoreError
+from mailstack.store.values import Delivered, NoSuchMailbox, OverQuota, Parcel, StoreError
 from mailstack.trail.notes import DELIVERED, NO_NOTES, Notes
 from mailstack.work import Work
 

@@ -1,6 +1,1 @@
 """Step 1, submission (RFC 6409): mail from our own users, who log in and send in their own name."""
-
-from mailstack.msa.settings import MsaConfig
-from mailstack.msa.submission import Submission
-
-__all__ = ["MsaConfig", "Submission"]

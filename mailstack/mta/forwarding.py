@@ -23,7 +23,7 @@ from mailstack.mail.dkim.verifying import Records
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.results import found_by, written
-from mailstack.signing import Keyring
+from mailstack.signing.keyring import Keyring
 from mailstack.signing.verification import Reading, read
 from mailstack.trail.notes import FORWARDED, NO_NOTES, Notes
 from mailstack.work import Work

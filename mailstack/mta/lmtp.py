@@ -10,8 +10,6 @@ names may come in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -20,8 +18,9 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import LOCAL_ERROR, Replies, Reply
-from mailstack.mta.relay import Incoming, IncomingConfig, IncomingRole
-from mailstack.net.peer import Network, Peer
+from mailstack.mta.relay import Incoming, IncomingRole
+from mailstack.mta.relay_settings import LmtpConfig
+from mailstack.net.peer import Peer
 from mailstack.net.replies import conclusion
 from mailstack.net.transaction import Transaction
 
@@ -29,20 +28,6 @@ _log = Logger(namespace="mailstack.smtp")
 
 DROPPED = Reply(250, "2.0.0", "Ok")  # for who was taken away by a check
 NOT_FOR_YOU = Reply(554, "5.7.1", "LMTP is not for your network")
-
-_LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
-
-
-@dataclass(frozen=True, slots=True)
-class LmtpConfig(IncomingConfig):
-    """[lmtp] of the configuration file: what a program that delivers to our users may ask of us."""
-
-    networks: tuple[IPv4Network | IPv6Network, ...] = _LOOPBACK  # whose programs may come in by TCP
-
-    @property
-    def min_deliver_by_seconds(self) -> int:
-        """None: DELIVERBY is not offered."""
-        return 0
 
 
 class AtOnce(Protocol):

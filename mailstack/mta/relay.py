@@ -8,8 +8,7 @@ bounce goes to a forged sender.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -18,6 +17,7 @@ from mailstack.directory.model import Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Accepts, Recipient
 from mailstack.mail.reply import Refused, Reply
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.peer import Network, Peer
 from mailstack.net.reception import SmtpRole
 from mailstack.net.transaction import Limits, Reception
@@ -31,46 +31,8 @@ TOO_MANY_REFUSED = Reply(421, "4.7.0", "Too many refused recipients; closing")
 REPORTS_ONLY = Reply(550, "5.7.1", "A return path takes reports only, from <>")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox is full; try again later")
 
-MOST_PAUSE = 120.0  # seconds; RFC 5321 section 4.5.3.2.1 lets a client give up after 300
 _FREE = 5  # recipients that are refused at once; those after them wait, each twice as long
 _TARPIT = (0.25, 8.0)  # seconds: the first wait, and the longest
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingConfig:
-    """What [relay] and [lmtp] of the configuration file have in common: what a server may ask of us."""
-
-    max_message_octets: int = 50 * 1024 * 1024  # of one message, as announced by SIZE (RFC 1870)
-    max_recipients: int = 1000  # of one message; RFC 5321 section 4.5.3.1.8 asks for 100
-    max_received: int = 50  # Received fields; more is a mail loop (RFC 5321 section 6.3)
-    max_errors: int = 20  # commands that make no sense, then 421
-    idle_seconds: float = 300.0  # of silence (RFC 5321 section 4.5.3.2.7)
-
-    def __post_init__(self) -> None:
-        for name in ("max_message_octets", "max_recipients", "max_received"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.idle_seconds <= 0:
-            raise ValueError("idle_seconds must be above 0")
-
-
-@dataclass(frozen=True, slots=True)
-class RelayConfig(IncomingConfig):
-    """[relay] of the configuration file: what another MTA may ask of us on port 25."""
-
-    min_deliver_by_seconds: int = 0  # the shortest time that DELIVERBY may ask for (RFC 2852); 0: any
-    max_refused_recipients: int = 20  # in one connection, then 421: it harvests addresses
-    greet_pause: float = 0.0  # seconds before we greet; who talks earlier is no MTA (RFC 5321 section 4.3.1)
-    early_talkers: Literal["refuse", "log"] = "refuse"  # with greet_pause: 554, or only a line in the log
-
-    def __post_init__(self) -> None:
-        IncomingConfig.__post_init__(self)
-        if self.max_refused_recipients < 1:
-            raise ValueError("max_refused_recipients must be at least 1")
-        if self.min_deliver_by_seconds < 0:
-            raise ValueError("min_deliver_by_seconds must be 0 or more")
-        if not 0 <= self.greet_pause <= MOST_PAUSE:
-            raise ValueError(f"greet_pause must be 0 to {MOST_PAUSE:g} seconds")
 
 
 class Residents(Protocol):

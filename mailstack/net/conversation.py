@@ -12,7 +12,7 @@ it is `lost`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -28,13 +28,13 @@ from zope.interface import implementer
 
 from mailstack.mail.reply import Refused
 from mailstack.net.binding import bindings
+from mailstack.net.deadline import Deadline
 from mailstack.net.peer import Peer, plain_address
 from mailstack.net.starting import start
 from mailstack.net.transcript import Transcript
 
 _log = Logger(namespace="mailstack.net")
 
-R = TypeVar("R")
 Say = Callable[[Any], Awaitable[None]]
 
 FLUSH_SECONDS = 30.0  # how long a closing connection may take to read what it was sent
@@ -120,11 +120,8 @@ class Conversation(TwistedProtocol):
         self._leaving = False  # the server stops
         self._ending = False  # no more events are answered: the last words are on their way
         self._eof = False  # the peer has closed its side
-        self._room: list[Deferred[None]] | None = (
-            None  # who waits for the transport's buffer; None: it has room
-        )
-        self._deadline = 0.0
-        self._timer: Any = None
+        self._room: list[Deferred[None]] | None = None  # who waits for the transport's buffer, if it is full
+        self._silence = Deadline(clock, self._silent)
 
     # What Twisted calls.
 
@@ -184,9 +181,7 @@ class Conversation(TwistedProtocol):
         """Release what the connection held, once the answer that is being made is done."""
         self._connected = False
         self._ending = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._silence.cancel()
         self._cancel_greeting()
         self._wake()
         if self._gone:
@@ -223,7 +218,7 @@ class Conversation(TwistedProtocol):
             self._close()
             return
         if self._room is not None:
-            self._touch(WRITE_SECONDS)
+            self._silence.set(WRITE_SECONDS)
             room: Deferred[None] = Deferred()
             self._room.append(room)
             await room
@@ -272,7 +267,7 @@ class Conversation(TwistedProtocol):
         elif self._eof or self._ending:
             self._close()
         else:
-            self._touch(self._role.idle_limit)
+            self._silence.set(self._role.idle_limit)
             self._resume()
 
     async def _greet(self) -> None:
@@ -349,31 +344,18 @@ class Conversation(TwistedProtocol):
             self._resume()  # or we would never see the peer's own end
             transport.unregisterProducer()
             transport.loseConnection()
-            self._touch(LEAVE_SECONDS if self._leaving else FLUSH_SECONDS)
+            self._silence.set(LEAVE_SECONDS if self._leaving else FLUSH_SECONDS)
 
     def _abort(self) -> None:
         self._ending = True
         if self._connected:
             self.transport.abortConnection()  # type: ignore[union-attr]
 
-    # Silence. One timer a connection, moved only when it fires: most never do.
-
-    def _touch(self, seconds: float) -> None:
-        self._deadline = self._clock.seconds() + seconds
-        if self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._look)
-        elif self._timer.getTime() > self._deadline:
-            self._timer.reset(seconds)
-
-    def _look(self) -> None:
-        self._timer = None
-        left = self._deadline - self._clock.seconds()
-        if left > 0:
-            self._timer = self._clock.callLater(left, self._look)
-        elif self._ending or self._room is not None:
+    def _silent(self) -> None:
+        if self._ending or self._room is not None:
             self._abort()
         elif self._answering:
-            self._touch(self._role.idle_limit)  # we are the slow ones; the peer waits for us
+            self._silence.set(self._role.idle_limit)  # we are the slow ones; the peer waits for us
         else:
             self._run(self._time_out)
 

@@ -28,6 +28,7 @@ from zope.interface import implementer
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
 from mailstack.net.client_tls import ClientTls, Shown
+from mailstack.net.deadline import Deadline
 from mailstack.net.peer import Peer
 from mailstack.net.prompt import offer
 from mailstack.net.transcript import Transcript
@@ -99,8 +100,7 @@ class Dialogue(Protocol):
         self._reader = ReplyReader()
         self._waiting: Deferred[None] | None = None
         self._awaited = ""  # for what
-        self._deadline = 0.0  # until when
-        self._timer: Any = None
+        self._deadline = Deadline(clock, self._time_out)
         self._broken: Broken | None = None
         self._connected = False
         self._closing: Any = None
@@ -295,9 +295,9 @@ class Dialogue(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The end."""
         self._connected = False
-        for call in (self._closing, self._timer):
-            if call is not None and call.active():
-                call.cancel()
+        self._deadline.cancel()
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         self._break(Broken(f"connection lost: {_short(reason.value)}"))
         self._wake()
 
@@ -322,7 +322,7 @@ class Dialogue(Protocol):
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
         self._awaited = what
-        self._expect(max(0.0, seconds))
+        self._deadline.set(max(0.0, seconds))
         try:
             await waiting
         finally:
@@ -330,26 +330,11 @@ class Dialogue(Protocol):
         if self._reader.idle:
             self.check()
 
-    # One timer a connection, moved only where it would fire too late: most never do.
-
-    def _expect(self, seconds: float) -> None:
-        self._deadline = self._clock.seconds() + seconds
-        if self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._look)
-        elif self._timer.getTime() > self._deadline:
-            self._timer.reset(seconds)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._waiting is None:
-            return  # the next wait brings a timer
-        left = self._deadline - self._clock.seconds()
-        if left > 0:
-            self._timer = self._clock.callLater(left, self._look)
-            return
-        self._break(Broken(f"timed out waiting for {self._awaited}"))
-        self._wake()
-        self._abort()
+    def _time_out(self) -> None:
+        if self._waiting is not None:
+            self._break(Broken(f"timed out waiting for {self._awaited}"))
+            self._wake()
+            self._abort()
 
     def _write(self, data: bytes, secret: bool = False) -> None:
         self.check()

@@ -63,6 +63,12 @@ class _Found:
     secure: bool  # a name server that we believe has validated it
     name: str  # after all CNAMEs
 
+    def existing(self) -> list[Any]:
+        """The records; raise NoSuchDomain."""
+        if self.records is None:
+            raise NoSuchDomain(f"{self.name.rstrip('.').lower()} does not exist")
+        return self.records
+
 
 class Resolver:
     """Answers about MX, addresses and TXT. `reactor` is its network and its clock."""
@@ -121,10 +127,7 @@ class Resolver:
 
         Raises NoSuchDomain, TemporaryDnsError.
         """
-        found = await self._look_up(name, kind)
-        if found.records is None:
-            raise NoSuchDomain(f"{name.rstrip('.').lower()} does not exist")
-        return found.records
+        return (await self._look_up(name, kind)).existing()
 
     async def is_secure(self, name: str, kind: RdataType) -> bool:
         """Whether DNSSEC has vouched for the answer, also that there is none (RFC 7672 section 2.1.1).
@@ -178,10 +181,7 @@ class Questions:
 
     async def records(self, name: str, kind: RdataType) -> list[Any]:
         """As `Resolver.records`."""
-        found = await _ask(self._resolver, name, kind, self._lifetime, None)
-        if found.records is None:
-            raise NoSuchDomain(f"{name.rstrip('.').lower()} does not exist")
-        return found.records
+        return (await _ask(self._resolver, name, kind, self._lifetime, None)).existing()
 
 
 async def _ask(

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from mailstack.mda import Delivery
-from mailstack.mta.lmtp import Lmtp, LmtpConfig
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mda.delivery import Delivery
+from mailstack.mta.lmtp import Lmtp
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import LmtpConfig, RelayConfig
 from mailstack.net.conversation import Conversation
 from mailstack.net.transaction import Reception
 from mailstack.store import undelete

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from mailstack.mail.dkim import PublicKey
-from mailstack.trail import Note, rows
+from mailstack.trail import rows
+from mailstack.trail.notes import Note
 from tests.admin.conftest import Installation
 
 

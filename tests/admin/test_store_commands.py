@@ -11,9 +11,10 @@ from sqlalchemy import Connection, update
 
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Message
-from mailstack.store import New, changes, delivery, index, mailboxes
+from mailstack.store import changes, delivery, index, mailboxes
 from mailstack.store import tables as t
 from mailstack.store.file_index import FileIndex
+from mailstack.store.values import New
 from tests.admin.conftest import Installation
 
 ALICE = "alice@example.org"

@@ -17,8 +17,11 @@ from twisted.internet.defer import Deferred, gatherResults
 import mailstack.directory.tables as directory
 from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.mail.message import Message
-from mailstack.store import Mailbox, MessageStore, New, Parcel, StoreConfig
 from mailstack.store.facts import compute_facts
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import New, Parcel
 from mailstack.work import Work
 
 BODY = (

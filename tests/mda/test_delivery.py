@@ -16,9 +16,10 @@ from mailstack.directory import Local, NotLocal, Resolution, User
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message, Stored
-from mailstack.mda import Delivery, MdaConfig
+from mailstack.mda.delivery import Delivery
+from mailstack.mda.settings import MdaConfig
 from mailstack.mda.trace import MAX_HEADER, delivered_to, fields, header
-from mailstack.store import BadMailboxName, Delivered, NoSuchMailbox, OverQuota, Parcel
+from mailstack.store.values import BadMailboxName, Delivered, NoSuchMailbox, OverQuota, Parcel
 from mailstack.work import Overloaded, Work
 
 TEXT = b"Subject: x\r\n\r\nhello\r\n"

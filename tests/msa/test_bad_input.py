@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstack.msa import MsaConfig
+from mailstack.msa.settings import MsaConfig
 from tests.msa.test_submission import SECRET, Office
 from tests.mta.test_bad_input import BAD, RECIPIENTS, RELAYING, UNKNOWN
 from tests.net.fakes import Connection

@@ -13,10 +13,11 @@ from mailstack.directory import verbs
 from mailstack.directory.grants import grant, is_granted, list_grants, revoke
 from mailstack.directory.tables import aliases, domains, grants, secrets, sent_counts, user_keys, users
 from mailstack.mail.message import Message
-from mailstack.msa import MsaConfig, counts
+from mailstack.msa import counts
 from mailstack.msa.counts import Count
 from mailstack.msa.fix_up import Draft
 from mailstack.msa.limits import HourlyLimits
+from mailstack.msa.settings import MsaConfig
 from tests.databases import empty_database
 from tests.msa.test_submission import Office
 from tests.net.fakes import ALICE, NOW

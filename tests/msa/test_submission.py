@@ -11,8 +11,9 @@ import pytest
 
 from mailstack.mail.address import Address
 from mailstack.mail.reply import Refused
-from mailstack.msa import MsaConfig, Submission
 from mailstack.msa.fix_up import Draft
+from mailstack.msa.settings import MsaConfig
+from mailstack.msa.submission import Submission
 from tests.net.fakes import Box, Connection, Here, Town, reception
 from tests.net.sign_ins import sign_in_with
 

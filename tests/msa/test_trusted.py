@@ -19,7 +19,8 @@ from mailstack.mail.reply import Reply
 from mailstack.msa.limits import HourlyLimits
 from mailstack.msa.settings import TrustedConfig
 from mailstack.msa.trusted import Trust, TrustedFirst
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.gateways import default_gateways
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.places import PlaceLimits, Places

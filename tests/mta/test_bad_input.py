@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from twisted.logger import globalLogPublisher
 
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from tests.net.fakes import Box, Connection, Here, Town, reception
 
 HELLO = b"EHLO client.example\r\n"

@@ -19,9 +19,13 @@ from mailstack.mta.queue import Queue
 from mailstack.mta.return_paths import ReturnPaths
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.signing import Keyring, Signing, verbs
+from mailstack.signing import verbs
+from mailstack.signing.keyring import Keyring
+from mailstack.signing.signing import Signing
 from mailstack.signing.tables import dkim_keys
-from mailstack.trail import Trail, TrailConfig, rows
+from mailstack.trail import rows
+from mailstack.trail.settings import TrailConfig
+from mailstack.trail.trail import Trail
 from tests.mta import world
 from tests.mta.world import NEVER, TEXT, addr
 

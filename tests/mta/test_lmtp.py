@@ -11,7 +11,8 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Refused, Reply
-from mailstack.mta.lmtp import Lmtp, LmtpConfig
+from mailstack.mta.lmtp import Lmtp
+from mailstack.mta.relay_settings import LmtpConfig
 from mailstack.net.checks import Changes, Verdict
 from mailstack.net.conversation import Conversation
 from mailstack.policy import Check, Surroundings

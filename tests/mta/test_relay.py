@@ -9,7 +9,8 @@ import pytest
 
 from mailstack.directory.model import User
 from mailstack.mail.address import Address
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from tests.net.fakes import BOB, Box, Connection, Here, Town, reception
 
 

@@ -19,7 +19,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.tls import ServerTls

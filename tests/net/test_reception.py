@@ -19,7 +19,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope
 from mailstack.mail.message import Stored
 from mailstack.mail.reply import Reply
-from mailstack.mta.relay import RelayConfig
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.reception import SmtpRole
 from mailstack.net.replies import conclusion
 from mailstack.net.trace import Names, date_time, hops, transmission

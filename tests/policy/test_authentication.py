@@ -13,7 +13,8 @@ from mailstack.mail.dkim import Chain, PrivateKey, Signer
 from mailstack.mail.dkim.arc import Sealing, seal
 from mailstack.mail.dkim.canonical import BodyHash
 from mailstack.mail.dkim.signing import sign
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.checks import Connection as Client
 from mailstack.net.peer import Peer
 from mailstack.policy.authentication import SECONDS, Authentication, AuthenticationConfig, author_domains

@@ -14,7 +14,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
 from mailstack.policy.milter import Milter, MilterSettings
 from mailstack.policy.panel import Panel, Seat

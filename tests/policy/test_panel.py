@@ -12,7 +12,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from mailstack.mta.relay import Relay, RelayConfig
+from mailstack.mta.relay import Relay
+from mailstack.mta.relay_settings import RelayConfig
 from mailstack.net.transaction import Reception
 from mailstack.policy import (
     ACCEPT,

@@ -14,7 +14,8 @@ from mailstack.access.imap import ImapAccess
 from mailstack.access.imap.login import BEFORE_LOGIN
 from mailstack.access.pop3 import Pop3Access
 from mailstack.access.settings import ImapConfig, Pop3Config
-from mailstack.msa import MsaConfig, Submission
+from mailstack.msa.settings import MsaConfig
+from mailstack.msa.submission import Submission
 from mailstack.net.conversation import Conversation
 from mailstack.net.settings import AuthConfig
 from mailstack.net.sign_in import SignIn

@@ -15,11 +15,13 @@ from twisted.python.failure import Failure
 import mailstack.directory.tables as directory
 from mailstack.db import Database, metadata
 from mailstack.mail.message import Message
-from mailstack.store import Delivered, MessageStore, New, Parcel, StoreConfig
 from mailstack.store.indexer import index_of
 from mailstack.store.maildir import base_of, list_files
+from mailstack.store.message_store import MessageStore
 from mailstack.store.rows import box_by_name
+from mailstack.store.settings import StoreConfig
 from mailstack.store.tables import messages
+from mailstack.store.values import Delivered, New, Parcel
 
 T = TypeVar("T")
 _numbers = itertools.count(1)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store import Delivered, MailboxInfo, New, Parcel, adoption, surveying
+from mailstack.store import adoption, surveying
 from mailstack.store import rows as rows_module
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import MailboxState
 from mailstack.store.surveying import DOUBT, Survey
 from mailstack.store.tables import mailboxes, subscriptions, usage
+from mailstack.store.values import Delivered, MailboxInfo, New, Parcel
 from tests.store.harness import Crash, Harness, now, text
 
 

@@ -19,13 +19,14 @@ from sqlalchemy import delete, select
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.message import Message
-from mailstack.store import New, undelete
+from mailstack.store import undelete
 from mailstack.store.check import check_user
 from mailstack.store.mailboxes import home_of
 from mailstack.store.maildir import list_files, list_kept
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import FILE, SUBSCRIPTIONS, MailboxState
 from mailstack.store.tables import mailboxes, messages
+from mailstack.store.values import New
 from tests.store.harness import Harness, now
 
 EXAMPLES = int(os.environ.get("MAILSTACK_MODEL_EXAMPLES", "5"))

@@ -15,11 +15,14 @@ from twisted.logger import capturedLogs, formatEvent
 from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Message
-from mailstack.store import MessageStore, New, StoreConfig, index, indexer, trigram_index
+from mailstack.store import index, indexer, trigram_index
 from mailstack.store.file_index import FILE, FileIndex
 from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
 from mailstack.store.tables import message_id, messages
 from mailstack.store.trigram_index import TrigramIndex
+from mailstack.store.values import New
 from tests.store.harness import Harness, now
 
 

@@ -7,18 +7,11 @@ import os
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store import (
-    BadMailboxName,
-    MailboxExists,
-    MessageStore,
-    NoSuchMailbox,
-    Parcel,
-    StoreConfig,
-    TooMany,
-    Usage,
-)
 from mailstack.store.mailboxes import discard_user
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
 from mailstack.store.statefile import MailboxState
+from mailstack.store.values import BadMailboxName, MailboxExists, NoSuchMailbox, Parcel, TooMany, Usage
 from tests.store.harness import Harness, now, text
 
 DEFAULTS = ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"]

@@ -13,7 +13,9 @@ from sqlalchemy import event
 
 from mailstack.db import engine as engine_module
 from mailstack.mail.message import Message, Stored
-from mailstack.store import (
+from mailstack.store import maildir as maildir_module
+from mailstack.store.facts import compute_facts
+from mailstack.store.values import (
     Delivered,
     Expunged,
     Facts,
@@ -24,8 +26,6 @@ from mailstack.store import (
     TooMany,
     Usage,
 )
-from mailstack.store import maildir as maildir_module
-from mailstack.store.facts import compute_facts
 from tests.store.harness import Harness, now, text
 
 

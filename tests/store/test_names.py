@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstack.store import BadMailboxName
 from mailstack.store.flags import Keywords, info, letters_mask
 from mailstack.store.names import canonical, check_name, directory_name, home_name, mailbox_name, superiors
+from mailstack.store.values import BadMailboxName
 
 
 def is_name(name: str) -> bool:

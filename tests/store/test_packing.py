@@ -16,10 +16,11 @@ import zstandard
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.message import Message
-from mailstack.store import New, packing
+from mailstack.store import packing
 from mailstack.store.check import check_user
 from mailstack.store.maildir import read_file
 from mailstack.store.rebuild import rebuild_user
+from mailstack.store.values import New
 from tests.store.harness import Harness, now, text
 from tests.store.test_dovecot import Dovecot, append, folder, mail, take_over
 

@@ -10,10 +10,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from mailstack.db import Database, DatabaseConfig, Ear
-from mailstack.store import MessageStore, StoreConfig
 from mailstack.store.mailboxes import create
+from mailstack.store.message_store import MessageStore
 from mailstack.store.news import Change, Listed, Noted
 from mailstack.store.peers import RETRY, TOGETHER, parse
+from mailstack.store.settings import StoreConfig
 from tests.store.harness import Harness, InlineWork, now
 
 PATIENCE = 30.0  # seconds

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store import (
+from mailstack.store.acl import effective, parse_rights
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import (
     ALL_RIGHTS,
     BadEntry,
     BadMailboxName,
     BadRights,
-    MessageStore,
     New,
     NoPermission,
     NoSuchMailbox,
     OverQuota,
-    StoreConfig,
     TooLarge,
     TooMany,
 )
-from mailstack.store.acl import effective, parse_rights
 from tests.store.harness import Harness, now, text
 
 ALICE, BOB = 1, 2

@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import update
 
 from mailstack.mail.message import Message
-from mailstack.store import MessageStore, New, Parcel, Since, StoreConfig, undelete
+from mailstack.store import undelete
 from mailstack.store.facts import compute_facts
 from mailstack.store.identity import base_subject
 from mailstack.store.maildir import KEPT
+from mailstack.store.message_store import MessageStore
 from mailstack.store.preview import plain
 from mailstack.store.rebuild import rebuild_user
+from mailstack.store.settings import StoreConfig
 from mailstack.store.tables import expunged, message_facts
+from mailstack.store.values import New, Parcel, Since
 from tests.store.harness import Harness, now, text
 
 DAY = 86_400

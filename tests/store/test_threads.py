@@ -15,9 +15,11 @@ from twisted.trial import unittest
 import mailstack.directory.tables as directory
 from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.mail.message import Message
-from mailstack.store import Delivered, MessageStore, Parcel, StoreConfig
 from mailstack.store.delivery import When, deliver_txn, write_parcels
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import Delivered, Parcel
 from mailstack.work import Work
 from tests.store.harness import Harness, now, text
 

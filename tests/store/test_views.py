@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mailstack.db import Database, DatabaseConfig
-from mailstack.store import Mailbox, MessageStore, NoSuchMailbox, StoreConfig, Update, View, surveying
+from mailstack.store import surveying
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
 from mailstack.store.news import Change, News
-from mailstack.store.view import Timeline
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import NoSuchMailbox, Update
+from mailstack.store.view import Timeline, View
 from tests.store.harness import Harness, now, text
 
 

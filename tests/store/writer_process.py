@@ -16,7 +16,9 @@ from twisted.internet.task import Clock
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.message import Message
-from mailstack.store import Delivered, MessageStore, New, Parcel, StoreConfig
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import Delivered, New, Parcel
 from mailstack.work import _operation
 from tests.store.harness import InlineWork, now, text
 

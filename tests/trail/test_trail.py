@@ -12,8 +12,10 @@ from twisted.logger import globalLogPublisher
 
 from mailstack.db import Database, schema
 from mailstack.mail.address import Address
-from mailstack.trail import Note, Trail, TrailConfig, rows, trail
-from mailstack.trail.notes import message_id_of
+from mailstack.trail import rows, trail
+from mailstack.trail.notes import Note, message_id_of
+from mailstack.trail.settings import TrailConfig
+from mailstack.trail.trail import Trail
 
 NOW = 1_000_000.0
 

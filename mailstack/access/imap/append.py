@@ -18,7 +18,8 @@ from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import normalized
 from mailstack.mail.eight_bit import Header
 from mailstack.mail.message import Message, Stored
-from mailstack.store import Expunged, Mailbox, New, OverQuota, StoreError
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.values import Expunged, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.codes import UNKNOWN_CTE, bad_url, message_limit

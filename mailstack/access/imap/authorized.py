@@ -5,7 +5,7 @@ from __future__ import annotations
 from mailstack.access.imap import urls
 from mailstack.access.imap.context import Context, completed, refuse
 from mailstack.access.imap.texts import Cut
-from mailstack.store import StoreError
+from mailstack.store.values import StoreError
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import url as wire
 from mailstack.wire.imap.codes import url_mechanisms

@@ -13,7 +13,10 @@ from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Door, SignIn
-from mailstack.store import ALL_RIGHTS, Mailbox, MessageStore, NoPermission, View
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
+from mailstack.store.values import ALL_RIGHTS, NoPermission
+from mailstack.store.view import View
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged

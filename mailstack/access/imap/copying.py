@@ -6,8 +6,8 @@ from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
-from mailstack.store import Expunged
 from mailstack.store.news import uids_of
+from mailstack.store.values import Expunged
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import AnyResponse, Tagged, Untagged, copy_uid

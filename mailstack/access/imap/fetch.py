@@ -20,9 +20,9 @@ from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.updates import known_flags
-from mailstack.store import SEEN, Entry, Expunged, Facts
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import SEEN, Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import AnyResponse, Tagged

@@ -10,9 +10,9 @@ from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
 from mailstack.access.imap.updates import known_flags
-from mailstack.store import Stored
 from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import Stored
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Tagged
 from mailstack.wire.imap.sequence import SequenceSet

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from mailstack.access.imap.groups import Group
 from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.tree import Tree
-from mailstack.store import Counts, MailboxInfo
 from mailstack.store.names import SEPARATOR
+from mailstack.store.values import Counts, MailboxInfo
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.responses import ListResponse
 

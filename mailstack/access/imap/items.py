@@ -17,8 +17,8 @@ from mailstack.access.imap import sections
 from mailstack.access.imap.context import Selected, Unsupported
 from mailstack.access.imap.texts import TextItem
 from mailstack.access.imap.updates import flag_list
-from mailstack.store import Entry, Facts
 from mailstack.store.news import Row
+from mailstack.store.values import Entry, Facts
 from mailstack.wire.imap.commands import Attribute, Binary, BinarySize, Item, Preview, Section
 from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import date_time, literal

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mailstack.store import Mailbox
+from mailstack.store.mailbox import Mailbox
 
 MOST = 600_000  # messages, each kind of each mailbox counted; about 100 MB
 MOST_KINDS = 8  # of one mailbox

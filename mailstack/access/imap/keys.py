@@ -20,10 +20,10 @@ from mailstack.access.imap.sections import field_pattern
 from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, parse_date
 from mailstack.mail.likeness import Needle
-from mailstack.store import Facts
 from mailstack.store.facts import COMMON_FIELDS
 from mailstack.store.news import Row
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import Facts
 from mailstack.wire.imap import keys as k
 
 DAY = 86_400  # seconds

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.access.imap.tree import normalized
-from mailstack.store import MailboxInfo
 from mailstack.store.flags import DELETED_BIT
 from mailstack.store.names import OTHER_USERS
+from mailstack.store.values import MailboxInfo
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import mailbox_id
 from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, completed, refuse
-from mailstack.store import TooLarge, TooMany
+from mailstack.store.values import TooLarge, TooMany
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.codes import METADATA_TOO_MANY, metadata_long_entries, metadata_max_size
 from mailstack.wire.imap.extension_responses import Metadata

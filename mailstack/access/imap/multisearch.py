@@ -13,8 +13,8 @@ from mailstack.access.imap.listing import in_order
 from mailstack.access.imap.saved import keep
 from mailstack.access.imap.search import asks_modseq, check_returns, find, highest
 from mailstack.access.imap.tree import tree_of
-from mailstack.store import NoSuchMailbox
 from mailstack.store.news import Row, uids_of
+from mailstack.store.values import NoSuchMailbox
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k
 from mailstack.wire.imap.codes import no_update

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from mailstack.store import View
+from mailstack.store.view import View
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k

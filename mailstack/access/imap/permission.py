@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from mailstack.access.imap.context import Context, Selected
 from mailstack.access.imap.updates import known_flags
-from mailstack.store import ALL_RIGHTS
 from mailstack.store.news import Listed
+from mailstack.store.values import ALL_RIGHTS
 from mailstack.wire.imap.responses import Untagged
 from mailstack.wire.imap.rights import needed_for_flags
 

@@ -57,8 +57,9 @@ from mailstack.access.imap.words import refusal
 from mailstack.access.settings import ImapConfig
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Patience, SignIn
-from mailstack.store import MessageStore, StoreError
+from mailstack.store.message_store import MessageStore
 from mailstack.store.news import by
+from mailstack.store.values import StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r

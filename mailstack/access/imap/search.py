@@ -14,10 +14,10 @@ from mailstack.access.imap.saved import keep
 from mailstack.mail.collation import casemap
 from mailstack.mail.likeness import Needle
 from mailstack.mail.mime import Part, scan, search_text, unpack
-from mailstack.store import Expunged, Facts
 from mailstack.store.heading import NAMES
 from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import Expunged, Facts
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import keys as k

@@ -11,7 +11,7 @@ from mailstack.access.imap.permission import CHANGING, listen
 from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import listed
-from mailstack.access.imap.updates import known_flags
+from mailstack.access.imap.updates import held_back, known_flags
 from mailstack.store.flags import DELETED_BIT, SEEN_BIT
 from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
@@ -74,20 +74,14 @@ async def _opened(context: Context, selected: Selected, command: c.Select, objec
         await context.say(await listed(context, command.mailbox))
     if command.qresync is not None:
         await resynchronize(context, selected, command.qresync)
+    if late := held_back(selected):  # somebody has expunged meanwhile
+        await context.say(late)
 
 
 async def _described(context: Context, selected: Selected, object_id: str) -> bytes:
+    """What the mailbox holds, all of one moment: that of the view."""
     mailbox, view = selected.mailbox, selected.view
-    first = known_flags(selected)
-    split = first.index(b"\r\n") + 2
-    said = first[:split] + encode(Exists(len(view)))
-    if not selected.revised:  # RFC 9051 appendix E, items 11 and 12
-        said += encode(Recent(len(view.recent)))
-        unseen = None if selected.uid_only else await _first_unseen(context, selected)
-        if unseen:  # a message number, which UIDONLY has none of (RFC 9586 section 3)
-            said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
-    said += first[split:]
-    return said + encode(
+    numbers = encode(
         (
             Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
@@ -96,6 +90,15 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
             Untagged("OK", "URLs can be signed", url_mechanisms()),
         )
     )
+    first = known_flags(selected)
+    split = first.index(b"\r\n") + 2
+    said = first[:split] + encode(Exists(len(view)))
+    if not selected.revised:  # RFC 9051 appendix E, items 11 and 12
+        said += encode(Recent(len(view.recent)))
+        unseen = None if selected.uid_only else await _first_unseen(context, selected)
+        if unseen:  # a message number, which UIDONLY has none of (RFC 9586 section 3)
+            said += encode(Untagged("OK", "First unseen", f"UNSEEN {unseen}"))
+    return said + first[split:] + numbers
 
 
 async def _first_unseen(context: Context, selected: Selected) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailstack.access.imap.context import Context, completed
-from mailstack.store import ALL_RIGHTS, NoPermission
+from mailstack.store.values import ALL_RIGHTS, NoPermission
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import rights
 from mailstack.wire.imap.extension_responses import Acl, ListRightsResponse, MyRightsResponse

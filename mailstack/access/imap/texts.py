@@ -8,8 +8,9 @@ from typing import TypeGuard
 from mailstack.access.imap import sections
 from mailstack.access.imap.sections import Decoded, Span
 from mailstack.mail.mime import Part, unpack
-from mailstack.store import Entry, Expunged, Facts, Mailbox
+from mailstack.store.mailbox import Mailbox
 from mailstack.store.packing import Text
+from mailstack.store.values import Entry, Expunged, Facts
 from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work

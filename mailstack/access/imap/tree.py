@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from mailstack.access.imap.context import Context
 from mailstack.access.imap.patterns import SEPARATOR
-from mailstack.store import MailboxInfo
 from mailstack.store.names import canonical
+from mailstack.store.values import MailboxInfo
 from mailstack.wire.imap.responses import ListResponse, Response
 
 NO_SELECT = r"\Noselect"

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from mailstack.access.imap.context import Selected
-from mailstack.store import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
-from mailstack.store.values import Update
+from mailstack.store.values import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, Update
 from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import Exists, Expunged, Flags, Recent, Untagged, Vanished, encode
 from mailstack.wire.imap.rights import needed_for_flags
@@ -74,11 +73,18 @@ def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     said += _told(selected, update, with_uid, flags) if update else b""
+    return said + held_back(selected)
+
+
+def held_back(selected: Selected) -> bytes:
+    """The modseq up to which all is told, where an EXPUNGE has to wait or did (RFC 7162 sections 3.2 and 6).
+
+    A client that leaves now must not take a modseq above that EXPUNGE's from the FETCH responses.
+    """
     if not selected.modseqs or selected.view.is_behind == selected.behind is False:
-        return said
-    # RFC 7162 sections 3.2 and 6: a client that leaves now must not take a modseq above a delayed expunge's
+        return b""
     selected.behind = selected.view.is_behind
-    return said + encode(Untagged("OK", "All is told up to this", highest_modseq(selected.view.told)))
+    return encode(Untagged("OK", "All is told up to this", highest_modseq(selected.view.told)))
 
 
 def _told(selected: Selected, update: Update, with_uid: bool, flags: bool) -> bytes:

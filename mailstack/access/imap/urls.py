@@ -9,7 +9,8 @@ from mailstack.access.imap import sections
 from mailstack.access.imap.context import Context
 from mailstack.access.imap.sections import Span
 from mailstack.mail.mime import Part, unpack
-from mailstack.store import Entry, Facts, Mailbox
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.values import Entry, Facts
 from mailstack.wire.imap import url as wire
 from mailstack.wire.imap.grammar.cursor import BadSyntax
 from mailstack.wire.imap.grammar.fetch import read_section

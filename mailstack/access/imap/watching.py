@@ -34,10 +34,10 @@ from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import tell_selected
 from mailstack.access.imap.tree import Tree, tree_of
 from mailstack.net.conversation import Vanished
-from mailstack.store import Counts
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.news import Change, Listed, Noted, by
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import Counts
 from mailstack.wire.imap.codes import NOTIFICATION_OVERFLOW
 from mailstack.wire.imap.extension_responses import MetadataChanged
 from mailstack.wire.imap.responses import Response, StatusResponse, Untagged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailstack.store import (
+from mailstack.store.values import (
     BadEntry,
     BadMailboxName,
     BadRights,

@@ -12,7 +12,7 @@ from mailstack.access.settings import Pop3Config
 from mailstack.directory import User
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import Outcome, Patience, Refusal, SignIn, Welcome, Why
-from mailstack.store import MessageStore
+from mailstack.store.message_store import MessageStore
 from mailstack.wire import pop3, sasl
 from mailstack.work import Clock, Work
 

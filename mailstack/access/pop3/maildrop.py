@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
-from mailstack.store import Mailbox
+from mailstack.store.mailbox import Mailbox
 from mailstack.store.values import SEEN
 
 FLUSH = 500  # messages fetched before they are marked \Seen together
@@ -115,8 +115,11 @@ class Maildrop:
         if len(self._fetched) >= FLUSH:
             await self._mark(self._fetched)
 
-    async def commit(self) -> int:
-        """Expunge what is marked as deleted; how many of them are left all the same (RFC 1939 section 6)."""
+    async def commit(self) -> None:
+        """Expunge what is marked as deleted (RFC 1939 section 6).
+
+        Without an exception all of that is gone: what the store did not find, somebody else has removed.
+        """
         left = [self._uids[number - 1] for number in sorted(self._retrieved - self._deleted)]
         if self._after is not None and left and not self._after.deletes:
             await self._after.note(left)
@@ -126,7 +129,6 @@ class Maildrop:
         self._fetched.clear()
         if deleted:
             await self.mailbox.expunge(deleted)
-        return sum(self.mailbox.entry(uid) is not None for uid in deleted)
 
     async def leave(self) -> None:
         """Note what was fetched, then give the maildrop free; doing it again does nothing."""

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from mailstack.store import Expunged, Mailbox
+from mailstack.store.mailbox import Mailbox
 from mailstack.store.packing import Text
+from mailstack.store.values import Expunged
 from mailstack.work import Work
 
 PIECE = 256 * 1024  # octets read at a time of what is bigger

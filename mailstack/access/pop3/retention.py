@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mailstack.access.settings import Pop3Config
-from mailstack.store import Mailbox, MessageStore
+from mailstack.store.mailbox import Mailbox
+from mailstack.store.message_store import MessageStore
 
 DAY = 86_400  # seconds
 

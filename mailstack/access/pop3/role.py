@@ -17,7 +17,7 @@ from mailstack.access.settings import Pop3Config
 from mailstack.mail.eight_bit import Header
 from mailstack.net.peer import Peer
 from mailstack.net.sign_in import SignIn
-from mailstack.store import MessageStore
+from mailstack.store.message_store import MessageStore
 from mailstack.store.values import Expunged, NoSuchMailbox, StoreError
 from mailstack.wire import pop3
 from mailstack.work import Clock, Overloaded, Work
@@ -230,14 +230,12 @@ class Pop3Role:
         if maildrop is None:
             return pop3.Ok("Good-bye")
         try:
-            left = await maildrop.commit()
+            await maildrop.commit()
         except Exception:
             _log.failure("marked messages could not be removed")
             return pop3.Err("Messages could not be removed", "SYS/TEMP")
         finally:
             await self._leave(maildrop)
-        if left:
-            return pop3.Err(f"{left} messages could not be removed", "SYS/TEMP")
         return pop3.Ok("Good-bye")
 
     async def _leave(self, maildrop: Maildrop) -> None:

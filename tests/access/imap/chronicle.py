@@ -12,8 +12,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from sqlalchemy import URL
 
 from mailstack.store.flags import Keywords
 from mailstack.store.tables import UID_BITS, UID_MASK
@@ -96,8 +97,8 @@ class Effect:
 class Chronicle:
     """All states there were."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, url: URL) -> None:
+        self._db, self._begin = _reader(url)
         self.states: list[State] = [self._read()]
         self.effects: list[Effect] = []
         self.marks: dict[Key, list[Mark]] = {}
@@ -195,7 +196,7 @@ class Chronicle:
         keywords: dict[int, dict[int, str]] = {}
         letters: dict[int, dict[int, tuple[Flags, int]]] = {}
         db = self._db
-        db.execute("BEGIN")
+        db.execute(self._begin)
         for id, bit, name in db.execute("SELECT mailbox_id, bit, name FROM keywords"):
             keywords.setdefault(id, {})[bit] = name
         names = {id: Keywords(found) for id, found in keywords.items()}
@@ -213,6 +214,16 @@ class Chronicle:
             box = Shown((user, name), *rest, letters.get(id, {}))
             found[id] = before[id] if before.get(id) == box else box
         return found
+
+
+def _reader(url: URL) -> tuple[Any, str]:
+    """A connection that is not the server's, and what begins a look that sees one moment."""
+    if url.get_backend_name() == "sqlite":
+        return sqlite3.connect(str(url.database), isolation_level=None), "BEGIN"
+    import psycopg
+
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(text, autocommit=True), "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 def _monotone(old: Shown | None, box: Shown) -> None:

@@ -26,7 +26,9 @@ from mailstack.directory.tables import domains, users
 from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
-from mailstack.store import MessageStore, New, Parcel, StoreConfig
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import New, Parcel
 from mailstack.wire.imap.server import Server
 from tests.net.sign_ins import sign_in_with
 
@@ -163,11 +165,12 @@ class World:
         self,
         config: ImapConfig | None = None,
         quota: tuple[int | None, int | None] = (None, None),
+        url: str | None = None,  # of an empty database; else one of its own
         **store: Any,  # settings of the store
     ) -> None:
         shared = Path("/dev/shm")
         self.path = Path(tempfile.mkdtemp(prefix="mailstack-test-", dir=shared if shared.is_dir() else None))
-        self.database = Database(DatabaseConfig(url=f"sqlite:///{self.path}/mailstack.db"))
+        self.database = Database(DatabaseConfig(url=url or f"sqlite:///{self.path}/mailstack.db"))
         metadata.create_all(self.database.engine)
         self.work: Any = SyncWork(self.database)
         self.clock = Clock()

@@ -214,6 +214,9 @@ class Onlooker:
 
     def _opened(self, uidvalidity: int) -> None:
         self.box = self.chronicle.boxes[ALICE, uidvalidity]
+        cache = self.orders[0].cache
+        if cache is not None and cache.uidvalidity != uidvalidity:  # another one has the name by now
+            self.flags.clear()
 
     def _exists(self, count: int) -> None:
         assert count >= len(self.view), f"EXISTS {count}, but there were {len(self.view)}"

@@ -13,8 +13,8 @@ from tests.access.imap.steps_under_way import ALICE, UnderWay
 class Beside(UnderWay):
     """Beside IMAP."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, url: str | None = None) -> None:
+        super().__init__(url)
         self.popper: Pop3Onlooker | None = None
         self.dropped = 0
         self.adopting = Adopting((ALICE, "INBOX"), BODIES[1], frozenset((r"\Draft", r"\Answered")))

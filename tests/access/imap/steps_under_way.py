@@ -35,11 +35,11 @@ def some_flags(r: Random) -> Flags:
 class Base:
     """Three clients of alice and one of bob, to whom she gave all rights; a clerk who sees to the names."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, url: str | None = None) -> None:
+        self.world = World(url=url)
 
     def open(self, hosts: int, r: Random) -> None:
-        self.chronicle = Chronicle(self.world.path / "mailstack.db")
+        self.chronicle = Chronicle(self.world.database.url)
         self.chronicle.alone = hosts == 1
         self.stage = Stage(self.world, hosts, self.chronicle.committed)
         self.clerk = self.client(0)

@@ -27,7 +27,9 @@ from mailstack.directory.tables import domains, users
 from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
-from mailstack.store import MessageStore, Parcel, StoreConfig
+from mailstack.store.message_store import MessageStore
+from mailstack.store.settings import StoreConfig
+from mailstack.store.values import Parcel
 from mailstack.wire.imap.server import Server
 from mailstack.work import Work
 from tests.access.imap import corpus

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from mailstack.store import reading
 from tests.access.imap.harness import HELLO, Client, World
 
 
@@ -149,3 +151,31 @@ def test_vanished_earlier_leaves_out_what_still_has_a_number(synced: Client) -> 
     assert b"* VANISHED 1\r\n" in said
     assert b"VANISHED" not in synced.ask("g NOOP")
     assert b"* VANISHED (EARLIER) 1\r\n" in synced.ask("h UID FETCH 1:* (FLAGS) (CHANGEDSINCE 4 VANISHED)")
+
+
+def test_an_expunge_in_the_middle_of_a_resynchronization(world: World) -> None:
+    """A client that is cut off after it must not take a modseq above that of the VANISHED it has not had."""
+    for _ in range(3):
+        world.append(HELLO)
+    client, other = world.connect().login(), world.connect().select()
+    client.ask("a ENABLE QRESYNC")
+    highest = number(client.ask("b SELECT INBOX"), b"[HIGHESTMODSEQ ")
+    validity = world.run(world.store.status(world.alice.id, "INBOX")).uidvalidity
+    client.ask("c UNSELECT")
+    read = world.work.read
+
+    async def meanwhile(function: Any, *args: Any) -> Any:
+        if function is reading.expunged_since:
+            world.work.read = read
+            other.ask(r"x STORE 2 +FLAGS (\Deleted)")
+            other.ask("y EXPUNGE")
+            other.ask(r"z STORE 1 +FLAGS (\Seen)")
+        return await read(function, *args)
+
+    world.work.read = meanwhile
+    said = client.ask(f"d SELECT INBOX (QRESYNC ({validity} {highest}))")
+    assert number(said, b"[HIGHESTMODSEQ ") == highest
+    assert b"* 3 EXISTS" in said, "it still has a number"
+    assert number(said, b"* 1 FETCH (UID 1 MODSEQ ") > highest
+    assert re.search(rb"\* OK \[HIGHESTMODSEQ %d\] [^\r]+\r\nd OK" % highest, said), said
+    assert re.match(rb"\* VANISHED 2\r\n(.*\r\n)*\* OK \[HIGHESTMODSEQ", client.ask("e NOOP"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from mailstack.store import Mailbox
 from mailstack.store.headings import Headings
+from mailstack.store.mailbox import Mailbox
 from tests.access.imap.harness import HELLO, World
 
 STILL = b'* OK [INPROGRESS ("a" NIL NIL)] Still at it\r\n'

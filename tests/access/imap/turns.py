@@ -21,10 +21,12 @@ from twisted.python.failure import Failure
 from mailstack.access.imap import ImapAccess
 from mailstack.access.pop3 import Pop3Access
 from mailstack.access.settings import ImapConfig, Pop3Config
-from mailstack.db import Database, DatabaseConfig
+from mailstack.db import Database, DatabaseConfig, Ear
+from mailstack.db.announcements import announce
 from mailstack.net.conversation import Conversation
-from mailstack.store import MessageStore, StoreConfig
+from mailstack.store.message_store import MessageStore
 from mailstack.store.news import by
+from mailstack.store.settings import StoreConfig
 from mailstack.wire import pop3
 from mailstack.wire.imap.server import Server
 from tests.access.imap.harness import LOOPBACK, People, Wire, World
@@ -178,6 +180,27 @@ class Link:
         self.conversation.connectionLost(Failure(ConnectionResetError()))
 
 
+class Heard:
+    """What a process hears of the others, and how far it has heard: see `Stage.drain`."""
+
+    def __init__(self, ear: Ear) -> None:
+        self._ear = ear
+        self.calls = 0
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._ear.fileno()
+
+    def hear(self) -> list[str]:
+        lines = self._ear.hear()
+        self.calls += lines.count("call")
+        return [line for line in lines if line != "call"]
+
+    def close(self) -> None:
+        self.closed = True
+        self._ear.close()
+
+
 class Host:
     """One server process."""
 
@@ -188,12 +211,17 @@ class Host:
         self.turns = turns = Turns(self.database, committed)
         work: Any = turns
         config = StoreConfig(path=world.path / "mail", poll=2.0 if alone else 86_400.0, index=False)
-        listen = None if alone else self.database.listen
+        self.heard: Heard | None = None
+        listen = None if alone else self._listen
         self.store = MessageStore(config, work, clock, True, listen=listen)
         sign_in = sign_in_with(People(world.people), clock, LOOPBACK)
         self._imap = ImapAccess(self.store, sign_in, ImapConfig(), clock=clock, work=work)
         self._pop3 = Pop3Access(self.store, sign_in, Pop3Config(), clock=clock, work=work)
         self.store.startService()
+
+    def _listen(self) -> Heard:
+        self.heard = Heard(self.database.listen())
+        return self.heard
 
     def imap(self) -> Link:
         return Link(Conversation(Server(), self._imap, self.clock))
@@ -208,7 +236,13 @@ class Stage:
     def __init__(self, world: World, hosts: int, committed: Committed) -> None:
         self.world = world
         self.clock = Ticks()
-        self.hosts = [Host(world, self.clock, committed, hosts == 1) for _ in range(hosts)]
+        self._commits = 0
+        self._committed = committed
+        self.hosts = [Host(world, self.clock, self._count, hosts == 1) for _ in range(hosts)]
+
+    def _count(self, by: Any) -> None:
+        self._commits += 1
+        self._committed(by)
 
     def choices(self) -> list[Choice]:
         """What may happen next, in any process."""
@@ -221,7 +255,27 @@ class Stage:
         return found
 
     def drain(self, look: Callable[[], None] = lambda: None) -> None:
-        """Until nothing is left to do now, in order; `look` after each step."""
+        """Until nothing is left to do now, in order; `look` after each step.
+
+        What SQLite's processes tell each other is there with the commit. PostgreSQL brings it a moment later, but
+        in order: when a call that was sent last has come, all has come.
+        """
+        commits = -1
+        while commits != self._commits:
+            commits = self._commits
+            self._drain(look)
+            listening = [
+                host.heard for host in self.hosts if host.heard is not None and not host.heard.closed
+            ]
+            if self.world.database.is_sqlite or not listening:
+                return
+            until = [heard.calls + 1 for heard in listening]
+            self.world.database.write(lambda db: announce(db, "call"))
+            while any(heard.calls < least for heard, least in zip(listening, until, strict=True)):
+                assert select.select(self.clock.readers, [], [], 60)[0], "the database does not tell"
+                self._drain(look)
+
+    def _drain(self, look: Callable[[], None]) -> None:
         for _ in range(20_000):
             choices = self.choices()
             if not choices:

@@ -62,7 +62,6 @@ class FakeMailbox:
         self.calls: list[tuple[str, list[int]]] = []
         self.reads: list[list[int]] = []  # UIDs read together
         self.expunge_error: Exception | None = None
-        self.immortal: set[int] = set()
         self.renames = 0  # how many times a file is not where `stored` said
 
     def view(self, read_only: bool = False) -> FakeView:
@@ -83,9 +82,7 @@ class FakeMailbox:
         if self.expunge_error:
             raise self.expunge_error
         self.calls.append(("expunge", list(uids)))
-        for uid in set(uids) - self.immortal:
-            self.messages.pop(uid, None)
-        return list(uids)
+        return [uid for uid in uids if self.messages.pop(uid, None) is not None]
 
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         if uid not in self.messages:

@@ -349,13 +349,6 @@ class MaildropTests(AccessCase):
         self.assertEqual(self.inbox.opened, 0)
         self.assertEqual(self.inbox.flags[13], set())
 
-    def test_quit_says_what_could_not_be_removed(self) -> None:
-        self.inbox.immortal = {11}
-        peer = self.login()
-        answer = self.say(peer, b"DELE 1\r\nDELE 2\r\nQUIT\r\n")
-        self.assertIn(b"-ERR [SYS/TEMP] 1 messages could not be removed", answer)
-        self.assertTrue(peer[1].disconnecting)
-
     def test_quit_when_the_store_fails(self) -> None:
         self.inbox.expunge_error = OSError("disk full")
         peer = self.login()

@@ -11,7 +11,7 @@ from mailstack.access.pop3.login import Recently
 from mailstack.access.pop3.retention import DAY
 from mailstack.access.pop3.role import SMALL
 from mailstack.access.settings import Pop3Config
-from mailstack.store import NoSuchMailbox
+from mailstack.store.values import NoSuchMailbox
 from tests.access.pop3.fakes import ALICE, AccessCase
 from tests.access.pop3.test_with_store import StoreCase
 from tests.store.harness import now, text

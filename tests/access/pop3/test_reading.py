@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mailstack.access.pop3 import reading
 from mailstack.access.pop3.reading import ReadAhead
-from mailstack.store import Expunged
+from mailstack.store.values import Expunged
 from tests.access.pop3.fakes import FakeMailbox
 
 FIRST, COUNT = 11, 12

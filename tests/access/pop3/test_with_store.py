@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from mailstack.directory import User
 from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
-from mailstack.store import New
+from mailstack.store import changes
+from mailstack.store.values import New
 from mailstack.wire import pop3
 from tests.net.sign_ins import sign_in_with
 from tests.store.harness import Harness, now, text
@@ -49,13 +51,14 @@ class StoreCase(TestCase):
             work=work,
         )
 
-    def session(self, commands: bytes) -> bytes:
-        """What a client that logs in and says `commands` hears after the login."""
+    def session(self, commands: bytes, meanwhile: Callable[[], object] = lambda: None) -> bytes:
+        """What a client that logs in and says `commands` hears after the login, and after `meanwhile`."""
         conversation = Conversation(pop3.Server(), self.access, self.harness.clock)  # type: ignore[arg-type]
         transport = StringTransport()
         conversation.makeConnection(transport)
         conversation.dataReceived(b"USER alice@example.org\r\nPASS x\r\n")
         transport.clear()
+        meanwhile()
         conversation.dataReceived(commands)
         conversation.connectionLost()
         return transport.value()
@@ -85,6 +88,19 @@ class StoreTests(StoreCase):
         self.harness.deliver(1)
         self.session(b"DELE 1\r\n")
         self.assertEqual(self.session(b"STAT\r\n"), b"+OK 1 %d\r\n" % len(text(1)))
+
+    def test_what_another_process_has_removed_is_removed(self) -> None:
+        """Its news has not come yet; QUIT is done all the same."""
+        for number in range(2):
+            self.harness.deliver(number)
+        live = now(self.harness.store.open(1, "INBOX"))
+        self.addCleanup(live.close)
+        said = self.session(
+            b"DELE 1\r\nQUIT\r\n",
+            lambda: self.harness.database.write(changes.expunge, live.id, [(1, 1)]),
+        )
+        self.assertTrue(said.endswith(b"+OK Good-bye\r\n"), said)
+        self.assertTrue(self.session(b"STAT\r\n").startswith(b"+OK 1 "))
 
     def test_big_message(self) -> None:
         data = text(1, 300_000)
