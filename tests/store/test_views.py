@@ -20,7 +20,7 @@ from mailstack.db import Database, DatabaseConfig
 from mailstack.store import surveying
 from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
-from mailstack.store.news import Change, News
+from mailstack.store.news import Change, News, Row
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import NoSuchMailbox, Update
 from mailstack.store.view import Timeline, View
@@ -164,8 +164,8 @@ class TestViews:
                 self.timeline = timeline
                 self.highest_modseq = 1
 
-            def modseq_of(self, uid: int) -> int:
-                return 0
+            def rows(self, uids: object) -> list[Row]:
+                return []
 
             def changed_since(self, modseq: int) -> list[int]:
                 return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import repeat
 
 from mailstack.access.imap.context import Selected
 from mailstack.store.news import uids_of
@@ -60,8 +59,11 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
     if selected.modseqs:
         template += b"MODSEQ (%d) "
         columns.append([row[2] for row in rows])
-    is_recent = (uid in recent for uid in known) if recent else repeat(False)
-    columns.append([flag_list(flags_of(row[1]), new) for row, new in zip(rows, is_recent, strict=False)])
+    if recent:
+        columns.append([flag_list(flags_of(row[1]), row[0] & UID_MASK in recent) for row in rows])
+    else:
+        written = {mask: flag_list(flags_of(mask), False) for mask in {row[1] for row in rows}}
+        columns.append([written[row[1]] for row in rows])
     template += b"FLAGS %b)\r\n"
     return b"".join([template % values for values in zip(*columns, strict=True)])
 
