@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mailstack.mail.address import Address
@@ -300,13 +301,7 @@ class Attempts:
                 raise  # the process stops
             except Exception:
                 _log.failure("{id}: not written down yet", id=attempted.settled.message_id)
-            paused: Deferred[None] = Deferred()
-            call = self._clock.callLater(SETTLE_PAUSE, paused.callback, None)
-            try:
-                await paused
-            finally:
-                if call.active():
-                    call.cancel()
+            await deferLater(self._clock, SETTLE_PAUSE)
 
 
 def _last_words(by: DeliverBy | None, result: Result) -> Result:

@@ -112,9 +112,7 @@ class LmtpRole(IncomingRole):
             answers |= await self._queue.deliver(envelope.only(named), message)
         return answers
 
-    def conclude(
-        self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]
-    ) -> Replies:
+    def conclude(self, envelope: Envelope, answers: dict[Address, Reply]) -> Replies:
         """A reply for each; who was taken away by a check hears what became of the message otherwise."""
         known = {self.identity(address): reply for address, reply in answers.items()}
         kept = {self.identity(one.address) for one in envelope.recipients}

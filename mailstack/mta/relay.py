@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mailstack.directory.model import Resolution, User
@@ -183,7 +183,5 @@ class RelayRole(IncomingRole):
             raise Refused(TOO_MANY_REFUSED)
         if self._refused > _FREE:
             first, longest = _TARPIT
-            waited: Deferred[None] = Deferred()
             delay = min(longest, first * 2.0 ** (self._refused - _FREE - 1))
-            self.reception.clock.callLater(delay, waited.callback, None)
-            await waited
+            await deferLater(self.reception.clock, delay)

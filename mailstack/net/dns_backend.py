@@ -19,6 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 MAX_DATAGRAMS = 16  # kept for one query: the answer, and whatever strangers throw at its port
@@ -225,9 +226,7 @@ class TwistedBackend(Backend):
 
     async def sleep(self, interval: float) -> None:
         """Wait `interval` seconds."""
-        waited: Deferred[None] = Deferred(lambda _: call.cancel())
-        call = self._reactor.callLater(interval, waited.callback, None)
-        await waited
+        await deferLater(self._reactor, interval)
 
     async def wait_for(self, awaitable: Awaitable[Any], limit: float | None) -> Any:
         """The awaitable's result, or dns.exception.Timeout after `limit` seconds."""

@@ -113,9 +113,7 @@ class SmtpRole:
     async def taken(self, envelope: Envelope, content: Content) -> None:
         """The message is ours now; the client hears it next. `content` is as it came."""
 
-    def conclude(
-        self, transaction: Transaction, envelope: Envelope, answers: dict[Address, Reply]
-    ) -> Reply | Replies:
+    def conclude(self, envelope: Envelope, answers: dict[Address, Reply]) -> Reply | Replies:
         """What to say to the message, from what each recipient got; raise Refused to refuse it."""
         reply = replies.conclusion(envelope, answers)
         if not reply.accepted:
@@ -293,7 +291,7 @@ class SmtpRole:
         self.record.received(envelope, message, transaction.content.header(), self._helo, self.protocol)
         self.record.checked(envelope)
         answers = await self._accepts.accept(envelope, message)
-        reply = self.conclude(transaction, envelope, answers)
+        reply = self.conclude(envelope, answers)
         await self.taken(envelope, transaction.content)
         self.record.accepted(
             transaction, reply if isinstance(reply, Reply) else replies.conclusion(envelope, answers)

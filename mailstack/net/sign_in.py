@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mailstack.directory.directory import Claim
@@ -29,7 +30,7 @@ from mailstack.net.peer import Peer
 from mailstack.net.settings import AuthConfig
 from mailstack.wire import sasl
 from mailstack.wire.sasl import Challenge
-from mailstack.work import Clock, Overloaded
+from mailstack.work import Overloaded
 
 _log = Logger(namespace="mailstack.sign_in")
 
@@ -124,7 +125,7 @@ class SignIn:
     def __init__(
         self,
         directory: Accounts,
-        clock: Clock,
+        clock: IReactorTime,
         config: AuthConfig,
         *,
         hostname: str = "localhost",
@@ -376,6 +377,4 @@ class Door:
         steps = max(self.failures, self._service.guesses.level(self._peer.address) - 1)
         delay = self._patience.seconds * _GROWTH ** min(steps, 20)
         self.failures += 1
-        waited: Deferred[None] = Deferred()
-        self._service.clock.callLater(min(delay, _LONGEST), waited.callback, None)
-        await waited
+        await deferLater(self._service.clock, min(delay, _LONGEST))

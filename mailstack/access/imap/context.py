@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from mailstack.access.settings import ImapConfig
 from mailstack.directory import User
@@ -20,7 +21,7 @@ from mailstack.store.view import View
 from mailstack.wire.imap.codes import in_progress
 from mailstack.wire.imap.commands import Command
 from mailstack.wire.imap.responses import AnyResponse, Bye, Tagged, Untagged
-from mailstack.work import Clock, Work
+from mailstack.work import Work
 
 if TYPE_CHECKING:
     from mailstack.access.imap.contexts import Updated
@@ -37,7 +38,7 @@ class Services:
     store: MessageStore
     sign_in: SignIn
     config: ImapConfig
-    clock: Clock
+    clock: IReactorTime
     work: Work
     hostname: str = "localhost"
     offers_tls: bool = True
@@ -45,9 +46,7 @@ class Services:
 
     async def pause(self, seconds: float = 0.0) -> None:
         """Let the reactor serve others, for at least `seconds`."""
-        done: Deferred[None] = Deferred()
-        self.clock.callLater(seconds, done.callback, None)
-        await done
+        await deferLater(self.clock, seconds)
 
 
 @dataclass(slots=True)

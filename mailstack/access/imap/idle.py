@@ -12,7 +12,6 @@ from mailstack.access.imap.permission import recheck
 from mailstack.access.imap.telling import takes_more, tell_selected
 from mailstack.access.imap.updates import pending
 from mailstack.net.conversation import Vanished
-from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.responses import AnyResponse, Continuation
 
 _log = Logger(namespace="mailstack.access.imap")
@@ -30,7 +29,7 @@ class Idling:
         self._news = False
         self._done: Deferred[None] | None = None  # who waits for the end of a push
 
-    async def start(self, command: c.Idle) -> AnyResponse:
+    async def start(self) -> AnyResponse:
         """Watch the mailbox, and tell at once what the client does not know yet."""
         selected, watch = self._context.current, self._context.watch
         said = b""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mailstack.access.imap import (
@@ -64,7 +65,7 @@ from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap import responses as r
 from mailstack.wire.imap.codes import UID_REQUIRED, UNKNOWN_CTE, undefined_filter
-from mailstack.work import Clock, Overloaded, Work
+from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.access.imap")
 
@@ -140,7 +141,7 @@ class ImapAccess:
         sign_in: SignIn,
         config: ImapConfig,
         *,
-        clock: Clock,
+        clock: IReactorTime,
         work: Work,
         hostname: str = "localhost",
         offers_tls: bool = True,
@@ -243,7 +244,7 @@ class ImapRole:
                 return await self._append(event)
             case c.Idle():
                 self._idling = Idling(self._context)
-                return await self._idling.start(event)
+                return await self._idling.start()
             case c.IdleDone():
                 await self._end_idling()
                 return completed(event, "IDLE")
