@@ -13,6 +13,7 @@ from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words
 
 RUN = 8_192  # messages sorted without a stop
+_BEGINNING = 3  # characters
 
 Key = Callable[[int], Any]
 
@@ -24,11 +25,12 @@ def sort(numbers: Sequence[int], criteria: Sequence[tuple[Key, bool]]) -> list[i
     """
     ordered = sorted(numbers)
     for key, reverse in reversed(criteria):  # the sort is stable, in reverse too
-        ordered = _sorted(ordered, key, reverse)
+        texts = len(ordered) > RUN and isinstance(key(ordered[0]), str)
+        ordered = (_by_beginning if texts else in_runs)(ordered, key, reverse)
     return ordered
 
 
-def _sorted(numbers: list[int], key: Key, reverse: bool) -> list[int]:
+def in_runs(numbers: Sequence[int], key: Key, reverse: bool = False) -> list[int]:
     """As `sorted`, in runs that are merged: other threads wait while Python sorts a list.
 
     It finds again that the halves of a list are sorted, so that to merge them it compares each number once.
@@ -44,6 +46,17 @@ def _sorted(numbers: list[int], key: Key, reverse: bool) -> list[int]:
             for pair in pairs
         ]
     return runs[0] if runs else []
+
+
+def _by_beginning(numbers: Sequence[int], key: Key, reverse: bool) -> list[int]:
+    """The same for keys that are texts: first what begins alike together, so that few are compared."""
+    alike: dict[str, list[int]] = {}
+    for number in numbers:
+        alike.setdefault(key(number)[:_BEGINNING], []).append(number)
+    ordered: list[int] = []
+    for beginning in sorted(alike, reverse=reverse):
+        ordered += in_runs(alike[beginning], key, reverse)
+    return ordered
 
 
 def text_key(text: str) -> str:

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from mailstack.mail.collation import casemap
+from mailstack.mail.sorting import RUN, in_runs
 from mailstack.mail.subjects import Subject, base_subject
 
 MOST_REFERENCES = 200  # of one message; of more, the last ones count
 _MESSAGE_ID = re.compile(r"<([^<>]{1,996})>")
 _WALKS = 20  # steps up the forest for each node, in all, to find loops
-
-
-NO_SUBJECT = Subject("", False)
 
 
 def subject_of(value: str) -> Subject:
@@ -32,15 +29,19 @@ def subject_of(value: str) -> Subject:
     return Subject(base if "\ufffd" in base else casemap(base), reply)
 
 
-class Threaded(NamedTuple):
-    """One message, in the order of sequence numbers."""
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What is to be threaded, column by column, in the order of sequence numbers: objects would cost more."""
 
-    number: int  # what the answer names it by
-    sent: int  # the Date field in UTC, seconds since 1970; INTERNALDATE where there is none
-    subject: Subject = NO_SUBJECT  # as `subject_of` gives it
-    id: str | bytes = ""  # the Message-ID, as `message_ids` gives it, or a digest; empty if there is none
-    references: Sequence[str | bytes] = ()  # the same: of References, or else the first of In-Reply-To
-    arrival: int = 0  # INTERNALDATE; only REFS needs it
+    numbers: Sequence[int]  # what the answer names each by
+    sent: Sequence[int]  # the Date field in UTC, seconds since 1970; INTERNALDATE where there is none
+    subjects: Sequence[str]  # "r" for a reply or else "-", then the base as `subject_of` gives it
+    ids: Sequence[str | bytes]  # the Message-ID, as `message_ids` gives it, or a digest; empty: there is none
+    references: Sequence[Sequence[str | bytes]]  # the same: of References, or else the first of In-Reply-To
+    arrivals: Sequence[int]  # INTERNALDATE; only REFS needs it
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,76 +61,87 @@ def message_ids(value: str) -> list[str]:
     return found
 
 
-def ordered_subject(messages: Sequence[Threaded]) -> Forest:
+def ordered_subject(messages: Messages) -> Forest:
     """ORDEREDSUBJECT: messages of one base subject are a thread, all answers to its first."""
     threads: dict[str, list[int]] = {}
-    for node in sorted(range(len(messages)), key=lambda node: messages[node].sent):
-        threads.setdefault(messages[node].subject.base, []).append(node)
-    children: list[list[int]] = [[] for _ in messages]
+    for node in in_runs(range(len(messages)), messages.sent.__getitem__):
+        threads.setdefault(messages.subjects[node][1:], []).append(node)
+    children = [_NONE] * len(messages)
     roots = []
     for members in threads.values():  # in the order of their first members' dates
         roots.append(members[0])
         children[members[0]] = members[1:]
-    return Forest(roots, children, [message.number for message in messages])
+    return Forest(roots, children, list(messages.numbers))
 
 
-def references(messages: Sequence[Threaded]) -> Forest:
+def references(messages: Messages) -> Forest:
     """REFERENCES, steps 1 to 6 of the RFC."""
     building = _Building(messages)
     roots = building.pruned()
     building.sort([building.children[node] for node in roots if node >= len(messages)])
-    building.sort([roots])
-    roots = building.gathered(roots)
+    roots = building.gathered(building.sorted(roots))
     return building.forest(roots)
 
 
-def refs(messages: Sequence[Threaded]) -> Forest:
+def refs(messages: Messages) -> Forest:
     """REFS (draft-ietf-morg-inthread): by references alone; the thread with the newest arrival comes last."""
     building = _Building(messages)
     roots = building.pruned()
-    newest = [message.arrival for message in messages] + [0] * (len(building.parent) - len(messages))
+    newest = [*messages.arrivals, *[0] * (len(building.parent) - len(messages))]
     for node in building.bottom_up(roots):
         for child in building.children[node]:
             newest[node] = max(newest[node], newest[child])
     forest = building.forest(roots)
-    forest.roots.sort(key=newest.__getitem__)
-    return forest
+    return replace(forest, roots=in_runs(forest.roots, newest.__getitem__))
+
+
+_NONE: list[int] = []  # the children of all that have none; nothing is ever put in
 
 
 class _Building:
     """A forest that is being made; -1 is no parent."""
 
-    __slots__ = ("_budget", "children", "messages", "parent")
+    __slots__ = ("_budget", "_rank", "children", "messages", "parent")
 
-    def __init__(self, messages: Sequence[Threaded]) -> None:
+    def __init__(self, messages: Messages) -> None:
         self.messages = messages
         self.parent = [-1] * len(messages)
-        self.children: list[list[int]] = [[] for _ in messages]
+        self.children = [_NONE] * len(messages)
         self._budget = _WALKS * len(messages) + 10_000
         self._link_all()
+        # The place of each in the order of the sent dates; a dummy's is that of its first child.
+        self._rank = [0] * len(self.children)
+        for place, node in enumerate(in_runs(range(len(messages)), messages.sent.__getitem__)):
+            self._rank[node] = place
 
     # Step 1
 
     def _link_all(self) -> None:
-        messages, parent, children = self.messages, self.parent, self.children
-        nodes: dict[str | bytes, int] = {}
-        for node, message in enumerate(messages):
-            if message.id:
-                nodes.setdefault(message.id, node)  # a second one with this identifier has none (step 1.A)
-        for node, message in enumerate(messages):
+        ids, parent, children = self.messages.ids, self.parent, self.children
+        # Of several with one identifier the first has it, the others have none (step 1.A).
+        nodes = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
+        nodes.pop("", None)
+        nodes.pop(b"", None)
+        for node, names in enumerate(self.messages.references):
             above = -1
-            for name in message.references[-MOST_REFERENCES:]:
+            for name in names[-MOST_REFERENCES:]:
                 at = nodes.get(name)
                 if at is None:
                     at = nodes[name] = len(parent)
                     parent.append(-1)
-                    children.append([])
+                    children.append(_NONE)
                 if above >= 0 and parent[at] < 0 and above != at and not self._is_above(at, above):
-                    parent[at] = above
-                    children[above].append(at)
+                    self._put(at, above)
                 above = at
             if parent[node] != above:
                 self._adopt(node, above)
+
+    def _put(self, node: int, above: int) -> None:
+        self.parent[node] = above
+        if self.children[above]:
+            self.children[above].append(node)
+        else:
+            self.children[above] = [node]
 
     def _adopt(self, node: int, above: int) -> None:
         """Step 1.B: the last reference is the parent, whatever others said of this message."""
@@ -138,9 +150,10 @@ class _Building:
         old = self.parent[node]
         if old >= 0:
             self.children[old].remove(node)
-        self.parent[node] = above
         if above >= 0:
-            self.children[above].append(node)
+            self._put(node, above)
+        else:
+            self.parent[node] = above
 
     def _is_above(self, node: int, other: int) -> bool:
         """Whether `node` is an ancestor of `other`; also True where finding out has become too dear."""
@@ -160,7 +173,7 @@ class _Building:
         count, children = len(self.messages), self.children
         roots = [node for node, above in enumerate(self.parent) if above < 0]
         for node in self.bottom_up(roots):
-            if any(child >= count for child in children[node]):
+            if max(children[node]) >= count:
                 kept: list[int] = []
                 for child in children[node]:
                     kept += children[child] if child >= count else (child,)
@@ -178,61 +191,78 @@ class _Building:
         children = self.children
         found = [node for node in roots if children[node]]
         for node in found:  # it grows meanwhile
-            found += [child for child in children[node] if children[child]]
+            for child in children[node]:
+                if children[child]:
+                    found.append(child)
         found.reverse()
         return found
 
     # Steps 4 and 6
 
-    def _sent(self, node: int) -> tuple[int, int]:
-        if node >= len(self.messages):  # a dummy: as its first child
-            node = self.children[node][0]
-        return self.messages[node].sent, node
-
     def sort(self, families: Sequence[list[int]]) -> None:
         """Each list of siblings by the sent date."""
+        count = len(self.messages)
         for siblings in families:
             if len(siblings) > 1:
-                siblings.sort(key=self._sent)
+                if len(siblings) <= RUN and max(siblings) < count:
+                    siblings.sort(key=self._rank.__getitem__)
+                else:
+                    siblings[:] = self.sorted(siblings)
+
+    def sorted(self, siblings: Sequence[int]) -> list[int]:
+        """The same; `siblings` stay as they are."""
+        for node in siblings:
+            if node >= len(self.messages):
+                self._rank[node] = self._rank[self.children[node][0]]
+        return in_runs(siblings, self._rank.__getitem__)
 
     def forest(self, roots: list[int]) -> Forest:
         """Sorted, grandchildren before children (step 6)."""
         children = self.children
         self.sort([children[node] for node in self.bottom_up(roots)])
-        self.sort([roots])
-        numbers: list[int | None] = [message.number for message in self.messages]
-        return Forest(roots, children, numbers + [None] * (len(children) - len(numbers)))
+        numbers: list[int | None] = [*self.messages.numbers]
+        return Forest(self.sorted(roots), children, numbers + [None] * (len(children) - len(numbers)))
 
     # Step 5
 
     def gathered(self, roots: list[int]) -> list[int]:
         """Threads with the same base subject become one."""
-        count, messages, children = len(self.messages), self.messages, self.children
-        subject = {node: messages[node if node < count else children[node][0]].subject for node in roots}
-        table: dict[str, int] = {}
-        for node in roots:
-            base, reply = subject[node]
-            known = table.setdefault(base, node)
-            if known < count and (node >= count or (subject[known].reply and not reply)):
-                table[base] = node
+        count, subjects, children = len(self.messages), self.messages.subjects, self.children
+        marked = [subjects[node if node < count else children[node][0]] for node in roots]
+        table: dict[str, tuple[int, bool]] = {}  # the thread of each base subject, and whether it is a reply
+        for node, subject in zip(roots, marked, strict=True):
+            base, reply = subject[1:], subject[0] == "r"
+            known, replies = table.setdefault(base, (node, reply))
+            if known < count and (node >= count or (replies and not reply)):
+                table[base] = node, reply
         kept: dict[int, None] = {}
         placed: set[int] = set()  # those below a new dummy, which may come again as roots
-        for node in roots:
+        for node, subject in zip(roots, marked, strict=True):
             if node in placed:
                 continue
-            base, reply = subject[node]
-            known = table[base]
+            base = subject[1:]
+            known, replies = table[base]
             if not base or known == node:
                 kept[node] = None
             elif known >= count:
-                children[known] += children[node] if node >= count else [node]
-            elif reply and not subject[known].reply:
-                children[known].append(node)
+                self._give(known, children[node] if node >= count else [node])
+            elif subject[0] == "r" and not replies:
+                self._give(known, [node])
             else:
-                dummy = len(children)
-                children.append([known, node])
-                table[base] = dummy
+                dummy = self._new_dummy([known, node])
+                table[base] = dummy, False
                 placed.add(known)
                 kept.pop(known, None)
                 kept[dummy] = None
         return list(kept)
+
+    def _give(self, above: int, nodes: list[int]) -> None:
+        if self.children[above]:
+            self.children[above] += nodes
+        else:
+            self.children[above] = nodes
+
+    def _new_dummy(self, nodes: list[int]) -> int:
+        self.children.append(nodes)
+        self._rank.append(0)
+        return len(self.children) - 1

@@ -1,10 +1,9 @@
 """What other programs did to the files is taken over: dropped, renamed and removed messages.
 
-Theory of operation. `survey` compares the directories with the rows and costs two stat calls where nothing
-changed. What it finds is only a suspicion: a delivery may have renamed its file and not yet committed its
-row. So `settle` looks again inside a write transaction, under the lock of the mailbox's row, and believes
-only that. A crash between a rename and its commit is found in the same way: the file is adopted, its UID and
-its delivery read off its name.
+What a survey (`surveying`) found is only a suspicion: a delivery may have renamed its file and not yet
+committed its row. So `settle` looks again inside a write transaction, under the lock of the mailbox's row,
+and believes only that. A crash between a rename and its commit is found in the same way: the file is adopted,
+its UID and its delivery read off its name.
 
 A message whose file has vanished is expunged; should the file come back, it is a new message. Nothing is ever
 unlinked here but a second copy of a delivery that the index has already.
@@ -14,62 +13,23 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Text,
-    and_,
-    bindparam,
-    case,
-    delete,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from mailstack.db import sync_directory
 from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT, Keywords, info, letters_mask
-from mailstack.store.hot import Hot
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
 from mailstack.store.values import Facts
-from mailstack.work import Work
 
 ROUND = 500  # files adopted in one transaction
-_SETTLED = (
-    1_000_000_000  # nanoseconds: a directory changed this recently may change again within one clock tick
-)
-
-
-def _path(directory: ColumnElement[str]) -> ColumnElement[str]:
-    return directory + messages.c.name + literal_column("':2,'", Text) + messages.c.disk_info
-
-
 _FILES = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new)
-_EXPECTED = Hot(  # `maildir.relative`, said in SQL
-    select(
-        case(
-            (
-                and_(messages.c.is_new, messages.c.disk_info == literal_column("''", Text)),
-                literal_column("'new/'", Text) + messages.c.name,
-            ),
-            (messages.c.is_new, _path(literal_column("'new/'", Text))),
-            else_=_path(literal_column("'cur/'", Text)),
-        )
-    ).where(messages.c.mailbox_id == bindparam("mailbox"))
-)
-_BURIED = select(expunged.c.name).where(
-    expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.name.is_not(None)
-)
 _TAKE_OVER = (
     update(messages)
     .where(messages.c.id == bindparam("message"))
@@ -81,27 +41,6 @@ _TAKE_OVER = (
         dirty=bindparam("behind"),
     )
 )
-
-Marks = tuple[int, int]  # times of the last change of new/ and cur/, nanoseconds
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one look at a mailbox's directories found."""
-
-    marks: Marks | None  # None: look again next time, whatever the times say
-    unknown: tuple[str, ...] = ()  # paths from the mailbox's directory
-    missing: frozenset[str] = frozenset()  # base names of files with other names than their rows say, or none
-
-    @property
-    def is_passing(self) -> bool:
-        """Whether it may be no more than what a transaction that is under way has done already."""
-        return 0 < len(self.unknown) + len(self.missing) < ROUND
-
-    def confirming(self, before: Survey) -> Survey:
-        """What this look and an earlier one both found."""
-        unknown = tuple(path for path in self.unknown if path in before.unknown)
-        return Survey(self.marks, unknown, self.missing & before.missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,48 +56,6 @@ class Found:
     def base(self) -> str:
         """The base name."""
         return maildir.base_of(self.path)
-
-
-async def look(work: Work, root: Path, mailbox_id: int, known: Marks | None) -> Survey:
-    """`survey`; and again, which costs less than a transaction, where it may have seen one halfway."""
-    found = await work.read(survey, root, mailbox_id, known)
-    if found.is_passing:
-        found = (await work.read(survey, root, mailbox_id, known)).confirming(found)
-    return found
-
-
-def survey(db: Connection, root: Path, mailbox_id: int, known: Marks | None) -> Survey:
-    """Look at the directories; `known` is what an earlier look gave. Raise NoSuchMailbox, OSError."""
-    box = box_by_id(db, mailbox_id, lock=False)
-    path = box.path(root)
-    marks = _marks(path)
-    if marks == known:
-        return Survey(marks)
-    settled = time.time_ns() - max(marks) > _SETTLED
-    if known is None:
-        maildir.remove_stale(path)
-    lies = maildir.list_paths(path)
-    expected = {row[0] for row in _EXPECTED.run(db, {"mailbox": mailbox_id}).fetchall()}
-    if lies == expected:
-        return Survey(marks if settled else None)
-    missing = frozenset(maildir.base_of(name) for name in expected - lies)
-    buried = db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()
-    explained = missing | {maildir.base_of(name) for name in buried}
-    # By base name, which begins with the time of delivery: parts of them are taken over in this order.
-    names = sorted((maildir.base_of(name), name) for name in lies - expected)
-    unknown = tuple(name for base, name in names if base not in explained)
-    return Survey(marks if settled and not unknown and not missing else None, unknown, missing)
-
-
-def marks_of(paths: Sequence[Path]) -> list[Marks | None]:
-    """The times of some mailboxes' directories; None where they cannot be seen. In a file thread."""
-    found: list[Marks | None] = []
-    for path in paths:
-        try:
-            found.append(_marks(path))
-        except OSError:
-            found.append(None)
-    return found
 
 
 def examine(mailbox: Path, paths: Sequence[str]) -> list[Found]:
@@ -208,10 +105,6 @@ def settle(
     advance(db, box, modseq, len(added) - len(gone), unseen, octets, uidnext)
     uids = tuple(sorted(row.id & UID_MASK for row in gone))
     return Change(box.id, box.modseq, modseq, (*changed, *added), uids)
-
-
-def _marks(mailbox: Path) -> Marks:
-    return (os.stat(mailbox / "new").st_mtime_ns, os.stat(mailbox / "cur").st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

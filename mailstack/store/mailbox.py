@@ -131,11 +131,6 @@ class Mailbox:
 
     # What a view asks
 
-    def modseq_of(self, uid: int) -> int:
-        """The last change of a message; 0 once it is expunged."""
-        row = self._rows.get(uid)
-        return row[2] if row else 0
-
     def changed_since(self, modseq: int) -> Iterable[int]:
         """The UIDs of messages new or changed after `modseq`, ascending."""
         known = self._log.since(modseq)

@@ -65,19 +65,18 @@ class Written:
     facts: Facts
 
 
-def list_paths(mailbox: Path) -> set[str]:
-    """The files of new/ and cur/, as paths from the mailbox's directory.
+def list_names(mailbox: Path, directory: str) -> set[str]:
+    """The names of the files in "new" or "cur".
 
-    Raise OSError, also where a directory is missing: that never reads as "no messages".
+    Raise OSError, also where the directory is missing: that never reads as "no messages".
     """
-    paths = {f"new/{name}" for name in os.listdir(mailbox / "new") if name[0] != "."}
-    paths.update([f"cur/{name}" for name in os.listdir(mailbox / "cur") if name[0] != "."])
-    return paths
+    return {name for name in os.listdir(mailbox / directory) if name[0] != "."}
 
 
 def list_files(mailbox: Path) -> dict[str, str]:
-    """The same by base name. Raise OSError."""
-    return {base_of(path): path for path in sorted(list_paths(mailbox), reverse=True)}
+    """The files of new/ and cur/, as paths from the mailbox's directory, by base name. Raise OSError."""
+    paths = [f"{name}/{file}" for name in ("new", "cur") for file in list_names(mailbox, name)]
+    return {base_of(path): path for path in sorted(paths, reverse=True)}
 
 
 def base_of(path: str) -> str:

@@ -13,16 +13,17 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mailstack.store import adoption, reading
+from mailstack.store import adoption, reading, surveying
 from mailstack.store.mailbox import Mailbox, Surroundings
 from mailstack.store.news import Change, News
 from mailstack.store.rows import Box
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import NoSuchMailbox, StoreError
-from mailstack.work import Work
+from mailstack.work import Overloaded, Work
 
 _log = Logger(namespace="mailstack.store")
 
@@ -44,7 +45,7 @@ class Opened:
         self._open: dict[int, Mailbox] = {}
         self._idle: OrderedDict[int, float] = OrderedDict()  # loaded but unused, since when
         self._loading: dict[int, list[Deferred[None]]] = {}
-        self._marks: OrderedDict[int, adoption.Marks | None] = OrderedDict()
+        self._marks: OrderedDict[int, surveying.Marks] = OrderedDict()
 
     async def open(self, box: Box) -> Mailbox:
         """The live mailbox of a row, what other programs did taken over. Raise NoSuchMailbox, OSError."""
@@ -65,13 +66,15 @@ class Opened:
 
     async def scan(self, mailbox_id: int) -> None:
         """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
-        found = await adoption.look(self._work, self._root, mailbox_id, self._marks.get(mailbox_id))
+        found = await surveying.look(self._work, self._root, mailbox_id, self._marks.get(mailbox_id))
         self._marks[mailbox_id] = found.marks
         self._marks.move_to_end(mailbox_id)
         if len(self._marks) > _MARKS:
             self._marks.popitem(last=False)
         if found.unknown or found.missing:
             await self._settle(mailbox_id, found)
+        elif found.is_dear:
+            await self._note(mailbox_id, found.marks)
 
     def released(self, mailbox: Mailbox) -> None:
         """A use has ended."""
@@ -90,8 +93,8 @@ class Opened:
             self._drop(mailbox_id)
 
     def doubted(self, mailbox_id: int) -> None:
-        """A file was not where it should be: the next look at the directory is a thorough one."""
-        self._marks.pop(mailbox_id, None)
+        """A file was not where it should be: the next look at the directories is a thorough one."""
+        self._marks[mailbox_id] = surveying.DOUBT
 
     async def look_around(self) -> None:
         """What other processes and programs did to the mailboxes that are open here."""
@@ -102,7 +105,7 @@ class Opened:
         for start in range(0, len(boxes), _POLLED):
             some = boxes[start : start + _POLLED]
             modseqs = await self._work.read(reading.modseqs, [box.id for box in some])
-            marks = await self._work.files(adoption.marks_of, [box.directory for box in some])
+            marks = await self._work.files(surveying.marks_of, [box.directory for box in some])
             for box, times in zip(some, marks, strict=True):
                 if modseqs.get(box.id) != box.highest_modseq or times != self._marks.get(box.id):
                     await self._look_at(box)
@@ -134,7 +137,7 @@ class Opened:
             for waiter in self._loading.pop(box.id):
                 waiter.callback(None)
 
-    async def _settle(self, mailbox_id: int, found: adoption.Survey) -> None:
+    async def _settle(self, mailbox_id: int, found: surveying.Survey) -> None:
         """Take over what was found, a part at a time."""
         directory = await self._work.read(reading.directory, self._root, mailbox_id)
         doubtful = bool(found.missing)
@@ -149,6 +152,12 @@ class Opened:
             if change is not None:
                 self._news.publish(change)
                 self.around.behind()
+
+    async def _note(self, mailbox_id: int, marks: surveying.Marks) -> None:
+        try:
+            await self._work.transaction(surveying.note, mailbox_id, marks)
+        except (Overloaded, OSError, DBAPIError) as error:  # the next process looks once more, that is all
+            _log.warn("what mailbox {id} was seen to hold is not noted: {error}", id=mailbox_id, error=error)
 
     def _drop(self, mailbox_id: int) -> None:
         self._idle.pop(mailbox_id, None)

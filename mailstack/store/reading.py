@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts, message_id, messages
 from mailstack.store.values import Counts, Facts, NoSuchMailbox
 
+_ID = itemgetter(0)
 _SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
 _ROWS = select(
     messages.c.id,
@@ -73,7 +75,7 @@ def load(db: Connection, mailbox_id: int) -> Loaded:
     rows: dict[int, Row] = {}
     bounds = {"low": message_id(mailbox_id, 0), "high": message_id(mailbox_id, UID_MASK)}
     for some in _slices(db, _ALL, bounds):
-        rows.update([(row[0] & UID_MASK, row) for row in some])
+        rows.update(zip(map(UID_MASK.__and__, map(_ID, some)), some, strict=True))
     return Loaded(box, keywords_of(db, mailbox_id), rows, array("I", rows))
 
 

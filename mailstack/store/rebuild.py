@@ -158,6 +158,7 @@ class _Rebuild:
                 messages=contents.count,
                 unseen=contents.unseen,
                 octets=contents.octets,
+                surveyed=None,
             )
         )
         self.octets += contents.octets

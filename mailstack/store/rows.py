@@ -53,6 +53,7 @@ class Box(NamedTuple):
     unseen: int
     octets: int
     forgotten: int
+    surveyed: str | None
     home: str
     used_octets: int
     used_messages: int

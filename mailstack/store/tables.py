@@ -64,6 +64,7 @@ mailboxes = Table(
     Column("octets", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),  # seconds of the epoch
     Column("forgotten", BigInteger, nullable=False, server_default=text("0")),  # expunges up to this modseq
+    Column("surveyed", Text),  # its directories when they last agreed with the rows (`adoption`), if known
     UniqueConstraint("user_id", "name"),
     UniqueConstraint("user_id", "directory"),
     sqlite_autoincrement=True,  # an id is part of its messages' ids: never given again

@@ -67,8 +67,6 @@ class Source(Protocol):
     timeline: Timeline
     highest_modseq: int
 
-    def modseq_of(self, uid: int) -> int: ...
-
     def rows(self, uids: Iterable[int]) -> Iterable[Row]: ...
 
     def changed_since(self, modseq: int) -> Iterable[int]: ...
@@ -176,12 +174,11 @@ class View:
         """The UIDs whose flags others changed, which the client has not been told yet."""
         if self._modseq == self._mailbox.highest_modseq:
             return []
-        silenced, modseq_of = self._silenced, self._mailbox.modseq_of
-        return [
-            uid
-            for uid in self._mailbox.changed_since(self._modseq)
-            if modseq_of(uid) > silenced.get(uid, 0) and self.sequence(uid) is not None
-        ]
+        silenced = self._silenced
+        rows = self._mailbox.rows(self._mailbox.changed_since(self._modseq))
+        changed = [uid for row in rows if row[2] > silenced.get(uid := row[0] & UID_MASK, 0)]
+        known = self.sequences(changed)
+        return [uid for uid in changed if uid in known]
 
     def silence(self, uids: Iterable[int]) -> None:
         """The client knows the flags of these as they are now: it set them itself."""

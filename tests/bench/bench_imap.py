@@ -19,35 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.bench_stack import LETTER, Imap
-from tests.bench.measuring import cpu_seconds, memory_kib, show
+from tests.bench.measuring import cpu_seconds, heading, line, memory_kib, show
+from tests.bench.onlooker import Onlooker
 from tests.running import RunningStack, running
 
 HEADERS = "From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To"
 LARGE = "Archive"
 SOME = 200  # messages that are copied until there are enough
-
-
-class Watcher(threading.Thread):
-    """Another client, whose NOOPs are timed until it is stopped."""
-
-    def __init__(self, stack: RunningStack) -> None:
-        super().__init__()
-        self._client = Imap(stack, "bob")
-        self._client.ask("SELECT INBOX")
-        self._ended = threading.Event()
-        self.waits: list[float] = []
-
-    def run(self) -> None:
-        while not self._ended.wait(0.005):
-            began = time.monotonic()
-            self._client.ask("NOOP")
-            self.waits.append(time.monotonic() - began)
-
-    def end(self) -> list[float]:
-        """Stop; the seconds each NOOP took, ascending."""
-        self._ended.set()
-        self.join()
-        return sorted(self.waits) or [0.0]
 
 
 def append(client: Imap, mailbox: str, count: int) -> None:
@@ -81,34 +59,41 @@ def _count(client: Imap) -> int:
 
 
 def large(stack: RunningStack, messages: int) -> None:
-    """Each step on all messages, and the longest NOOP of another client meanwhile."""
+    """Each step on all messages, and what another client feels of it."""
     client = fill(stack, messages)
+    stack.configured("store", "index", stack.address("alice"))  # else SEARCH BODY reads every message
+    stack.stop()
+    stack.start()
+    client = Imap(stack)
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("SELECT", lambda: Imap(stack).ask(f"SELECT {LARGE}")),
+        ("SELECT, first", lambda: client.ask(f"SELECT {LARGE}")),
+        ("SELECT, again", lambda: Imap(stack).ask(f"SELECT {LARGE}")),
         ("FETCH FLAGS", lambda: client.ask("FETCH 1:* (FLAGS)")),
         ("ENVELOPE set", lambda: client.ask("FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)")),
         ("BODYSTRUCTURE", lambda: client.ask("FETCH 1:* (BODYSTRUCTURE)")),
         ("Thunderbird's headers", lambda: client.ask(
             f"UID FETCH 1:* (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS ({HEADERS})])")),
         ("SEARCH SUBJECT", lambda: client.ask('SEARCH SUBJECT "number 77 "')),
+        ("SEARCH BODY", lambda: client.ask('SEARCH BODY "number 77 "')),
         ("SEARCH SINCE", lambda: client.ask("SEARCH SINCE 1-Feb-2022 BEFORE 1-Mar-2022")),
         ("SORT date", lambda: client.ask("UID SORT (REVERSE DATE) UTF-8 ALL")),
         ("SORT date, again", lambda: client.ask("UID SORT (REVERSE DATE) UTF-8 ALL")),
+        ("SORT subject", lambda: client.ask("UID SORT (SUBJECT) UTF-8 ALL")),
         ("THREAD", lambda: client.ask("UID THREAD REFERENCES UTF-8 ALL")),
+        ("THREAD, again", lambda: client.ask("UID THREAD REFERENCES UTF-8 ALL")),
         ("STORE on all", lambda: client.ask(r"STORE 1:* +FLAGS.SILENT (\Flagged)")),
         ("COPY of 1,000", lambda: client.ask("COPY 1:1000 Drafts")),
-        ("FETCH of 20,000 bodies", lambda: client.ask("FETCH 1:20000 (BODY.PEEK[])")),
+        ("FETCH of 20,000 bodies, at most", lambda: client.ask(f"FETCH 1:{min(20_000, messages)} (BODY.PEEK[])")),
     ]  # fmt: skip
+    heading(f"{messages} messages", "CPU", "wall", "NOOP p50", "p99", "longest", "above 50 ms")
     for name, step in steps:
-        watcher = Watcher(stack)
-        watcher.start()
+        onlooker = Onlooker(stack)
         cpu, wall = cpu_seconds(stack.pid()), time.monotonic()
         step()
         wall, cpu = time.monotonic() - wall, cpu_seconds(stack.pid()) - cpu
-        waits = watcher.end()
-        show(f"{messages} messages, {name}: wall", wall, "s")
-        show(f"{messages} messages, {name}: CPU", cpu, "s")
-        show(f"{messages} messages, {name}: longest NOOP beside it", waits[-1] * 1000, "ms")
+        waits = onlooker.end()
+        times = [f"{each:.1f} ms" for each in (waits.median, waits.p99, waits.longest)]
+        line(name, f"{cpu:.3f} s", f"{wall:.3f} s", *times, f"{waits.long} of {waits.count}")
     show("memory of the server", memory_kib(stack.pid()) / 1024, "MiB")
 
 

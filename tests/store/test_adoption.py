@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store import adoption
+from mailstack.store import adoption, surveying
 from mailstack.store import rows as rows_module
-from mailstack.store.adoption import Survey
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import MailboxState
+from mailstack.store.surveying import DOUBT, Survey
 from mailstack.store.tables import mailboxes, subscriptions, usage
 from mailstack.store.values import Delivered, MailboxInfo, New, Parcel
 from tests.store.harness import Crash, Harness, now, text
@@ -192,37 +191,23 @@ class TestForeignFiles:
         harness.append(text(1))
         mailbox_id = now(harness.store.status(1, "INBOX")).id
         looks = [
-            Survey(None, ("cur/a", "cur/b"), frozenset({"x", "y"})),
-            Survey(None, ("cur/b", "cur/c"), frozenset({"y", "z"})),
-            Survey(None, ("cur/a",)),
-            Survey(None, (), frozenset({"x"})),
+            Survey(DOUBT, ("cur/a", "cur/b"), frozenset({"x", "y"})),
+            Survey(DOUBT, ("cur/b", "cur/c"), frozenset({"y", "z"})),
+            Survey(DOUBT, ("cur/a",)),
+            Survey(DOUBT, (), frozenset({"x"})),
         ]
         settled: list[Survey] = []
 
         async def settle(mailbox: int, found: Survey) -> None:
             settled.append(found)
 
-        monkeypatch.setattr(adoption, "survey", lambda *args: looks.pop(0))
+        monkeypatch.setattr(surveying, "survey", lambda *args: looks.pop(0))
         monkeypatch.setattr(harness.store._opened, "_settle", settle)
         now(harness.store._opened.scan(mailbox_id))
-        assert settled == [Survey(None, ("cur/b",), frozenset({"y"}))]
+        assert settled == [Survey(DOUBT, ("cur/b",), frozenset({"y"}))]
         now(harness.store._opened.scan(mailbox_id))
         assert len(settled) == 1
         assert looks == []
-
-    def test_nothing_is_read_where_nothing_changed(self, harness: Harness) -> None:
-        harness.append(range(3))
-        long_ago = time.time() - 100
-        harness.contents()
-        harness.upkeep()
-        for name in ("new", "cur"):
-            os.utime(harness.path() / name, (long_ago, long_ago))
-        harness.contents()
-        (harness.path() / "new" / "1.unseen.host").write_bytes(text(9))
-        os.utime(harness.path() / "new", (long_ago, long_ago))
-        assert len(harness.contents()) == 3
-        harness.settle_clock()
-        assert len(harness.contents()) == 4
 
     def test_old_files_in_tmp_are_removed(self, harness: Harness) -> None:
         now(harness.store.provision(1))

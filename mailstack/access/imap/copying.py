@@ -6,6 +6,7 @@ from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
+from mailstack.store.news import uids_of
 from mailstack.store.values import Copied, Expunged
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import highest_modseq
@@ -51,7 +52,7 @@ def _present(selected: Selected, command: c.Copy | c.Move) -> list[int]:
     4.4.1); a UID whose message is gone names nothing (RFC 3501 section 6.4.8).
     """
     uids = named(selected.view, command.set, command.uid)
-    present = [uid for uid in uids if selected.mailbox.entry(uid) is not None]
+    present = uids_of(selected.mailbox.rows(uids))
     if len(present) < len(uids) and not command.uid:
         raise Expunged
     return present

@@ -20,6 +20,7 @@ from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.updates import known_flags
+from mailstack.store.flags import SEEN_BIT
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import SEEN, Entry, Expunged, Facts
 from mailstack.wire.imap import commands as c
@@ -109,8 +110,7 @@ def _downgraded(found: Found) -> Found:
 
 
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
-    entry_of = selected.mailbox.entry
-    return [uid for uid in uids if (entry := entry_of(uid)) is not None and entry.modseq > since]
+    return [row[0] & UID_MASK for row in selected.mailbox.rows(uids) if row[2] > since]
 
 
 def _missing(items: Sequence[c.Item], attribute: c.Attribute) -> tuple[c.Attribute, ...]:
@@ -118,8 +118,7 @@ def _missing(items: Sequence[c.Item], attribute: c.Attribute) -> tuple[c.Attribu
 
 
 async def _mark_seen(selected: Selected, uids: Sequence[int]) -> frozenset[int]:
-    entry_of = selected.mailbox.entry
-    fresh = [uid for uid in uids if (entry := entry_of(uid)) is not None and SEEN not in entry.flags]
+    fresh = [row[0] & UID_MASK for row in selected.mailbox.rows(uids) if not row[1] & SEEN_BIT]
     if fresh:
         await selected.mailbox.store_flags(fresh, "add", frozenset({SEEN}))
         selected.view.silence(fresh)  # the FETCH itself tells the new flags

@@ -80,7 +80,7 @@ async def _silence_expected(
         return
     kept, added = {"add": (-1, mask), "remove": (~mask, 0), "replace": (0, mask)}[command.mode]
     for start in range(0, len(before), LOOKED_AT):
-        if start:
+        if len(before) > LOOKED_AT:  # before the first as well: they were just changed, without a pause
             await context.services.pause()
         some = before[start : start + LOOKED_AT]
         now = {row[0] & UID_MASK: row[1] for row in selected.mailbox.rows(uids_of(some))}

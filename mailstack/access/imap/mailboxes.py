@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from mailstack.access.imap.context import Context, Unsupported, completed, refuse
 from mailstack.access.imap.tree import normalized
+from mailstack.store.flags import DELETED_BIT
 from mailstack.store.names import OTHER_USERS
-from mailstack.store.values import DELETED, MailboxInfo
+from mailstack.store.values import MailboxInfo
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import mailbox_id
 from mailstack.wire.imap.responses import AnyResponse, Namespaces, StatusResponse, Tagged
@@ -109,9 +110,8 @@ async def _deleted(context: Context, box: MailboxInfo) -> tuple[int, int]:
     mailbox = await context.store.open(context.user_id, box.name)
     try:
         view = mailbox.view(read_only=True)
-        entries = [entry for uid in view.uids if (entry := mailbox.entry(uid)) is not None]
+        marked = [row[5] for row in mailbox.rows(view.uids) if row[1] & DELETED_BIT]
         view.close()
     finally:
         mailbox.close()
-    marked = [entry.size for entry in entries if DELETED in entry.flags]
     return len(marked), sum(marked)

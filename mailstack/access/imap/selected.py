@@ -12,7 +12,8 @@ from mailstack.access.imap.resync import resynchronize
 from mailstack.access.imap.sharing import need
 from mailstack.access.imap.tree import listed
 from mailstack.access.imap.updates import held_back, known_flags
-from mailstack.store.values import DELETED, SEEN
+from mailstack.store.flags import DELETED_BIT, SEEN_BIT
+from mailstack.store.tables import UID_MASK
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import CLOSED, highest_modseq, mailbox_id, url_mechanisms
 from mailstack.wire.imap.responses import AnyResponse, Exists, Recent, Tagged, Untagged, encode
@@ -101,13 +102,13 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
 
 
 async def _first_unseen(context: Context, selected: Selected) -> int | None:
-    entry_of = selected.mailbox.entry
-    for number, uid in enumerate(selected.view.uids, 1):
-        entry = entry_of(uid)
-        if entry is not None and SEEN not in entry.flags:
-            return number
-        if number % SLICE == 0:
+    mailbox, view = selected.mailbox, selected.view
+    for start in range(0, len(view), SLICE):
+        if start:
             await context.services.pause()
+        for row in mailbox.rows(view.slice(start, start + SLICE)):
+            if not row[1] & SEEN_BIT:
+                return view.sequence(row[0] & UID_MASK)
     return None
 
 
@@ -151,5 +152,4 @@ async def expunge(context: Context, command: c.Expunge) -> AnyResponse:
 
 
 def _deleted(selected: Selected, uids: Iterable[int]) -> list[int]:
-    entry_of = selected.mailbox.entry
-    return [uid for uid in uids if (entry := entry_of(uid)) is not None and DELETED in entry.flags]
+    return [row[0] & UID_MASK for row in selected.mailbox.rows(uids) if row[1] & DELETED_BIT]

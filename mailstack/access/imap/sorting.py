@@ -32,8 +32,7 @@ from mailstack.access.imap.search import (
 from mailstack.access.imap.sections import field_pattern
 from mailstack.mail import sorting, threads
 from mailstack.mail.fields import field_value
-from mailstack.mail.threads import Threaded
-from mailstack.store.heading import DIGEST, Heading, heading_of
+from mailstack.store.heading import DIGEST, heading_of
 from mailstack.store.headings import SLICE
 from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
@@ -55,33 +54,43 @@ _ALGORITHMS = {
 }
 
 
+Values = tuple[Any, ...]  # of the columns of a heading that a kind names
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How what an order needs of a message is made: of its heading, or of its fields."""
+    """How what an order needs of messages is made: of their headings, or of their fields."""
 
-    columns: tuple[str, ...]  # of the heading, its first ones; none: it is not there
-    of_heading: Callable[[Row, Heading], Any]
+    columns: tuple[str, ...]  # of the heading; none: it is not there
+    of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
     of_fields: Callable[[Row, bytes], Any]
 
 
-def _sent(row: Row, heading: Heading) -> int:
+def _sent(rows: Sequence[Row], headings: Sequence[Values]) -> list[int]:
     """RFC 5256 section 2.2: in UTC; where the Date field is not to be read, the internal date."""
-    return row[3] if heading.sent is None else heading.sent
+    return [row[3] if values[0] is None else values[0] for row, values in zip(rows, headings, strict=True)]
 
 
-def _base(row: Row, heading: Heading) -> str:
-    return sorting.text_key(heading.base[1:])
+def _base(rows: Sequence[Row], headings: Sequence[Values]) -> list[str]:
+    return [sorting.text_key(values[0][1:]) for values in headings]
 
 
-def _threaded(row: Row, heading: Heading) -> Threaded:
-    refs = heading.refs
-    names = [refs[at : at + DIGEST] for at in range(0, len(refs), DIGEST)]
-    own = names[0] if names[0] != _NO_DIGEST else b""
-    return Threaded(row[0] & UID_MASK, _sent(row, heading), heading.subject, own, names[1:], row[3])
+def _threaded(rows: Sequence[Row], headings: Sequence[Values]) -> list[Values]:
+    """As they are, with the date as for DATE."""
+    return [
+        (row[3], *values[1:]) if values[0] is None else values
+        for row, values in zip(rows, headings, strict=True)
+    ]
 
 
-def _kept_in_heading(columns: tuple[str, ...], of_heading: Callable[[Row, Heading], Any]) -> _Kind:
-    return _Kind(columns, of_heading, lambda row, fields: of_heading(row, heading_of(fields)))
+def _kept_in_heading(
+    columns: tuple[str, ...], of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
+) -> _Kind:
+    def of_fields(row: Row, fields: bytes) -> Any:
+        heading = heading_of(fields)
+        return of_headings([row], [tuple(getattr(heading, name) for name in columns)])[0]
+
+    return _Kind(columns, of_headings, of_fields)
 
 
 def _in_field(name: bytes, key: Callable[[str], str]) -> _Kind:
@@ -91,12 +100,12 @@ def _in_field(name: bytes, key: Callable[[str], str]) -> _Kind:
         found = find_field(fields)
         return key(field_value(found[0]) if found else "")
 
-    return _Kind((), lambda row, heading: None, of_fields)
+    return _Kind((), lambda rows, headings: [], of_fields)
 
 
 _KINDS = {
     "DATE": _kept_in_heading(("sent",), _sent),
-    "SUBJECT": _kept_in_heading(("sent", "base"), _base),
+    "SUBJECT": _kept_in_heading(("base",), _base),
     "FROM": _in_field(b"from", _mailbox_key),
     "TO": _in_field(b"to", _mailbox_key),
     "CC": _in_field(b"cc", _mailbox_key),
@@ -194,21 +203,44 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
         return known.said, tagged
     made = await _made(context, selected, found, _THREADED, {})
     places = None if command.uid else dict(zip(uids, numbers, strict=True))
-    said = await context.services.work.compute(_threads, command.algorithm, uids, made, places)
+    said = await context.services.work.compute(_threads, command.algorithm, uids, made, found, places)
     if len(made) == len(uids):
         KEPT.put(selected.mailbox, kind, Answer(asked, said))
     return said, tagged
 
 
 def _threads(
-    algorithm: str, uids: Sequence[int], made: Mapping[int, Threaded], places: Mapping[int, int] | None
+    algorithm: str,
+    uids: Sequence[int],
+    made: Mapping[int, Values],
+    rows: Sequence[Row],
+    places: Mapping[int, int] | None,
 ) -> bytes:
     """Long work: run it in a thread. `places`: how the session calls the messages, if not by UID."""
-    forest = _ALGORITHMS[algorithm]([made[uid] for uid in uids if uid in made])
+    known = [uid for uid in uids if uid in made]
+    forest = _ALGORITHMS[algorithm](_columns(known, made, rows))
     if places is not None:
         numbers = [None if uid is None else places[uid] for uid in forest.numbers]
         forest = replace(forest, numbers=numbers)
     return ThreadResponse(forest).encode()
+
+
+def _columns(uids: Sequence[int], made: Mapping[int, Values], rows: Sequence[Row]) -> threads.Messages:
+    headings = [made[uid] for uid in uids]
+    refs: list[bytes] = [values[2] for values in headings]
+    own = [names[:DIGEST] for names in refs]
+    arrivals = {row[0] & UID_MASK: row[3] for row in rows}
+    return threads.Messages(
+        numbers=uids,
+        sent=[values[0] for values in headings],
+        subjects=[values[1] for values in headings],
+        ids=[b"" if name == _NO_DIGEST else name for name in own],
+        references=[
+            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)] if names != name else ()
+            for names, name in zip(refs, own, strict=True)
+        ],
+        arrivals=[arrivals[uid] for uid in uids],
+    )
 
 
 async def _made(
@@ -233,11 +265,11 @@ async def _made(
     return kept
 
 
-def _of_headings(kind: _Kind, rows: Sequence[Row], headings: Mapping[int, tuple[Any, ...]]) -> dict[int, Any]:
+def _of_headings(kind: _Kind, rows: Sequence[Row], headings: Mapping[int, Values]) -> dict[int, Any]:
     """Long work: run it in a thread."""
-    make = kind.of_heading
-    known = [(row, headings[row[0] & UID_MASK]) for row in rows if row[0] & UID_MASK in headings]
-    return {row[0] & UID_MASK: make(row, Heading(*values)) for row, values in known}
+    known = [row for row in rows if row[0] & UID_MASK in headings]
+    uids = uids_of(known)
+    return dict(zip(uids, kind.of_headings(known, [headings[uid] for uid in uids]), strict=True))
 
 
 async def _of_fields(

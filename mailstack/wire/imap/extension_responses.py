@@ -34,6 +34,9 @@ def _threads(forest: Forest) -> bytes:
     words: list[str] = []
     stack: list[int | str] = []
     for root in forest.roots:
+        if not forest.children[root] and forest.numbers[root] is not None:  # most of them are
+            words.append(f"({forest.numbers[root]})")
+            continue
         words.append("(")
         stack.append(root)
         space = False
