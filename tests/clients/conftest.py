@@ -29,6 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         "more",
         "horde",
         "java",
+        "flow",
     )
     with running(tmp_path_factory.mktemp("stack") / "example", users=users) as one:
         yield one
