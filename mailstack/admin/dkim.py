@@ -60,13 +60,10 @@ def list_(domain: str | None, as_json: bool) -> None:
 
     A key is waiting, signing, retired (its record must stay for mail under way), or over: its record and
     the key may go. Columns in a pipe: domain, selector, algorithm, state, signs from, signs until.
+
+    Example: mailstack dkim list example.org
     """
-    rows = [_row(info) for info in _keys(domain)]
-    show_rows(
-        _COLUMNS,
-        rows if as_json else [{**row, **_times(row)} for row in rows],
-        as_json,
-    )
+    show_rows(_COLUMNS, [_row(info) for info in _keys(domain)], as_json)
 
 
 @command.command("dns")
@@ -149,13 +146,6 @@ def _keys(domain: str | None) -> list[KeyInfo]:
 
 def _row(info: KeyInfo) -> dict[str, Any]:
     return {**asdict(info), "name": info.name, "state": info.state(time.time())}
-
-
-def _times(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if row[key] is None else moment(row[key])
-        for key in ("created", "signs_from", "signs_until")
-    }
 
 
 def _published(keys: list[KeyInfo], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from mailstack.admin.operator import json_option, operator
-from mailstack.admin.output import OperatorError, done, moment, show_rows
+from mailstack.admin.output import OperatorError, done, show_rows
 
 
 @click.group("sender")
@@ -22,12 +22,12 @@ def list_(as_json: bool) -> None:
     """List who is held.
 
     Columns in a pipe: login, since, reason.
+
+    Example: mailstack sender list
     """
     from mailstack.mta import senders
 
     rows = [asdict(one) for one in operator().read(senders.list_held)]
-    for row in () if as_json else rows:
-        row["since"] = moment(row["since"])
     show_rows(("login", "since", "reason"), rows, as_json)
 
 

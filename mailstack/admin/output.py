@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
-_MOMENTS = {"created", "last_login", "received_at", "next_attempt", "last_attempt", "expires"}
+# Columns whose values are times of the epoch.
+_MOMENTS = {"created", "last_login", "received_at", "next_attempt", "last_attempt", "expires", "oldest"}
+_MOMENTS |= {"since", "until", "signs_from", "signs_until"}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # What a terminal would obey, and what would break a line or a column.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
-from mailstack.admin.output import Misuse, OperatorError, done, moment, show_json, show_row, show_rows, size
+from mailstack.admin.output import Misuse, OperatorError, done, show_json, show_row, show_rows, size
 from mailstack.mta import entries, verbs
 from mailstack.mta.tables import HELD, WAITING
 
@@ -131,7 +131,6 @@ def stats(as_json: bool) -> None:
     if as_json:
         show_json(row)
         return
-    row["oldest"] = None if found.oldest is None else moment(found.oldest)
     row |= {"octets": size(found.octets), "hops": [f"{hop}={number}" for hop, number in found.hops]}
     show_row(row, False)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from mailstack.admin.operator import json_option, operator
-from mailstack.admin.output import Size, done, show_rows, size
+from mailstack.admin.output import Size, done, show_json, show_rows, size
 from mailstack.directory import verbs
 
 
@@ -77,8 +77,10 @@ def largest(context: click.Context, address: str, octets: int | None, as_json: b
     if context.get_parameter_source("octets") is click.core.ParameterSource.COMMANDLINE:
         now.write(verbs.set_max_message, address, octets)
         most = octets
-    row = {"address": found.address, "max_message_octets": most}
-    done(f"{found.address}\t{size(most)}", row, as_json)
+    if as_json:
+        show_json({"address": found.address, "max_message_octets": most})
+    else:
+        click.echo(f"{found.address}\t{size(most)}")
 
 
 COMMANDS = (grant, revoke, grants, largest)

@@ -82,6 +82,8 @@ def command() -> None:
     """Run the whole stack in the foreground, until SIGINT or SIGTERM.
 
     The same as: twistd -n mailstack --config FILE
+
+    Example: mailstack --config /srv/mail/mailstack.toml serve
     """
     now = operator()
     serve(now.path, now.overrides)

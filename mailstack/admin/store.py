@@ -77,7 +77,7 @@ def rebuild(user: str | None, everybody: bool, yes: bool, as_json: bool) -> None
     """
     now = operator()
     users = _users(now, user, everybody)
-    confirm(f"Rebuild the index of {len(users)} users from the files?", yes)
+    confirm(f"Rebuild the index of {user or 'every user'} from the files?", yes)
     root = now.config.store.path
     rows = []
     for address, user_id in users:

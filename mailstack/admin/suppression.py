@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from mailstack.admin.operator import json_option, operator
-from mailstack.admin.output import Misuse, OperatorError, done, moment, show_rows
+from mailstack.admin.output import Misuse, OperatorError, done, show_rows
 from mailstack.admin.trace import Span
 
 
@@ -30,8 +30,6 @@ def list_(limit: int, as_json: bool) -> None:
     from mailstack.mta import suppression
 
     rows = [asdict(one) for one in operator().read(suppression.list_suppressed, time.time(), limit)]
-    for row in () if as_json else rows:
-        row |= {"since": moment(row["since"]), "until": row["until"] and moment(row["until"])}
     show_rows(("address", "since", "until", "reason"), rows, as_json)
 
 

@@ -11,7 +11,7 @@ import click
 
 from mailstack.admin import output, senders
 from mailstack.admin.operator import Operator, confirm, json_option, operator, yes_option
-from mailstack.admin.output import Misuse, OperatorError, Size, done, show_rows, size
+from mailstack.admin.output import Misuse, OperatorError, Size, done, show_json, show_rows, size
 from mailstack.directory import verbs
 
 if TYPE_CHECKING:
@@ -269,13 +269,8 @@ def _number(text: str) -> int | None:
 
 
 def _show_quota(info: UserInfo, as_json: bool) -> None:
-    row = {
-        "address": info.address,
-        "quota_octets": info.quota_octets,
-        "quota_messages": info.quota_messages,
-    }
-    readable = f"{size(info.quota_octets)}\t{'-' if info.quota_messages is None else info.quota_messages}"
+    octets, messages = info.quota_octets, info.quota_messages
     if as_json:
-        done("", row, True)
+        show_json({"address": info.address, "quota_octets": octets, "quota_messages": messages})
     else:
-        click.echo(f"{info.address}\t{readable}")
+        click.echo(f"{info.address}\t{size(octets)}\t{'-' if messages is None else messages}")

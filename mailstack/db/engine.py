@@ -31,7 +31,7 @@ from mailstack.db.touches import is_conflict, locks_of, take, touches
 T = TypeVar("T")
 
 _TRIES = 3  # at an operation that PostgreSQL takes back because of another transaction
-_DIRECTORIES = "mailstack.directories"  # Connection.info: set[Path] to fsync before the commit
+_DIRECTORIES = "mailstack.directories"  # Connection.info: set[str] to fsync before the commit
 _UNDO = "mailstack.undo"  # Connection.info: list of callables that take back what the files saw
 
 
@@ -289,9 +289,9 @@ def _say(driver: Any, statement: str) -> None:
         raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
 
-def sync_directory(db: Connection, directory: Path) -> None:
+def sync_directory(db: Connection, directory: Path | str) -> None:
     """Have `directory` fsynced before this transaction commits; asked for often, done once."""
-    db.info[_DIRECTORIES].add(directory)
+    db.info[_DIRECTORIES].add(str(directory))
 
 
 def undo(db: Connection, action: Callable[[], None]) -> None:
@@ -360,7 +360,7 @@ def _take_back(actions: list[Callable[[], None]]) -> None:
             pass  # a file left behind is found by the next scan of its mailbox; it is never lost
 
 
-def _fsync_directory(directory: Path) -> None:
+def _fsync_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_LOCAL_PART = 64  # octets, RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN = 255  # octets, RFC 5321 section 4.5.3.1.2
@@ -52,10 +53,7 @@ class Address:
 
     def __str__(self) -> str:
         """The address as it is written in a command, its local-part quoted where it must be."""
-        if _DOT_STRING.fullmatch(self.local_part):
-            return f"{self.local_part}@{self.domain}"
-        quoted = re.sub(r'([\\"])', r"\\\1", self.local_part)
-        return f'"{quoted}"@{self.domain}'
+        return f"{_written(self.local_part)}@{self.domain}"
 
 
 def parse_domain(text: str) -> str:
@@ -67,6 +65,14 @@ def parse_domain(text: str) -> str:
     if not _DOMAIN.fullmatch(text):
         raise BadAddress("malformed domain")
     return text.lower()
+
+
+@lru_cache(maxsize=1024)  # one message writes its addresses a dozen times
+def _written(local_part: str) -> str:
+    if _DOT_STRING.fullmatch(local_part):
+        return local_part
+    quoted = re.sub(r'([\\"])', r"\\\1", local_part)
+    return f'"{quoted}"'
 
 
 def _local_part(text: str) -> tuple[str, str]:

@@ -9,7 +9,6 @@ LONGEST = 2000  # characters of a subject that are looked at
 
 _BLOB = r"\[[^\[\]]*\][ \t]*"
 _SPACES = re.compile(r"[ \t\r\n]+")
-_TRAILER = re.compile(r"(?:\(fwd\)|[ \t])\Z", re.IGNORECASE)
 _LEADER = re.compile(rf"(?:{_BLOB})*(?:re|fwd?)[ \t]*(?:{_BLOB})?:|[ \t]", re.IGNORECASE)
 _FIRST_BLOB = re.compile(_BLOB)
 _PLAIN_START = frozenset("rRfF[ \t")

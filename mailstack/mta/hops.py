@@ -62,11 +62,6 @@ class Hops:
         known = self._hops.get(hop)
         return known.until if known is not None and known.until > self._seconds() else 0.0
 
-    def is_down(self) -> list[str]:
-        """The hops that are left alone now."""
-        now = self._seconds()
-        return [hop for hop, known in self._hops.items() if known.until > now]
-
     def went_well(self, hop: str) -> None:
         """A transfer reached a server there."""
         known = self._known(hop)

@@ -12,7 +12,7 @@ it is `lost`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -35,7 +35,6 @@ from mailstack.net.transcript import Transcript
 
 _log = Logger(namespace="mailstack.net")
 
-R = TypeVar("R")
 Say = Callable[[Any], Awaitable[None]]
 
 FLUSH_SECONDS = 30.0  # how long a closing connection may take to read what it was sent

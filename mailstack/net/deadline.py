@@ -27,7 +27,9 @@ class Deadline:
         if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._look)
         elif self._timer.getTime() > self._moment:
-            self._timer.reset(seconds)
+            # Not `reset`: to move a timer forward, Twisted looks for it among all that there are.
+            self._timer.cancel()
+            self._timer = self._clock.callLater(seconds, self._look)
 
     def cancel(self) -> None:
         """Never, unless it is set again."""

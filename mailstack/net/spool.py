@@ -83,11 +83,11 @@ class Spool:
 
     def content(self, name: str) -> Content:
         """Room for one message; `name` is unique and safe in a path."""
-        return Content(self._work, self._folder / name, self._memory, fund=self._fund)
+        return Content(self._work, self._folder, name, self._memory, fund=self._fund)
 
     def body(self, name: str) -> Content:
         """Room for a body alone: no header section is looked for."""
-        return Content(self._work, self._folder / name, self._memory, header=b"", fund=self._fund)
+        return Content(self._work, self._folder, name, self._memory, header=b"", fund=self._fund)
 
 
 class Content:
@@ -96,13 +96,15 @@ class Content:
     def __init__(
         self,
         work: FileThreads,
-        path: Path,
+        folder: Path,
+        name: str,
         memory: int,
         header: bytes | None = None,
         fund: Fund | None = None,
     ) -> None:
         self._work = work
-        self._path = path
+        self._folder = folder
+        self._name = name
         self._memory = memory
         self._fund = fund or Fund(0)
         self._steps = 0  # borrowed from it
@@ -112,6 +114,10 @@ class Content:
         self._made = False  # the file may be there
         self._head = b""  # of content that is in a file: its beginning, until the header section is whole
         self._header = header  # found in it
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / self._name  # asked for by the few that need a file
 
     @property
     def size(self) -> int:

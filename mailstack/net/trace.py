@@ -14,6 +14,7 @@ from mailstack.work import Clock
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")  # how a header field begins, RFC 5322 sections 2.2 and 4.5
 _TLS_OPTIONAL = re.compile(
     rb"(?im)^tls-required[ \t]*:[ \t\r\n]*no[ \t]*(?:\r\n(?![ \t])|\Z)"
@@ -111,7 +112,7 @@ def _literal(address: str) -> str:
 
 def _base62(number: int, width: int) -> str:
     digits = ""
-    for _ in range(width):
-        number, digit = divmod(number, 62)
-        digits = _DIGITS[digit] + digits
-    return digits
+    for _ in range(0, width, 2):
+        number, pair = divmod(number, 62 * 62)
+        digits = _PAIRS[pair] + digits
+    return digits[-width:]

@@ -128,7 +128,7 @@ def zone_data(info: KeyInfo) -> str:
 
 
 def _stems(stem: str) -> list[str]:
-    return [stem, *(f"{stem}{number}-" for number in range(2, 100))]
+    return [stem, *(f"{stem}-{number}" for number in range(2, 100))]
 
 
 def _domain(text: str) -> str:

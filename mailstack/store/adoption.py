@@ -16,7 +16,7 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +300,7 @@ def _adopt(db: Connection, root: Path, box: Box, arrivals: _Arrivals) -> tuple[i
         written_uid = maildir.uid_of(file.base) or 0
         uid = written_uid if uidnext <= written_uid < box.uid_reserved else uidnext
         reserve_uids(db, root, box, uid + 1)
-        box = replace(box, uid_reserved=max(box.uid_reserved, uid + 1))
+        box = box._replace(uid_reserved=max(box.uid_reserved, uid + 1))
         row = _row(box, file, uid, key, arrivals)
         if not _rename(db, box.path(root), file, row):
             continue

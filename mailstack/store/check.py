@@ -40,7 +40,7 @@ def check_user(db: Connection, root: Path, user_id: int, looked: Callable[[int],
 
     While a server runs, mail that is just being delivered may look like a problem: look again then.
     """
-    boxes = [Box(*row) for row in db.execute(BOX.where(mailboxes.c.user_id == user_id))]
+    boxes = [Box._make(row) for row in db.execute(BOX.where(mailboxes.c.user_id == user_id))]
     problems: list[Problem] = []
     for box in boxes:
         if box.selectable:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, or_, select, update
 
@@ -35,8 +35,7 @@ MAILDIR = "Maildir"
 _IN_LIST = 500  # ids in one statement
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A mailbox's row and what its user holds."""
 
     id: int
@@ -273,7 +272,7 @@ def within(
 def _box(row: Any, name: str) -> Box:
     if row is None or not row[4]:
         raise NoSuchMailbox(name)
-    return Box(*row)
+    return Box._make(row)
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -324,7 +323,7 @@ def _place_files(
             os.rename(addition.source, target)
         placed.append(target)
     for is_new in {row["is_new"] for row in rows}:
-        sync_directory(db, mailbox / ("new" if is_new else "cur"))
+        sync_directory(db, f"{mailbox}/{'new' if is_new else 'cur'}")
 
 
 def _add_facts(db: Connection, additions: Sequence[Addition], rows: Sequence[dict[str, Any]]) -> None:

@@ -66,14 +66,7 @@ class Notes(Protocol):
 class _NoNotes:
     """Writes nothing down."""
 
-    def note(
-        self,
-        id: str,
-        event: str,
-        address: Address | str | None = None,
-        message_id: str | None = None,
-        **detail: Any,
-    ) -> None:
+    def note(self, *what: Any, **detail: Any) -> None:
         """Forget it."""
 
     def write(self, db: Connection, notes: Sequence[Note]) -> None:

@@ -178,6 +178,14 @@ class TestUser:
         )
         assert alice.refused("user", "quota", "bob@example.org", "5G") == "bob@example.org: no such user"
 
+    def test_the_largest_message(self, alice: Installation) -> None:
+        assert alice.ok("user", "size", "alice@example.org") == "alice@example.org\t-\n"
+        assert alice.ok("user", "size", "alice@example.org", "200M") == "alice@example.org\t200M\n"
+        assert alice.json("user", "size", "alice@example.org", "none") == {
+            "address": "alice@example.org",
+            "max_message_octets": None,
+        }
+
     def test_quota_at_the_start(self, installation: Installation) -> None:
         installation.ok(
             "user", "add", "a@example.org", "--generate", "--quota", "1M", "--quota-messages", "7"

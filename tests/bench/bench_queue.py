@@ -137,7 +137,7 @@ async def _run(options: Any, folder: Path, alive: int, dead: int) -> None:
     print(
         f"{living} to living destinations in {seconds:.1f} s: {living / seconds:.0f}/s, "
         f"{1000 * used / living:.2f} ms CPU each, {before:.0f} MiB before and {peak:.0f} MiB at the peak, "
-        f"{ports.first - began:.2f} s until the first attempt, {len(hops.is_down())} hops down"
+        f"{ports.first - began:.2f} s until the first attempt, {sum(hops.down(domain) is not None for domain in domains)} hops down"
     )
     transfer.stopService()
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.measuring import at_once, heading, line, machine, measured, peak_memory
+from tests.bench.measuring import at_once, heading, line, machine, measured, pace, peak_memory
 from tests.running import RunningStack, running
 
 SETTINGS = (
@@ -145,6 +145,7 @@ def main() -> None:
             submission_lines(stack, chosen.messages)
             if chosen.large:
                 memory_lines(stack, chosen.large, 50)
+            pace()
 
 
 if __name__ == "__main__":

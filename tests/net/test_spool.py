@@ -60,7 +60,7 @@ class TestContent:
     def test_file_or_memory_are_the_same(self, spool: Spool, tmp_path: Path, step: int) -> None:
         for data in (HEADER + b"\r\n" + BODY, HEADER + b"\r\n", HEADER, b"\r\n" + BODY, b"", BODY):
             for memory in (0, 10, 10_000):
-                content = Content(Here(), tmp_path / f"{len(data)}-{memory}-{step}", memory)
+                content = Content(Here(), tmp_path, f"{len(data)}-{memory}-{step}", memory)
                 fill(content, data, step)
                 assert content.message().read() == data
                 assert content.message(5).read() == data[5:]
@@ -100,7 +100,7 @@ class TestContent:
     @given(st.binary(max_size=300), st.integers(1, 40), st.integers(0, 200))
     def test_any_bytes(self, data: bytes, step: int, memory: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            content = fill(Content(Here(), Path(folder) / "x", memory), data, step)
+            content = fill(Content(Here(), Path(folder), "x", memory), data, step)
             assert content.message().read() == data
             assert data.startswith(content.header())
 

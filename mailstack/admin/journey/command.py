@@ -150,7 +150,10 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     help="Keep the servers' folders in DIR, instead of a temporary folder.",
 )
 def command(once: bool, keep: Path | None) -> None:
-    """Show a message go from one mail server to another, then serve on for a mail program."""
+    """Show a message go from one mail server to another, then serve on for a mail program.
+
+    Example: mailstack journey --once
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = travel(Screen(), once=once, keep=keep)
