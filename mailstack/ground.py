@@ -78,33 +78,31 @@ def prepare(config: Config, reactor: Any) -> Ground:
     chance = random.SystemRandom()
     policy = _policy(config, reactor, work, resolver)  # who is asked before mail is taken
     seat = Seat(config.data / "spool")
-    incoming = seat.named(
-        f"incoming-{config.mta.node}" if config.mta.node else "incoming"
-    )  # each empties its own
+    own = f"incoming-{config.mta.node}" if config.mta.node else "incoming"
+    incoming = seat.named(own)  # each process empties its own
     return Ground(
-        config,
-        reactor,
-        chance,
-        _certificate(config),
-        _roots(config),
-        work,
-        resolver,
-        directory,
-        SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
-        MessageStore(
+        config=config,
+        reactor=reactor,
+        chance=chance,
+        tls=_certificate(config),
+        roots=_roots(config),
+        work=work,
+        resolver=resolver,
+        directory=directory,
+        sign_in=SignIn(directory, reactor, config.auth, hostname=config.hostname, provider=provider),
+        store=MessageStore(
             config.store,
             work,
             reactor,
-            database.is_sqlite,
-            config.msa.save_sent,
-            database.listen,
-            index_of(database),
+            recognise_sent=config.msa.save_sent,
+            listen=database.listen,
+            index=index_of(database),
         ),
-        trail,
-        keyring,
-        Signing(keyring, work, reactor, trail),
-        Reception(work, config.data / "spool" / incoming, reactor, chance, policy, trail),
-        seat,
+        trail=trail,
+        keyring=keyring,
+        signing=Signing(keyring, work, reactor, trail),
+        reception=Reception(work, config.data / "spool" / incoming, reactor, chance, policy, trail),
+        seat=seat,
     )
 
 

@@ -18,9 +18,7 @@ from mailstack.net.conversation import Welcomes
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.settings import ListenersConfig
-from mailstack.net.tls import ServerTls
-from mailstack.net.transaction import Reception
-from mailstack.work import Overloaded, Work
+from mailstack.work import Overloaded
 
 TLS_SECONDS = 60.0  # between looks whether the certificate was renewed
 BUSY = {
@@ -102,21 +100,12 @@ def _allow_open_files(connections: int) -> None:
 class Stack(Service):
     """What `assemble` put together, started from the bottom up and stopped from the top down."""
 
-    def __init__(
-        self,
-        reactor: Any,
-        reception: Reception,
-        listeners: list[Listener],
-        below: list[Any],
-        tls: ServerTls | None,
-    ) -> None:
-        self._reactor = reactor
-        self._reception = reception
+    def __init__(self, ground: Ground, listeners: list[Listener], below: list[Any]) -> None:
+        self._ground = ground
         self._listeners = listeners
         self._below = below  # queue, store, trail, work: each needs those after it
-        self._tls = tls
         self._renewals = LoopingCall(self._look_for_renewal)
-        self._renewals.clock = reactor
+        self._renewals.clock = ground.reactor
 
     def privilegedStartService(self) -> None:
         """Take the ports while we still may; raise PortUnavailable."""
@@ -126,7 +115,7 @@ class Stack(Service):
     def startService(self) -> None:
         """Start everything; raise OSError or PortUnavailable."""
         super().startService()
-        self._reception.prepare()
+        self._ground.reception.prepare()
         for service in reversed(self._below):
             service.startService()
         for listener in self._listeners:
@@ -147,9 +136,8 @@ class Stack(Service):
         _log.info("mailstack has stopped")
 
     async def _look_for_renewal(self) -> None:
-        if self._tls is not None:
-            work: Work = self._below[-1]
+        if self._ground.tls is not None:
             try:
-                await work.files(self._tls.refresh)
+                await self._ground.work.files(self._ground.tls.refresh)
             except Overloaded:
                 pass  # there is a next time

@@ -93,7 +93,7 @@ def assemble(config: Config, reactor: Any) -> Stack:
         ground.seat,
         ground.work,
     ]
-    return Stack(reactor, ground.reception, listeners(ground, speaks), below, ground.tls)
+    return Stack(ground, listeners(ground, speaks), below)
 
 
 @dataclass(frozen=True, slots=True)

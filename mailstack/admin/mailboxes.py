@@ -77,7 +77,7 @@ def remove(user: str, name: str, yes: bool, as_json: bool) -> None:
     root = now.config.store.path
 
     def run(db: Connection, user_id: int) -> None:
-        mailboxes.remove(db, root, user_id, canonical(name))
+        mailboxes.remove(db, user_id, canonical(name))
         mailboxes.unsubscribe(db, root, user_id, canonical(name))
 
     _change(now, user, run)

@@ -116,7 +116,7 @@ def step(note: Note) -> str:
             return STEPS[1]
         case "delivered":
             return STEPS[3]
-    return STEPS[3] if detail.get("hop") == "local:" else STEPS[2]
+    return STEPS[3] if _is_local(detail) else STEPS[2]
 
 
 def words(note: Note) -> str:
@@ -131,9 +131,9 @@ def words(note: Note) -> str:
         case "checked":
             return "; ".join(detail.get("verdicts") or ()) or "; ".join(_pairs(detail))
         case "held" if "hop" in detail:
-            return f"for {detail['hop']}: {detail.get('last_reply')}"
+            return f"for {_hop(detail)}: {detail.get('last_reply')}"
         case "queued":
-            return f"for {detail.get('hop')}" + _said(" after ", detail.get("last_reply"))
+            return f"for {_hop(detail)}" + _said(" after ", detail.get("last_reply"))
         case "delivered":
             where = f"{detail.get('user')} {detail.get('mailbox')} UID {detail.get('uid')}"
             return f"into {where}" + (" (again: it was there)" if detail.get("repeated") else "")
@@ -158,13 +158,21 @@ def _received(detail: dict[str, Any]) -> str:
 
 
 def _attempt(detail: dict[str, Any]) -> str:
-    place = detail.get("exchanger") or detail.get("hop")
+    place = detail.get("exchanger") or _hop(detail)
     tls = f", {detail.get('tls') or 'in clear'}{_said(' (', detail.get('security'), ')')}"
     if not (detail.get("tls") or detail.get("security")):
         tls = ""  # nobody was reached, or it is not known
     following = detail.get("next_attempt")
     again = f"; again {moment(following)}" if following else ""
     return f"attempt {detail.get('attempt')} at {place}{tls}: {detail.get('reply')}{again}"
+
+
+def _hop(detail: dict[str, Any]) -> Any:
+    return "our mailboxes" if _is_local(detail) else detail.get("hop")
+
+
+def _is_local(detail: dict[str, Any]) -> bool:
+    return detail.get("hop") == "local:"  # `LOCAL` of mta/routes.py, which brings all of Twisted
 
 
 def _said(before: str, value: Any, after: str = "") -> str:

@@ -35,6 +35,15 @@ CONNECTING = 10.0  # seconds, to one address
 MOST_ADDRESSES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: bytes
+    url: str
+    most: int  # octets of the answer's body
+    body: bytes | None = None
+    kind: str = ""  # its media type
+
+
 class HttpsError(Exception):
     """No answer; the text says why."""
 
@@ -67,16 +76,14 @@ class Https:
 
     async def get(self, url: str, most: int) -> Answer:
         """GET an https URL, at most `most` octets of body; raise HttpsError."""
-        return await self._request(b"GET", url, most)
+        return await self._answer(_Request(b"GET", url, most))
 
     async def post(self, url: str, body: bytes, kind: str) -> Answer:
         """POST to an https URL; raise HttpsError."""
-        return await self._request(b"POST", url, 64 * 1024, body, kind)
+        return await self._answer(_Request(b"POST", url, 64 * 1024, body, kind))
 
-    async def _request(
-        self, method: bytes, url: str, most: int, body: bytes | None = None, kind: str = ""
-    ) -> Answer:
-        asked = Deferred.fromCoroutine(self._ask(method, url, most, body, kind))
+    async def _answer(self, request: _Request) -> Answer:
+        asked = Deferred.fromCoroutine(self._ask(request))
         asked.addTimeout(SECONDS, self._reactor)
         try:
             return await asked
@@ -85,8 +92,8 @@ class Https:
         except Exception as error:
             raise HttpsError(_why(error)) from error
 
-    async def _ask(self, method: bytes, url: str, most: int, body: bytes | None, kind: str) -> Answer:
-        parts = urlsplit(url)
+    async def _ask(self, request: _Request) -> Answer:
+        parts = urlsplit(request.url)
         if parts.scheme != "https" or not parts.hostname or parts.username is not None:
             raise HttpsError("not an https URL")
         host, port = parts.hostname, self._port or parts.port or 443
@@ -97,34 +104,24 @@ class Https:
         last: Exception = HttpsError(f"{host} has no public address")
         for address in [one for one in addresses if self._reach.covers(one)][:MOST_ADDRESSES]:
             try:
-                return await self._one(method, url, host, address, port, most, body, kind)
+                return await self._ask_one(request, host, address, port)
             except HttpsError:
                 raise
             except Exception as error:
                 last = error
         raise last
 
-    async def _one(
-        self,
-        method: bytes,
-        url: str,
-        host: str,
-        address: str,
-        port: int,
-        most: int,
-        body: bytes | None,
-        kind: str,
-    ) -> Answer:
+    async def _ask_one(self, request: _Request, host: str, address: str, port: int) -> Answer:
         endpoints = _Endpoints(self._reactor, host, address, port, self._trust())
         agent = Agent.usingEndpointFactory(self._reactor, endpoints)
         headers = Headers({b"User-Agent": [b"mailstack"]})
         producer = None
-        if body is not None:
-            headers.addRawHeader(b"Content-Type", kind.encode("ascii"))
-            producer = FileBodyProducer(BytesIO(body), cooperator=_cooperator(self._reactor))
-        response: Any = await agent.request(method, url.encode("ascii"), headers, producer)
+        if request.body is not None:
+            headers.addRawHeader(b"Content-Type", request.kind.encode("ascii"))
+            producer = FileBodyProducer(BytesIO(request.body), cooperator=_cooperator(self._reactor))
+        response: Any = await agent.request(request.method, request.url.encode("ascii"), headers, producer)
         collected: Deferred[bytes] = Deferred()
-        response.deliverBody(_Body(collected, most))
+        response.deliverBody(_Body(collected, request.most))
         [media] = (response.headers.getRawHeaders(b"content-type") or [b""])[:1]
         content = await collected
         return Answer(response.code, media.decode("latin-1").partition(";")[0].strip().lower(), content)

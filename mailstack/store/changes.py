@@ -145,6 +145,7 @@ def copy(
     source = _source(db, mailbox_id)
     acting = source.user_id if user_id is None else user_id
     place = locate(db, acting, to_name).need("i")
+    readable = "r" in place.rights
     target = box_by_name(db, place.owner_id, place.name, lock=False)
     if place.owner_id != acting:
         quota = quota_of(db, place.owner_id)
@@ -155,7 +156,7 @@ def copy(
     for condition in within(mailbox_id, spans):
         rows += db.execute(select(messages).where(condition)).all()
     if not rows:
-        return Copied(target.uidvalidity, []), []
+        return Copied(target.uidvalidity, [], readable), []
     rows.sort(key=lambda row: row.id)
     if not move or source.user_id != target.user_id:
         check_quota(target, sum(row.size for row in rows), len(rows), quota)
@@ -166,7 +167,7 @@ def copy(
     if move:
         _, gone = _expunge(db, box_by_id(db, source.id), [(uid, uid) for uid, _ in pairs])
         changes += [gone] if gone else []
-    return Copied(target.uidvalidity, pairs), changes
+    return Copied(target.uidvalidity, pairs, readable), changes
 
 
 def move_all(db: Connection, root: Path, user_id: int, name: str, to_name: str, now: int) -> list[Change]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,16 +28,13 @@ from mailstack.store.flags import kept_bits
 from mailstack.store.headings import Headings
 from mailstack.store.index import Hits, Needle
 from mailstack.store.news import Change, News, Row
-from mailstack.store.packing import Damaged
+from mailstack.store.octets import Octets
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
-_PLACES = 4_096  # paths of files remembered
-_AHEAD = 63  # paths looked up with one that is asked for
-_MORE = 500  # and with several: who reads some messages reads those that follow
 _log = Logger()
 
 
@@ -77,7 +74,7 @@ class Mailbox:
         self._recent_uid = box.recent_uid
         self._log = ChangeLog(box.modseq)
         self._watchers: list[Callable[[], None]] = []
-        self._places: dict[int, reading.FilePlace] = {}
+        self._octets = Octets(box.id, self.directory, self.timeline, self._rows, around.work, around.doubted)
         self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
         self.heard = box.modseq  # the highest modseq that any news told of
         self.unsubscribe = around.news.subscribe(box.id, self.hear)
@@ -264,14 +261,7 @@ class Mailbox:
 
     async def body(self, uid: int, offset: int = 0, length: int | None = None) -> bytes:
         """Octets of a message: `length` (None: all) from `offset`. Raise Expunged, OSError."""
-        for _ in range(3):  # it may be renamed between our look at the index and at the disk
-            path = await self._path(uid)
-            try:
-                return await self._around.work.files(maildir.read_file, path, offset, length)
-            except FileNotFoundError:
-                self._places.clear()
-        path = await self._search(uid)
-        return await self._around.work.files(maildir.read_file, path, offset, length)
+        return await self._octets.body(uid, offset, length)
 
     async def bodies(self, wanted: Sequence[tuple[int, int, int | None]]) -> list[bytes | None]:
         """Octets of several messages: of each UID from an offset a length (None: all); None where it is gone.
@@ -279,55 +269,7 @@ class Mailbox:
         One trip to the index, and only for places not known yet, and one to the disk: ask for some hundred
         small messages at a time. Raise OSError.
         """
-        places = await self._known_places([uid for uid, _, _ in wanted])
-        mailbox = str(self.directory)
-        reads: list[tuple[str, int, int | None]] = []
-        there: list[int] = []  # where in `wanted` they belong
-        for at, (uid, offset, length) in enumerate(wanted):
-            place = places.get(uid)
-            if place is not None:
-                path = f"{mailbox}/{maildir.relative(place.name, place.disk_info, place.is_new)}"
-                reads.append((path, offset, length))
-                there.append(at)
-        found: list[bytes | None] = [None] * len(wanted)
-        if reads:
-            for at, data in zip(there, await self._around.work.files(maildir.read_files, reads), strict=True):
-                found[at] = data
-        for at, data in enumerate(found):
-            if data is None:
-                found[at] = await self._missed(*wanted[at])
-        return found
-
-    async def _known_places(self, uids: Sequence[int]) -> Mapping[int, reading.FilePlace]:
-        """Where the files of some messages should lie; those that are gone are missing."""
-        unknown = [uid for uid in uids if uid not in self._places]
-        if not unknown:
-            return self._places
-        if len(uids) > 1:
-            known, end = self._places, bisect_right(self.timeline.current.uids, max(unknown))
-            ahead = self.timeline.current.uids[end : end + _MORE]
-            unknown += [uid for uid in ahead if uid not in known]
-        found = await self._around.work.read(reading.places_of, self.id, self._spans(unknown))
-        asked = {uid: self._places[uid] for uid in uids if uid in self._places}
-        if len(self._places) + len(found) > _PLACES:
-            self._places.clear()
-        self._places.update(found)
-        return asked | found
-
-    async def _missed(self, uid: int, offset: int, length: int | None) -> bytes | None:
-        """A body whose file was not where it should be; None if the message is gone."""
-        self._places.pop(uid, None)
-        if uid not in self._rows:
-            return None
-        try:
-            return await self.body(uid, offset, length)
-        except Expunged:
-            return None
-        except Damaged as error:
-            _log.error(
-                "message {uid} of mailbox {id} cannot be read: {error}", uid=uid, id=self.id, error=error
-            )
-            return None
+        return await self._octets.bodies(wanted)
 
     async def candidates(self, needle: str) -> set[int] | None:
         """The UIDs of messages whose text may hold `needle`, in any case: all others do not.
@@ -354,11 +296,7 @@ class Mailbox:
 
         Raise Expunged.
         """
-        self._places.pop(uid, None)
-        path = await self._path(uid)
-        if not await self._around.work.files(path.exists):
-            path = await self._search(uid)
-        return StoredMessage(path, 0, self._rows[uid][5] if uid in self._rows else 0)
+        return await self._octets.stored(uid)
 
     @property
     def headings(self) -> Headings:
@@ -374,7 +312,7 @@ class Mailbox:
         made: dict[int, Facts] = {}
         for uid in lacking:
             try:
-                path = await self._path(uid)
+                path = await self._octets.path(uid)
                 _, _, made[uid] = await self._around.work.files(maildir.file_facts, path)
             except (Expunged, OSError):
                 continue  # next time
@@ -406,27 +344,6 @@ class Mailbox:
 
     def _spans(self, uids: Sequence[int]) -> list[Span]:
         return spans_of(uids, self.timeline.current.uids)
-
-    async def _path(self, uid: int) -> Path:
-        place = self._places.get(uid)
-        if place is None:
-            places = await self._around.work.read(reading.read_places, self.id, uid, _AHEAD)
-            if uid not in places:
-                raise Expunged(f"message {uid}")
-            if len(self._places) + len(places) > _PLACES:
-                self._places.clear()
-            self._places.update(places)
-            place = places[uid]
-        return self.directory / maildir.relative(place.name, place.disk_info, place.is_new)
-
-    async def _search(self, uid: int) -> Path:
-        """The file of a message that another program renamed. Raise Expunged."""
-        self._around.doubted(self.id)
-        await self._path(uid)
-        found = await self._around.work.files(maildir.find, self.directory, self._places[uid].name)
-        if found is None:
-            raise Expunged(f"message {uid} has lost its file")
-        return self.directory / found
 
     def hear(self, change: Change) -> None:
         """News of this mailbox."""
@@ -483,8 +400,7 @@ class Mailbox:
 
     def _bury(self, uids: Sequence[int]) -> None:
         gone = [uid for uid in uids if self._rows.pop(uid, None) is not None]
-        for uid in gone:
-            self._places.pop(uid, None)
+        self._octets.forget(gone)
         self.uidnext = max(self.uidnext, uids[-1] + 1)
         if gone:
             self.timeline.remove(gone)

@@ -173,17 +173,24 @@ def create(
     row = _row(db, user_id, name)
     if row is not None and row.selectable:
         raise MailboxExists(name)
-    count = select(func.count()).select_from(mailboxes).where(mailboxes.c.user_id == user_id)
-    if db.execute(count).scalar_one() + name.count(SEPARATOR) >= most:
-        raise TooMany(f"a user has at most {most} mailboxes")
-    for superior in superiors(name):
-        if _row(db, user_id, superior) is None:
-            _create(db, root, user_id, home, superior, "")
+    lacking = _lacking(db, user_id, name, most, beside=row is None)
+    for superior in lacking:
+        _create(db, root, user_id, home, superior, "")
     _create(db, root, user_id, home, name, " ".join(special_use))
     return mailbox_info(db, user_id, name)
 
 
-def remove(db: Connection, root: Path, user_id: int, name: str) -> int:
+def _lacking(db: Connection, user_id: int, name: str, most: int, beside: bool) -> list[str]:
+    """The superiors that a new name lacks; raise TooMany where they, and one `beside` them, are too many."""
+    lacking = [superior for superior in superiors(name) if _row(db, user_id, superior) is None]
+    count = select(func.count()).select_from(mailboxes).where(mailboxes.c.user_id == user_id)
+    new = len(lacking) + beside
+    if new and db.execute(count).scalar_one() + new > most:
+        raise TooMany(f"a user has at most {most} mailboxes")
+    return lacking
+
+
+def remove(db: Connection, user_id: int, name: str) -> int:
     """Delete a mailbox and its messages; its id. One that has inferiors stays as their superior.
 
     Raise NoSuchMailbox; BadMailboxName for INBOX and for a name that only holds others.
@@ -229,9 +236,8 @@ def rename(db: Connection, root: Path, user_id: int, old: str, new: str, most: i
     targets = {name: check_name(new + name.removeprefix(old)) for name in names}
     if any(_row(db, user_id, target) is not None for target in targets.values()):
         raise MailboxExists(new)
-    for superior in superiors(new):
-        if _row(db, user_id, superior) is None:
-            _create(db, root, user_id, home, superior, "")
+    for superior in _lacking(db, user_id, new, most, beside=False):
+        _create(db, root, user_id, home, superior, "")
     return [(_rename_one(db, root, user_id, name, target), target) for name, target in targets.items()]
 
 

@@ -60,7 +60,7 @@ class MessageStore(Sharing, Service):
         config: StoreConfig,
         work: Work,
         clock: Any,
-        is_sqlite: bool | None = None,
+        *,
         recognise_sent: bool = False,
         listen: Callable[[], Ear] | None = None,
         index: TextIndex | None = None,
@@ -158,7 +158,7 @@ class MessageStore(Sharing, Service):
         Raise NoSuchMailbox; BadMailboxName for INBOX and for what only holds others.
         """
         place = await self._located(user_id, name, "x")
-        gone = await self._work.transaction(mailboxes.remove, self._root, place.owner_id, place.name)
+        gone = await self._work.transaction(mailboxes.remove, place.owner_id, place.name)
         self.news.publish(Change(gone, 0, 0, gone=True))
         self._opened.forget(gone)
         self.upkeep.behind()
@@ -263,7 +263,7 @@ class MessageStore(Sharing, Service):
                 self.news.publish(change)
         if replaced is not None:
             self.upkeep.behind()
-        return appended
+        return appended if "r" in place.rights else replace(appended, readable=False)
 
     async def save_sent(self, user_id: int, message: Message, quota: Quota = NO_QUOTA) -> None:
         """Put what the user has submitted into their mailbox for sent mail, once (see `sent`).

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mailstack.store import acl, fetched, mailboxes, url_keys
+from mailstack.store import acl, fetched, mailboxes, quotas, url_keys
 from mailstack.store import annotations as notes
 from mailstack.store.names import canonical
 from mailstack.store.news import News
+from mailstack.store.rows import box_by_name
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import ALL_RIGHTS, MailboxInfo, NoPermission
 from mailstack.work import Work
@@ -54,6 +55,31 @@ class Sharing:
         self._listed(place.owner_id)
         if concerned != place.owner_id:
             self._listed(concerned)
+
+    # Whose limits count (RFC 9208)
+
+    async def account_for(self, user_id: int, name: str) -> quotas.Account | None:
+        """What the owner of a mailbox of another user may hold; None for one of the user's own.
+
+        The mailbox need not be there yet. Raise NoSuchMailbox, NoPermission without "r".
+        """
+        if not (self._config.sharing and acl.is_shared(name)):
+            return None
+        account = await self._work.read(quotas.account_for, user_id, name)
+        return None if account.owner_id == user_id else account
+
+    async def account_with(self, user_id: int, address: str) -> quotas.Account | None:
+        """The same of the user with that address, if one of their mailboxes may be read; else None."""
+        return await self._work.read(quotas.account_with, user_id, address) if self._config.sharing else None
+
+    async def appended(self, user_id: int, name: str) -> quotas.Account | None:
+        """What `account_for` says to whoever may append there: the right "i" is enough (RFC 4314 section 4).
+
+        Raise NoSuchMailbox, NoPermission.
+        """
+        place = await self._located(user_id, name, "i")
+        await self._work.read(box_by_name, place.owner_id, place.name, False)
+        return None if place.owner_id == user_id else await self._work.read(quotas.account_of, place.owner_id)
 
     async def metadata(self, user_id: int, name: str | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the server, that the user may read (RFC 5464).

@@ -132,6 +132,7 @@ class Appended:
 
     uidvalidity: int
     uids: tuple[int, ...]
+    readable: bool = True  # the user may select that mailbox: only then they are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class Copied:
 
     uidvalidity: int
     pairs: list[tuple[int, int]]
+    readable: bool = True  # the user may select the target: only then they are told
 
 
 @dataclass(frozen=True, slots=True)

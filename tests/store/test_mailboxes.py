@@ -148,6 +148,9 @@ class TestCreate:
         now(harness.store.create(1, "b"))
         with pytest.raises(TooMany):
             now(harness.store.create(1, "c"))
+        with pytest.raises(TooMany):
+            now(harness.store.rename(1, "a", "c/a"))
+        now(harness.store.rename(1, "a", "b/a"))
 
 
 class TestDelete:

@@ -19,6 +19,7 @@ from mailstack.access.imap.tree import normalized
 from mailstack.mail.eight_bit import Header
 from mailstack.mail.message import Message, Stored
 from mailstack.store.mailbox import Mailbox
+from mailstack.store.quotas import Account
 from mailstack.store.values import Expunged, New, OverQuota, StoreError
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap import extensions as x
@@ -45,10 +46,11 @@ class _Incoming:
 class Appending:
     """The messages of one APPEND, until it ends."""
 
-    __slots__ = ("_context", "_held", "_messages", "_replaces")
+    __slots__ = ("_account", "_context", "_held", "_messages", "_replaces")
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._account: Account | None = None  # of another user, whose mailbox it is
         self._held = 0  # octets in memory
         self._messages: list[_Incoming] = []
         self._replaces: tuple[Mailbox, int] | None = None  # what REPLACE removes
@@ -76,10 +78,13 @@ class Appending:
         return Continuation()
 
     async def _look_up(self, mailbox: str) -> None:
-        """Raise NoSuchMailbox. One that the last APPEND found is not looked up again: `end` does that."""
+        """Raise NoSuchMailbox, NoPermission. What counts for a mailbox of another user is known then.
+
+        One of the user's own that the last APPEND found is not looked up again: `end` does that.
+        """
         context = self._context
         if context.appended_to != mailbox:
-            await context.store.status(context.user_id, mailbox)
+            self._account = await context.store.appended(context.user_id, mailbox)
 
     async def _refusal(self, command: c.Append) -> AnyResponse | None:
         most = self._context.services.config.max_message_octets
@@ -89,10 +94,11 @@ class Appending:
             return refuse(command, "The message is empty", "CANNOT")
         if len(self._messages) >= MOST_MESSAGES:
             return refuse(command, "Too many messages in one command", message_limit(MOST_MESSAGES))
-        octets, messages = self._context.quota
+        context, account = self._context, self._account
+        octets, messages = context.quota if account is None else account.quota
         if (octets is None and messages is None) or command.replaces is not None:
             return None  # RFC 8508 section 3.4: what REPLACE frees counts, and is known in the end
-        usage = await self._context.store.usage(self._context.user_id)
+        usage = await context.store.usage(context.user_id) if account is None else account.usage
         coming = sum(each.command.size for each in self._messages) + command.size
         if octets is not None and usage.octets + coming > octets:
             raise OverQuota
@@ -194,13 +200,13 @@ class Appending:
             new = [_new(message) for message in self._messages]
             context, replaces = self._context, self._replaces
             done = await context.store.append(context.user_id, mailbox, new, context.quota, replaces)
-            context.appended_to = mailbox
+            context.appended_to = mailbox if self._account is None else None
         except BaseException:
             self._context.appended_to = None
             raise
         finally:
             await self.drop()
-        code = append_uid(done.uidvalidity, done.uids)
+        code = append_uid(done.uidvalidity, done.uids) if done.readable else None
         said = await normalized(context, mailbox)
         if replaces is None:
             return *said, completed(command, "APPEND", code)

@@ -6,7 +6,7 @@ from mailstack.access.imap.context import Context, Selected, refuse
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.sharing import need
-from mailstack.store.values import Expunged
+from mailstack.store.values import Copied, Expunged
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.codes import highest_modseq
 from mailstack.wire.imap.responses import AnyResponse, Tagged, Untagged, copy_uid
@@ -21,7 +21,7 @@ async def copy(context: Context, command: c.Copy) -> AnyResponse:
     if (refused := too_many(context, command, uids)) is not None:
         return refused
     copied = await selected.mailbox.copy(uids, command.mailbox, context.quota, context.user_id)
-    return Tagged(command.tag, "OK", "COPY completed", copy_uid(copied.uidvalidity, copied.pairs))
+    return Tagged(command.tag, "OK", "COPY completed", _told(copied))
 
 
 async def move(context: Context, command: c.Move) -> AnyResponse:
@@ -34,11 +34,16 @@ async def move(context: Context, command: c.Move) -> AnyResponse:
     if not uids:
         return Tagged(command.tag, "OK", "Nothing to move")
     moved = await selected.mailbox.move(uids, command.mailbox, context.quota, context.user_id)
-    code = copy_uid(moved.uidvalidity, moved.pairs)
+    code = _told(moved)
     if code is not None:
         await context.say(Untagged("OK", "Moved", code))
     told = highest_modseq(selected.mailbox.highest_modseq) if selected.modseqs else None  # RFC 7162
     return await say_limit(context, Tagged(command.tag, "OK", "MOVE completed", told), last)
+
+
+def _told(copied: Copied) -> str | None:
+    """COPYUID, but not of a mailbox that the client may not select (RFC 4315 section 3)."""
+    return copy_uid(copied.uidvalidity, copied.pairs) if copied.readable else None
 
 
 def _present(selected: Selected, command: c.Copy | c.Move) -> list[int]:

@@ -271,7 +271,7 @@ class Server:
         if line is None:
             return None
         if isinstance(line, Broken):
-            return self._broken(line, table.tag_of(line.start.decode("latin-1"), whole=False))
+            return c.Malformed(table.tag_of(line.start.decode("latin-1"), whole=False), line.reason)
         return self._judge(line)
 
     def _first_line(self) -> Line | Broken | None:
@@ -348,7 +348,7 @@ class Server:
         if line is None:
             return None
         if isinstance(line, Broken):
-            return self._broken(line, head.tag)
+            return c.Malformed(head.tag, line.reason)
         gathered.text += line.text.decode("latin-1")
         gathered.size += len(line.text)
         if line.literal is not None:
@@ -391,7 +391,7 @@ class Server:
         if line is None:
             return None
         if isinstance(line, Broken):
-            return self._broken(line, tag)
+            return c.Malformed(tag, line.reason)
         if line.literal is not None:
             return self._refused(line, c.Malformed(tag, "expected base64"))
         text = line.text.decode("latin-1").rstrip(" ")
@@ -407,7 +407,7 @@ class Server:
         if line is None:
             return None
         if isinstance(line, Broken):
-            return self._broken(line, tag)
+            return c.Malformed(tag, line.reason)
         if line.literal is None and line.text.rstrip(b" ").upper() == b"DONE":
             self._mode = _Mode.COMMAND
             return c.IdleDone(tag)
@@ -420,9 +420,6 @@ class Server:
 
     def _tag(self) -> str:
         return (self._current.tag if self._current is not None else None) or ""
-
-    def _broken(self, line: Broken, tag: str | None) -> c.Malformed:
-        return c.Malformed(tag, line.reason)
 
     def _refused(self, line: Line, event: c.Malformed) -> c.Malformed:
         """Refuse the command that this line belongs to; a literal that comes anyway is skipped."""

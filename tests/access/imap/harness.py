@@ -7,11 +7,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -212,15 +213,21 @@ class World:
         self.run(self.store.provision(number))
         return User(number, Address.parse(name), *quota)
 
+    def limit(self, name: str, octets: int | None, messages: int | None) -> None:
+        """Give somebody a quota: their next login knows of it."""
+        user = self.people[name]
+        self.people[name] = replace(user, quota_octets=octets, quota_messages=messages)
+        with self.database.engine.begin() as db:
+            row = update(users).where(users.c.id == user.id)
+            db.execute(row.values(quota_octets=octets, quota_messages=messages))
+
     def _store(self) -> MessageStore:
-        return MessageStore(
-            StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock, True
-        )
+        return MessageStore(StoreConfig(path=self.path / "mail", **self._settings), self.work, self.clock)
 
     def limit_mailboxes(self, most: int) -> None:
         """Start again with a lower limit."""
         self.store = MessageStore(
-            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock, True
+            StoreConfig(path=self.path / "mail", max_mailboxes=most), self.work, self.clock
         )
 
     def restart(self) -> None:

@@ -62,7 +62,7 @@ class ClientTests(TestCase):
             db.execute(insert(users).values(**row))
             db.commit()
         self.work = Work(reactor, database)
-        self.store = MessageStore(StoreConfig(path=self.path / "mail"), self.work, reactor, True)
+        self.store = MessageStore(StoreConfig(path=self.path / "mail"), self.work, reactor)
         people = People({NAME: User(1, Address.parse(NAME), 10_000_000, None)})
         access = ImapAccess(
             self.store,

@@ -213,7 +213,7 @@ class Host:
         config = StoreConfig(path=world.path / "mail", poll=2.0 if alone else 86_400.0, index=False)
         self.heard: Heard | None = None
         listen = None if alone else self._listen
-        self.store = MessageStore(config, work, clock, True, listen=listen)
+        self.store = MessageStore(config, work, clock, listen=listen)
         sign_in = sign_in_with(People(world.people), clock, LOOPBACK)
         self._imap = ImapAccess(self.store, sign_in, ImapConfig(), clock=clock, work=work)
         self._pop3 = Pop3Access(self.store, sign_in, Pop3Config(), clock=clock, work=work)
