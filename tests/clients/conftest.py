@@ -27,6 +27,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         "idle",
         "snail",
         "more",
+        "horde",
+        "java",
+        "flow",
     )
     with running(tmp_path_factory.mktemp("stack") / "example", users=users) as one:
         yield one

@@ -76,6 +76,7 @@ class Effect:
         self.since = 0  # the last commit before the command was sent
         self.at: int | None = None  # the commit that did it
         self.did = Difference()
+        self.states: list[State] = []  # after each commit so far
 
     @property
     def open(self) -> bool:
@@ -125,7 +126,7 @@ class Chronicle:
 
     def expect(self, effect: Effect, by: Any = None) -> None:
         """From now on this may be done."""
-        effect.by, effect.since = by, self.last
+        effect.by, effect.since, effect.states = by, self.last, self.states
         self.effects.append(effect)
 
     def answer(self, effect: Effect) -> None:

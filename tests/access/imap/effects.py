@@ -65,7 +65,8 @@ class Seeing(Effect):
 class Removing(Effect):
     r"""EXPUNGE, UID EXPUNGE, CLOSE; with `marked` false POP3's QUIT.
 
-    Of `uids` (None: all) those that are \Deleted; those of `sure` in any case, as long as they are.
+    Of `uids` (None: all) those that are \Deleted; those of `sure` in any case, if they were all the time: of one that
+    somebody has just marked again the process may not know yet.
     """
 
     def __init__(
@@ -91,8 +92,17 @@ class Removing(Effect):
             done.only("removed")
             and set(done.removed) == {self.box}
             and done.removed[self.box] <= possible
-            and self.sure & possible <= done.removed[self.box]
+            and self._lasting() & possible <= done.removed[self.box]
         )
+
+    def _lasting(self) -> set[int]:
+        states = [state[self.box].letters for state in self.states[self.since : -1] if self.box in state]
+        none: tuple[Flags, int] = (frozenset(), 0)
+        return {
+            uid
+            for uid in self.sure
+            if not self.marked or all(DELETED in letters.get(uid, none)[0] for letters in states)
+        }
 
     def is_vain(self, state: State) -> bool:
         return not self.sure & self._possible(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import tempfile
@@ -159,6 +160,16 @@ class Client:
         self.world.settle()
 
 
+@functools.cache
+def _empty_database() -> bytes:
+    """A file of SQLite with all tables: to copy it is twenty times as fast as to make them."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(DatabaseConfig(url=f"sqlite:///{folder}/empty.db"))
+        metadata.create_all(database.engine)
+        database.dispose()
+        return Path(folder, "empty.db").read_bytes()
+
+
 class World:
     """A store, a directory and a clock."""
 
@@ -171,8 +182,11 @@ class World:
     ) -> None:
         shared = Path("/dev/shm")
         self.path = Path(tempfile.mkdtemp(prefix="mailstack-test-", dir=shared if shared.is_dir() else None))
+        if url is None:
+            (self.path / "mailstack.db").write_bytes(_empty_database())
         self.database = Database(DatabaseConfig(url=url or f"sqlite:///{self.path}/mailstack.db"))
-        metadata.create_all(self.database.engine)
+        if url is not None:
+            metadata.create_all(self.database.engine)
         self.work: Any = SyncWork(self.database)
         self.clock = Clock()
         self.clock.advance(1_790_000_000)

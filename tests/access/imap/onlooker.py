@@ -117,6 +117,10 @@ class Onlooker:
         self.link.lose()
         self.begin()
 
+    def saves_after(self, order: Order) -> bool:
+        """Whether it has sent another search whose hits will be `$`."""
+        return any("(SAVE " in one.text for one in self.orders if one is not order)
+
     def keep(self) -> None:
         """Remember the mailbox for a quick resynchronization."""
         if self.box is not None and self.modseq:

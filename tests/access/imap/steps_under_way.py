@@ -396,7 +396,8 @@ class UnderWay(Shifting):
                 words = [word for word in found.words[2:] if word != "UID"]
                 hits = numbers(dict(zip(words[::2], words[1::2], strict=True)).get("ALL", ""))
                 uids = set(hits) if by_uid else {client.view[hit - 1] for hit in hits}
-                client.saved = tuple(sorted(uids)) if save and by_uid else client.saved  # type: ignore[type-var]
+                if save and by_uid and not client.saves_after(order):
+                    client.saved = tuple(sorted(uids))  # type: ignore[type-var]
                 for uid in {*known, *uids} - {None}:
                     values = {test(flags) for flags in self.between(box, uid or 0, order.heard)}
                     assert values != {uid not in uids} or self.is_gone(box, uid or 0), f"{order.text}: {hits}"
