@@ -8,7 +8,7 @@ from mailstack.mail.collation import casemap
 from mailstack.store.behind import _DIRTY, _ON_DISK
 from mailstack.store.changes import _FEW as FEW_FLAGS
 from mailstack.store.mailbox import Mailbox
-from mailstack.store.maildir import list_paths
+from mailstack.store.maildir import list_files
 from mailstack.store.spanned import FEW
 from tests.store.harness import Harness, now
 
@@ -69,7 +69,7 @@ def test_flags(harness: Harness, mode: str) -> None:
         assert flags_of(box) == wanted
         newer = [uid for uid in MANY if (entry := box.entry(uid)) is not None and entry.modseq > modseq]
         assert newer == stored.changed
-        answered = sum("R" in path.partition(":2,")[2] for path in list_paths(harness.path()))
+        answered = sum("R" in path.partition(":2,")[2] for path in list_files(harness.path()).values())
         assert answered == sum(ANSWERED in flags for flags in wanted.values())
 
 

@@ -109,10 +109,14 @@ class Picture:
         self._count(last.code)
         return Answer(last.status, last.code, before)
 
-    def push(self) -> None:
-        """Apply what came to an idle client."""
+    def push(self) -> bool:
+        """Apply what came to an idle client; whether it is still idle, and not told BYE."""
         for each in read(self.client.heard()):
+            if each.status == "BYE":
+                assert self.client.closed
+                return False
             self.apply(each, "IDLE")
+        return True
 
     # Responses
 

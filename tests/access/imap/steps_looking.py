@@ -117,7 +117,12 @@ class Looking(Steps):
     def idlers_know_all(self) -> None:
         self.idlers = [picture for picture in self.idlers if picture.idle is not None]
         for picture in self.idlers:
-            picture.push()
+            if not picture.push():
+                assert picture.box is not None
+                assert picture.box.deleted, "BYE, but its mailbox is there"
+                picture.idle = None
+                self.reconnect(picture)
+        self.idlers = [picture for picture in self.idlers if picture.idle is not None]
         for picture in self.idlers:
             self.check(picture)
 
