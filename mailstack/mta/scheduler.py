@@ -160,6 +160,8 @@ class Scheduler:
             when = await self._work.read(claims.next_due, now)
             if when is None or when > now:
                 return POLL if when is None else min(POLL, when - now)
+        if not self._running:
+            return POLL  # told to end while we looked: what is claimed now would have to be begun
         await self._claim(now, room - room // 4)  # the rest is for new mail that comes meanwhile
         if self._waiting:
             return POLL  # for who has no room: the end of an attempt wakes us, or time gives it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 from unittest import mock
 
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
-from mailstack.mta import entries, queue, verbs
+from mailstack.mta import claims, entries, queue, verbs
 from mailstack.mta.attempts import Attempts
 from mailstack.mta.tables import queue_entries
 from tests.mta import world
@@ -452,6 +453,31 @@ class QueueContract:
         self.transfer.hold[0].callback(None)
         await stopping
         self.transfer.hold = None
+        self.assertEqual([entry.recipient for entry in self.entries()], ["y@c.test"])
+
+    async def test_a_stop_while_it_looks_begins_nothing_more(self) -> None:
+        looks, may_look = threading.Event(), threading.Event()
+        next_due = claims.next_due
+
+        def slow(*args: Any) -> Any:
+            looks.set()
+            may_look.wait(60)
+            return next_due(*args)
+
+        self.patch(claims, "next_due", slow)
+        self.addCleanup(may_look.set)
+        self.transfer.hold = []
+        await self.send("x@b.test")
+        self.queue.startService()
+        await self.until(lambda: self.transfer.hold and looks.is_set())
+        stopping = self.queue.stopService()
+        await self.send("y@c.test", id="q2")
+        may_look.set()
+        self.transfer.hold[0].callback(None)
+        held = self.transfer.hold
+        await self.until(lambda: stopping.called or len(held) > 1)
+        self.transfer.hold = held[1:]
+        self.assertEqual(len(held), 1)
         self.assertEqual([entry.recipient for entry in self.entries()], ["y@c.test"])
 
     async def test_a_stop_gives_up_what_does_not_end(self) -> None:
