@@ -15,6 +15,7 @@ from mailstack.store.acl import locate, quota_of
 from mailstack.store.flags import DELETED_BIT, SEEN_BIT, Keywords
 from mailstack.store.hot import Hot
 from mailstack.store.news import Change, Row
+from mailstack.store.reading import ROWS
 from mailstack.store.rows import (
     Addition,
     Box,
@@ -33,16 +34,7 @@ from mailstack.store.tables import UID_MASK, expunged, messages
 from mailstack.store.values import Copied, Expunged, NoSuchMailbox, Quota, Stored
 
 _FEW = 32  # messages whose flags are written one by one
-_BY_SPANS = Spanned(
-    select(
-        messages.c.id,
-        messages.c.flags,
-        messages.c.modseq,
-        messages.c.internal_date,
-        messages.c.zone,
-        messages.c.size,
-    )
-)
+_BY_SPANS = Spanned(ROWS)
 _FLAG = Hot(
     update(messages)
     .where(messages.c.id == bindparam("message"))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, literal_column, or_, select, update
 
 from mailstack.store.heading import Heading, heading_of
-from mailstack.store.hot import Hot
+from mailstack.store.hot import Hot, slices
 from mailstack.store.rows import Span
 from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, message_facts, message_id
@@ -17,7 +17,6 @@ from mailstack.store.values import Facts
 from mailstack.work import Work
 
 SLICE = 5_000  # messages whose headings are read in one trip
-_ROWS = 1_000  # fetched at a time: the driver holds Python's lock meanwhile
 _LATE = 500  # messages from before there were headings, made up for in one trip
 _COLUMNS = {"sent": message_facts.c.sent, "base": message_facts.c.base, "refs": message_facts.c.refs}
 _MADE_UP_FOR = (
@@ -106,15 +105,12 @@ def holding(db: Connection, mailbox_id: int, needle: str) -> tuple[set[int], lis
         "high": message_id(mailbox_id, UID_MASK),
         "needle": needle,
     }
-    cursor = _holding("instr" if db.dialect.name == "sqlite" else "strpos").run(db, parameters)
+    query = _holding("instr" if db.dialect.name == "sqlite" else "strpos")
     found: set[int] = set()
     late: list[int] = []
-    try:
-        while some := cursor.fetchmany(_ROWS):
-            found.update([row[0] & UID_MASK for row in some])
-            late += [row[0] & UID_MASK for row in some if row[1]]
-    finally:
-        cursor.close()
+    for some in slices(query.run(db, parameters)):
+        found.update([row[0] & UID_MASK for row in some])
+        late += [row[0] & UID_MASK for row in some if row[1]]
     return found, late
 
 

@@ -7,10 +7,21 @@ driver's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Executable
+
+SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
+
+
+def slices(cursor: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a driver's cursor, SLICE at a time; it is closed at the end."""
+    try:
+        while some := cursor.fetchmany(SLICE):
+            yield some
+    finally:
+        cursor.close()
 
 
 class Hot:

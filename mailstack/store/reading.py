@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from mailstack.store.flags import Keywords
-from mailstack.store.hot import Hot
+from mailstack.store.hot import Hot, slices
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, Span, box_by_id, keywords_of
 from mailstack.store.spanned import Spanned
@@ -21,8 +21,8 @@ from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts,
 from mailstack.store.values import Counts, Facts, NoSuchMailbox
 
 _ID = itemgetter(0)
-_SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
-_ROWS = select(
+_BOXES = 1_000  # mailboxes asked for in one statement
+ROWS = select(  # what a `Row` is made of
     messages.c.id,
     messages.c.flags,
     messages.c.modseq,
@@ -30,10 +30,12 @@ _ROWS = select(
     messages.c.zone,
     messages.c.size,
 )
-_ALL = _ROWS.where(messages.c.id.between(bindparam("low"), bindparam("high"))).order_by(messages.c.id)
-_CHANGED = (
-    _ROWS.where(messages.c.mailbox_id == bindparam("mailbox"), messages.c.modseq > bindparam("known"))
-).order_by(messages.c.id)
+_ALL = Hot(ROWS.where(messages.c.id.between(bindparam("low"), bindparam("high"))).order_by(messages.c.id))
+_CHANGED = Hot(
+    ROWS.where(
+        messages.c.mailbox_id == bindparam("mailbox"), messages.c.modseq > bindparam("known")
+    ).order_by(messages.c.id)
+)
 _EXPUNGED = select(expunged.c.id).where(
     expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.modseq > bindparam("known")
 )
@@ -74,7 +76,7 @@ def load(db: Connection, mailbox_id: int) -> Loaded:
     box = box_by_id(db, mailbox_id, lock=False)
     rows: dict[int, Row] = {}
     bounds = {"low": message_id(mailbox_id, 0), "high": message_id(mailbox_id, UID_MASK)}
-    for some in _slices(db, _ALL, bounds):
+    for some in slices(_ALL.run(db, bounds)):
         rows.update(zip(map(UID_MASK.__and__, map(_ID, some)), some, strict=True))
     return Loaded(box, keywords_of(db, mailbox_id), rows, array("I", rows))
 
@@ -86,7 +88,7 @@ def changes_since(db: Connection, mailbox_id: int, known: int) -> Change:
     except NoSuchMailbox:
         return Change(mailbox_id, known, known, gone=True)
     parameters = {"mailbox": mailbox_id, "known": known}
-    rows = tuple(row for some in _slices(db, _CHANGED, parameters) for row in some)
+    rows = tuple(row for some in slices(_CHANGED.run(db, parameters)) for row in some)
     graves = tuple(sorted(id & UID_MASK for id in db.execute(_EXPUNGED, parameters).scalars()))
     keywords = tuple(keywords_of(db, mailbox_id).names.items())
     present = None if known >= box.forgotten else _present(db, mailbox_id)
@@ -180,8 +182,8 @@ def counts(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
         mailboxes.c.unseen,
     )
     found = {}
-    for start in range(0, len(mailbox_ids), _SLICE):
-        some = mailbox_ids[start : start + _SLICE]
+    for start in range(0, len(mailbox_ids), _BOXES):
+        some = mailbox_ids[start : start + _BOXES]
         query = select(*columns).where(mailboxes.c.id.in_(some), mailboxes.c.selectable)
         found.update({row[0]: Counts(*row[1:]) for row in db.execute(query)})
     return found
@@ -200,13 +202,3 @@ def _maker(wanted: Sequence[str]) -> Any:
         return Facts(*values)
 
     return make
-
-
-def _slices(db: Connection, query: Select[Any], parameters: dict[str, int]) -> Iterator[Sequence[Any]]:
-    """The driver's own rows, some at a time: SQLAlchemy's row objects would double the cost."""
-    result = db.execute(query, parameters)
-    try:
-        while some := result.cursor.fetchmany(_SLICE):
-            yield some
-    finally:
-        result.close()

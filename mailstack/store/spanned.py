@@ -11,12 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam
 
-from mailstack.store.hot import Hot
+from mailstack.store.hot import Hot, slices
 from mailstack.store.rows import Span, within
 from mailstack.store.tables import message_id, messages
 
 FEW = 8  # spans, each of which is a statement of its own
-_SLICE = 1_000  # rows fetched at a time: the driver holds Python's lock meanwhile
 
 
 class Spanned:
@@ -30,11 +29,7 @@ class Spanned:
     def rows(self, db: Connection, mailbox_id: int, spans: Sequence[Span]) -> Iterator[Sequence[Any]]:
         """The driver's own rows, some at a time: SQLAlchemy's row objects would double the cost."""
         for cursor in self._cursors(db, mailbox_id, spans):
-            try:
-                while some := cursor.fetchmany(_SLICE):
-                    yield some
-            finally:
-                cursor.close()
+            yield from slices(cursor)
 
     def _cursors(self, db: Connection, mailbox_id: int, spans: Sequence[Span]) -> Iterator[Any]:
         if len(spans) <= FEW:

@@ -18,14 +18,13 @@ from pathlib import Path
 from sqlalchemy import Connection, Text, bindparam, case, literal_column, select, update
 
 from mailstack.store import maildir
-from mailstack.store.hot import Hot
+from mailstack.store.hot import Hot, slices
 from mailstack.store.rows import Box, box_by_id
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_id, messages
 from mailstack.work import Work
 
 PASSING = 500  # findings from which on none is thought to be a transaction under way
 NOTED = 1_000  # messages of a mailbox whose next look is worth a transaction
-_ROWS = 1_000  # fetched at a time: the driver holds Python's lock meanwhile
 _SETTLED = 1_000_000_000  # nanoseconds after a change in which there may be another with the same time
 
 _OF_BOX = messages.c.id.between(bindparam("low"), bindparam("high"))
@@ -142,9 +141,8 @@ def _seen(box: Box, new: str | None, cur: str | None) -> Survey:
 
 def _expected(db: Connection, mailbox_id: int, directory: str) -> set[str]:
     bounds = {"low": message_id(mailbox_id, 0), "high": message_id(mailbox_id, UID_MASK)}
-    cursor = _EXPECTED[directory].run(db, bounds)
     names: set[str] = set()
-    while some := cursor.fetchmany(_ROWS):
+    for some in slices(_EXPECTED[directory].run(db, bounds)):
         names.update([row[0] for row in some])
     return names
 
