@@ -152,6 +152,12 @@ def must_exist(db: Connection, user_id: int, name: str) -> None:
         raise NoSuchMailbox(name)
 
 
+def must_be_free(db: Connection, user_id: int, name: str) -> None:
+    """Raise MailboxExists where there is such a name, even one that only holds others; BadMailboxName."""
+    if _row(db, user_id, _check_own(name)) is not None:
+        raise MailboxExists(name)
+
+
 def list_subscriptions(db: Connection, user_id: int) -> frozenset[str]:
     """The names that the user subscribed to, whether or not such mailboxes exist."""
     return frozenset(
@@ -229,10 +235,8 @@ def rename(db: Connection, root: Path, user_id: int, old: str, new: str, most: i
     """
     new = _check_own(new)
     home = _lock_user(db, user_id)
-    if _row(db, user_id, old) is None:
-        raise NoSuchMailbox(old)
-    if _row(db, user_id, new) is not None:
-        raise MailboxExists(new)
+    must_exist(db, user_id, old)
+    must_be_free(db, user_id, new)
     if new.startswith(old + SEPARATOR):
         raise BadMailboxName("a mailbox cannot become its own inferior")
     names = [old, *_inferiors(db, user_id, old)]

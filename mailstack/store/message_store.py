@@ -360,6 +360,7 @@ class MessageStore(Sharing, Service):
         most = self._config.max_mailboxes
 
         def move(db: Any) -> list[Change]:
+            mailboxes.must_be_free(db, user_id, new)
             made = mailboxes.create(db, self._root, user_id, new, (), most)
             return move_all(db, self._root, user_id, INBOX, made.name, int(time.time()))
 

@@ -102,6 +102,28 @@ def test_create_delete_rename(world: World, talk: Talk) -> None:
     )
 
 
+def test_a_name_that_only_holds_others_is_taken(world: World, talk: Talk) -> None:
+    """RFC 3501 section 6.3.5: it is an error to rename to a mailbox name that already exists, INBOX too."""
+    talk(
+        world.connect().login(),
+        r"""
+        C: a CREATE Holds/One
+        S: a OK [MAILBOXID (F...)] CREATE completed
+        C: b DELETE Holds
+        S: b OK DELETE completed
+        C: c RENAME INBOX Holds
+        S: c NO [ALREADYEXISTS] ...
+        C: d RENAME Sent Holds
+        S: d NO [ALREADYEXISTS] ...
+        C: e LIST "" "Holds"
+        S: * LIST (\Noselect \HasChildren) "/" Holds
+        S: e OK LIST completed
+        C: f CREATE Holds
+        S: f OK [MAILBOXID (F...)] CREATE completed
+        """,
+    )
+
+
 @pytest.mark.parametrize("name", ['"a//b"', '"/a"', '"a*b"', '"%"', '"a\x01b"', "x" * 2000])
 def test_names_that_cannot_be(world: World, name: str) -> None:
     said = world.connect().login().ask(f"a CREATE {name}")
