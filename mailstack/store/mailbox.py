@@ -31,7 +31,18 @@ from mailstack.store.news import Change, News, Row
 from mailstack.store.octets import Octets
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
+from mailstack.store.values import (
+    ALL_RIGHTS,
+    NO_QUOTA,
+    Copied,
+    Entry,
+    Expunged,
+    FactColumns,
+    Facts,
+    Quota,
+    Since,
+    Stored,
+)
 from mailstack.store.view import Timeline, View
 from mailstack.work import Work
 
@@ -232,20 +243,25 @@ class Mailbox:
 
     # Reading messages
 
-    async def facts(self, uids: Sequence[int], columns: frozenset[str]) -> list[Facts | None]:
+    async def facts(self, uids: Sequence[int], names: frozenset[str]) -> list[Facts | None]:
         """Facts in the order of `uids`, None where a message is gone; columns not asked for are empty.
 
         One trip to a thread: ask for at most some hundred messages at a time.
         """
-        spans = self._spans(uids)
-        late = bool(columns & reading.LATE_COLUMNS)
-        if late:
-            columns |= {"email_id"}
-        found = await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
-        if not late:
+        found = await self.fact_columns(uids, names)
+        known = dict(zip(found.uids, found.facts(), strict=True))
+        return [known.get(uid) for uid in uids]
+
+    async def fact_columns(self, uids: Sequence[int], names: frozenset[str]) -> FactColumns:
+        """The same column by column: of hundreds of messages, with no object for each."""
+        if late := bool(names & reading.LATE_COLUMNS):
+            names |= {"email_id"}
+        found = await self._fact_columns(uids, names)
+        if not late or all(found.columns["email_id"]):
             return found
-        lacking = [uid for uid, facts in zip(uids, found, strict=True) if facts and not facts.email_id]
-        return await self._completed(uids, found, lacking, columns) if lacking else found
+        pairs = zip(found.uids, found.columns["email_id"], strict=True)
+        await self._complete([uid for uid, identity in pairs if not identity])
+        return await self._fact_columns(uids, names)
 
     async def vanished_since(self, modseq: int) -> list[int] | None:
         """The UIDs of messages expunged after `modseq`, ascending.
@@ -300,22 +316,20 @@ class Mailbox:
 
     # Inside
 
-    async def _completed(
-        self, uids: Sequence[int], found: list[Facts | None], lacking: Sequence[int], columns: frozenset[str]
-    ) -> list[Facts | None]:
-        """The facts with those that messages from before these were kept lack; they are written down too."""
+    async def _fact_columns(self, uids: Sequence[int], names: frozenset[str]) -> FactColumns:
+        return await self._around.work.read(reading.read_facts, self.id, uids, self._spans(uids), names)
+
+    async def _complete(self, uids: Sequence[int]) -> None:
+        """Write down what messages lack that came before it was kept."""
         made: dict[int, Facts] = {}
-        for uid in lacking:
+        for uid in uids:
             try:
                 path = await self._octets.path(uid)
                 _, _, made[uid] = await self._around.work.files(maildir.file_facts, path)
             except (Expunged, OSError):
                 continue  # next time
-        if not made:
-            return found
-        await self._around.work.transaction(reading.complete_facts, self.id, made)
-        spans = self._spans(uids)
-        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        if made:
+            await self._around.work.transaction(reading.complete_facts, self.id, made)
 
     async def _copy(
         self, uids: Sequence[int], to_name: str, quota: Quota, move: bool, user_id: int | None

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import delete
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.store import surveying
@@ -22,7 +23,8 @@ from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
 from mailstack.store.news import Change, News, Row
 from mailstack.store.settings import StoreConfig
-from mailstack.store.values import NoSuchMailbox, Update
+from mailstack.store.tables import message_facts, message_id
+from mailstack.store.values import FactColumns, NoSuchMailbox, Update
 from mailstack.store.view import Timeline, View
 from tests.store.harness import Harness, now, text
 
@@ -292,6 +294,25 @@ class TestLiveMailbox:
         assert facts[0] is not None
         assert facts[0].body == b""
         assert now(box.facts([], frozenset({"envelope"}))) == []
+
+    def test_facts_column_by_column(self, harness: Harness) -> None:
+        harness.append(range(4))
+        box = opened(harness)
+        found = now(box.fact_columns([3, 1, 99], frozenset({"envelope", "header_size"})))
+        assert found.uids == [3, 1]
+        assert [b'"number 2"' in envelope for envelope in found.columns["envelope"]] == [True, False]
+        assert len(found.columns["header_size"]) == 2
+        assert now(box.fact_columns([], frozenset({"body"}))) == FactColumns([], {"body": ()})
+
+    def test_a_message_without_facts_has_empty_ones(self, harness: Harness) -> None:
+        harness.append(range(3))
+        box = opened(harness)
+        lost = delete(message_facts).where(message_facts.c.message_id == message_id(box.id, 2))
+        harness.database.write(lambda db: db.execute(lost))
+        found = now(box.fact_columns([1, 2, 3], frozenset({"envelope", "header_size"})))
+        assert found.uids == [1, 2, 3]
+        assert [bool(envelope) for envelope in found.columns["envelope"]] == [True, False, True]
+        assert found.columns["header_size"][1] == 0
 
 
 class TestNews:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from mailstack.access.imap.context import Context, Selected, refuse
-from mailstack.access.imap.items import Line, compile_items
+from mailstack.access.imap.items import Batch, Line, compile_items
 from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
@@ -111,6 +111,6 @@ async def _tell(context: Context, selected: Selected, uids: Sequence[int], line:
     for start in range(0, len(uids), SLICE):
         rows = selected.mailbox.rows(uids[start : start + SLICE])
         some = uids_of(rows)
-        await context.say(b"".join(line.responses(selected.fetches(some), some, rows)))
+        await context.say(b"".join(line.responses(selected.fetches(some), Batch(some, rows))))
         if start + SLICE < len(uids):
             await context.services.pause()
