@@ -44,6 +44,7 @@ from mailstack.store.values import (
     Stored,
 )
 from mailstack.store.view import Timeline, View
+from mailstack.store.watchers import Watchers
 from mailstack.work import Work
 
 _log = Logger()
@@ -61,6 +62,7 @@ class Surroundings:
     behind: Callable[[], None]  # file names are behind the index
     doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
     candidates: Callable[[int, Needle, int], Awaitable[Hits | None]]  # asks the full-text index
+    soon: Callable[[Callable[[], None]], Any]  # calls a function in a later turn of the reactor
 
 
 class Mailbox:
@@ -84,7 +86,7 @@ class Mailbox:
         self._rows = loaded.rows
         self._recent_uid = box.recent_uid
         self._log = ChangeLog(box.modseq)
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers(around.soon)
         self._octets = Octets(box.id, self.directory, self.timeline, self._rows, around.work, around.doubted)
         self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
         self.heard = box.modseq  # the highest modseq that any news told of
@@ -128,13 +130,7 @@ class Mailbox:
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after each change, until the returned function is called."""
-        self._watchers.append(callback)
-
-        def unwatch() -> None:
-            if callback in self._watchers:
-                self._watchers.remove(callback)
-
-        return unwatch
+        return self._watchers.add(callback)
 
     def close(self) -> None:
         """End one use."""
@@ -142,8 +138,12 @@ class Mailbox:
 
     # What a view asks
 
-    def changed_since(self, modseq: int) -> Iterable[int]:
-        """The UIDs of messages new or changed after `modseq`, ascending."""
+    def known_changes(self, modseq: int) -> Sequence[int] | None:
+        """The UIDs of messages new or changed after `modseq`, ascending; None: all have to be looked at."""
+        return self._log.since(modseq)
+
+    def changed_since(self, modseq: int) -> Sequence[int]:
+        """The same, whatever it costs."""
         known = self._log.since(modseq)
         return [uid for uid, row in self._rows.items() if row[2] > modseq] if known is None else known
 
@@ -384,11 +384,7 @@ class Mailbox:
             self._log.note(change)
         else:
             return
-        for callback in tuple(self._watchers):
-            try:
-                callback()
-            except Exception:
-                _log.failure("a watcher of mailbox {id} failed", id=self.id)
+        self._watchers.call()
 
     def _apply_rows(self, change: Change) -> None:
         known = self._rows

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailstack.mail.message import Message
+
+if TYPE_CHECKING:
+    from mailstack.store.news import Later
 
 SEEN = r"\Seen"
 ANSWERED = r"\Answered"
@@ -226,6 +229,7 @@ class Update:
     recent: int | None = None
     changed: list[int] = field(default_factory=list)  # UIDs whose flags others changed
     vanished: list[int] = field(default_factory=list)  # UIDs of `expunged`, ascending
+    later: Later | None = None  # in the place of `changed`, where all messages have to be looked at
 
     def __bool__(self) -> bool:
         return bool(self.expunged or self.changed) or self.exists is not None or self.recent is not None
