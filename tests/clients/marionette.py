@@ -51,6 +51,8 @@ class Marionette:
         answer = self.ask(
             "WebDriver:ExecuteAsyncScript", {"script": wrapped, "args": list(arguments), "newSandbox": False}
         )["value"]
+        if answer is None:  # a dialog came between
+            raise ScriptFailed(f"the program asks: {self.ask('WebDriver:GetAlertText', {})['value']}")
         if "error" in answer:
             raise ScriptFailed(answer["error"])
         return answer["value"]

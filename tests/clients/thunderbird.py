@@ -34,6 +34,8 @@ _PREFERENCES = {  # nothing that asks the world, nothing that asks a person
     "mailnews.database.global.indexer.enabled": False,
     "mailnews.show_send_progress": False,
     "mailnews.start_page.enabled": False,
+    "offline.download.download_messages": 2,  # never
+    "offline.send.unsent_messages": 1,  # always
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
 }

@@ -117,18 +117,14 @@ export async function closeConnections(account) {
   MailServices.accounts.getAccount(account).incomingServer.closeCachedConnections();
 }
 
-// File, Offline, Work Offline; and back, with what was done meanwhile.
-export async function goOffline() {
-  const manager = Cc["@mozilla.org/messenger/offline-manager;1"].getService(Ci.nsIMsgOfflineManager);
-  manager.synchronizeForOffline(false, false, false, true, msgWindow());
-  await until(() => Services.io.offline, "offline");
+// File, Offline, Work Offline: there and back. Back online, its window has what was done meanwhile done on the server.
+async function toggleOffline(offline) {
+  window3().MailOfflineMgr.toggleOfflineStatus();
+  await until(() => Services.io.offline == offline, offline ? "offline" : "online");
 }
 
-export async function goOnline() {
-  const manager = Cc["@mozilla.org/messenger/offline-manager;1"].getService(Ci.nsIMsgOfflineManager);
-  manager.goOnline(false, true, msgWindow());
-  await until(() => !Services.io.offline, "online");
-}
+export const goOffline = () => toggleOffline(true);
+export const goOnline = () => toggleOffline(false);
 
 // Folders
 
@@ -204,6 +200,7 @@ export async function compact(account, where) {
 export async function download(account, where) {
   const end = new UrlEnd();
   folder(account, where).setFlag(Ci.nsMsgFolderFlags.Offline);
+  await until(() => !folder(account, where).locked, `${where} free`); // it may be downloading by itself
   folder(account, where).downloadAllForOffline(end, msgWindow());
   await end.promise;
   return [...folder(account, where).messages].filter(one => one.flags & Ci.nsMsgMessageFlags.Offline).length;
@@ -376,7 +373,7 @@ const KINDS = {
   forward: Ci.nsIMsgCompType.ForwardAsAttachment,
 };
 
-// The compose window, filled in, with each of these pressed in turn: Save, Send. To the end of the copy in Sent.
+// The compose window, filled in, with each of these pressed in turn: Save, Send, Close. To the end of the copy in Sent.
 export async function write(account, { kind = "new", of, to, subject, body, attachment, then = ["Now"] }) {
   const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
   const params = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
@@ -395,9 +392,15 @@ export async function write(account, { kind = "new", of, to, subject, body, atta
   }
   const win = await opened(() => MailServices.compose.OpenComposeWindowWithParams(null, params));
   for (const press of then) {
+    if (press == "Close") {
+      win.close();
+      continue;
+    }
     const draft = win.gMsgCompose.compFields.draftId;
     await win.GenericSendMessage(Ci.nsIMsgCompDeliverMode[press]);
-    if (press == "SaveAsDraft") {
+    if (press == "SaveAsDraft" && Services.io.offline) {
+      await until(() => !win.gWindowLocked && find(account, "Drafts").getTotalMessages(false), `${subject} saved`);
+    } else if (press == "SaveAsDraft") {
       await until(() => win.gMsgCompose.compFields.draftId != draft && !win.gWindowLocked, `${subject} saved`);
       await shows(account, "Drafts", [subject]);
       await until(() => win.gMsgCompose.compFields.draftId.endsWith(`#${hdr(account, "Drafts", subject).messageKey}`));
