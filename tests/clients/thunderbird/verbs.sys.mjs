@@ -1,4 +1,4 @@
-// What tests/clients/thunderbird.py asks Thunderbird to do, in the program's own words: each verb drives the same
+// What tests/clients/thunderbird/program.py asks Thunderbird to do, in the program's own words: each verb drives the same
 // modules that its windows do. Messages are told by their subject, folders by their path below the account's root.
 
 import { MailServices } from "resource:///modules/MailServices.sys.mjs";
