@@ -14,8 +14,10 @@ from tests.running import RunningStack, eventually
 class Account:
     """One account of the program; its verbs are the program's, for this account."""
 
-    def __init__(self, program: Thunderbird, stack: RunningStack, user: str, kind: str, tls: bool) -> None:
-        self._program, self.stack, self.user = program, stack, user
+    def __init__(
+        self, program: Thunderbird, stack: RunningStack, user: str, kind: str, tls: bool, **how: Any
+    ) -> None:
+        self.program, self.stack, self.user = program, stack, user
         made = program.addAccount(
             {
                 "type": kind,
@@ -25,6 +27,7 @@ class Account:
                 "port": stack.ports[f"{kind}s" if tls else kind],
                 "smtpPort": stack.ports["submissions" if tls else "submission"],
                 "ssl": tls,
+                **how,
             }
         )
         self.key: str = made["key"]
@@ -35,7 +38,7 @@ class Account:
     def __getattr__(self, verb: str) -> Any:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        return lambda *arguments: getattr(self._program, verb)(self.key, *arguments)
+        return lambda *arguments: getattr(self.program, verb)(self.key, *arguments)
 
     def gets(self, *titles: str, mailbox: str = "INBOX") -> None:
         """A new mailbox in which there are messages of these subjects, also in the program."""

@@ -93,6 +93,10 @@ class Thunderbird:
             raise AttributeError(verb)
         return lambda *arguments: self.script(f"return await tb.{verb}(...arguments)", *arguments)
 
+    def reply(self, yes: bool) -> None:
+        """Press the first button of the dialog that a verb met (`Asked`), or close it."""
+        self._marionette.reply(yes)
+
     def log(self) -> str:
         """What it has logged of its IMAP and POP3 connections."""
         return (self._directory / "protocols.moz_log").read_text(errors="replace")
