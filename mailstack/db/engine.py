@@ -113,12 +113,13 @@ class Database:
         committing = False
         try:
             with self._transaction(functions) as db:
-                db.info[_DIRECTORIES] = set()
+                directories: set[str] = set()
+                db.info[_DIRECTORIES] = directories
                 begin_announcing(db)
                 try:
                     run = _in_savepoint if len(functions) > 1 else _alone
                     outcomes.extend(run(db, function, done) for function in functions)
-                    for directory in db.info[_DIRECTORIES]:
+                    for directory in directories:
                         _fsync_directory(directory)
                     lines = end_announcing(db)
                     self._announcements.before_commit(db, lines)

@@ -17,6 +17,8 @@ class _Mapping(dict[int, str]):
 
 
 _MAPPING = _Mapping()
+_ASCII = bytes(range(128))
+_FEW = 40  # kinds of characters that are replaced one after the other
 
 
 def casemap(text: str) -> str:
@@ -26,4 +28,13 @@ def casemap(text: str) -> str:
     """
     if text.isascii():
         return text.upper()
-    return text.translate(_MAPPING)
+    # Most text is ASCII but for a few kinds of characters: to look up each one takes ten times as long.
+    octets = text.encode("utf-8", "surrogatepass")
+    others = set(octets.translate(None, _ASCII).decode("utf-8", "surrogatepass"))
+    changed = {each: mapped for each in others if (mapped := _MAPPING[ord(each)]) != each}
+    if len(changed) > _FEW or not changed.keys().isdisjoint("".join(changed.values())):
+        return text.translate(_MAPPING)
+    text = octets.upper().decode("utf-8", "surrogatepass")
+    for each, mapped in changed.items():
+        text = text.replace(each, mapped)
+    return text

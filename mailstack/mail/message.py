@@ -32,7 +32,7 @@ class Message:
     @property
     def size(self) -> int:
         """Its octets."""
-        return sum(len(part) if isinstance(part, bytes) else part.length for part in self.parts)
+        return sum([len(part) if isinstance(part, bytes) else part.length for part in self.parts])
 
     @property
     def in_memory(self) -> bool:

@@ -85,12 +85,13 @@ def find(part: Part, section: tuple[int, ...]) -> Part | None:
 # The packed form is a JSON list of the fields in order, defaults at its end left out: `disposition` as [type,
 # parameters], parameters as one flat list, `fields` as Latin-1 text, children as such lists. JSON is read
 # back safely whatever it holds, and CPython's reader and writer of it are in C.
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
 _DEFAULTS: list[Any] = ["text", "plain", [], "7bit", None, None, None, None, [], None, "", []]
 
 
 def pack(part: Part) -> bytes:
     """A compact form for the database, 7-bit: about 60 octets for a simple message."""
-    return json.dumps(_packed(part), separators=(",", ":")).encode("ascii")
+    return _TO_JSON(_packed(part)).encode("ascii")
 
 
 def _packed(part: Part) -> list[Any]:

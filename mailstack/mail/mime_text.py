@@ -17,12 +17,12 @@ MAX_HEADER = 1024 * 1024  # octets of one header section that are read
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 
 
-def decode_body(part: Part, data: Data) -> str:
-    """The text of one leaf, transfer encoding and charset undone, for SEARCH; never raises.
+def decode_body(part: Part, data: Data, most: int = MAX_TEXT) -> str:
+    """The text of one leaf, transfer encoding and charset undone; never raises.
 
-    At most the first MAX_TEXT octets are read. An unknown charset is read as UTF-8 or else Latin-1.
+    At most the first `most` octets are read. An unknown charset is read as UTF-8 or else Latin-1.
     """
-    raw = data[part.body : min(part.end, part.body + MAX_TEXT)]
+    raw = data[part.body : min(part.end, part.body + most)]
     return decode(decode_transfer(raw, part.encoding), part.value("charset"))
 
 

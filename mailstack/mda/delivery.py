@@ -60,12 +60,7 @@ class _Addressee:
 
     local: Local
     mailbox: str
-
-    @property
-    def key(self) -> str:
-        """What stands for this mailbox in the delivery's name."""
-        user = self.local.user.address.key
-        return user if self.mailbox == INBOX else f"{user}+{self.mailbox}"
+    key: str  # what stands for this mailbox in the delivery's name
 
 
 class Delivery:
@@ -120,12 +115,15 @@ class Delivery:
             return UNKNOWN_USER
         if not resolution.locals:
             return NOT_OURS
-        return [_Addressee(local, self._mailbox(envelope, local)) for local in resolution.locals]
+        return [self._addressee(envelope, local) for local in resolution.locals]
 
-    def _mailbox(self, envelope: Envelope, local: Local) -> str:
+    def _addressee(self, envelope: Envelope, local: Local) -> _Addressee:
+        user = local.user.address.key
         if envelope.junk:
-            return JUNK
-        return local.detail if self._config.detail_mailbox and local.detail else INBOX
+            mailbox = JUNK
+        else:
+            mailbox = local.detail if self._config.detail_mailbox and local.detail else INBOX
+        return _Addressee(local, mailbox, user if mailbox == INBOX else f"{user}+{mailbox}")
 
     async def _deliver(
         self, envelope: Envelope, message: Message, addressees: dict[str, _Addressee]

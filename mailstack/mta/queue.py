@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,31 +28,25 @@ from mailstack.mail.reply import LOCAL_ERROR, Refused, Reply
 from mailstack.mta import entries
 from mailstack.mta.attempts import Attempts, Forwards, pause, queued
 from mailstack.mta.bounce import Bounces, wanted
-from mailstack.mta.entries import Batch, CutShort, Entry, NewEntry, NewMessage
+from mailstack.mta.entering import BatchKey, Entering, Restraint, batch_key
+from mailstack.mta.entries import CutShort, NewEntry
 from mailstack.mta.hops import Hops, known_hops
-from mailstack.mta.ledger import Ledger, Queued
+from mailstack.mta.ledger import Ledger
 from mailstack.mta.leftovers import Leftovers
 from mailstack.mta.postmaster import Postmaster
-from mailstack.mta.result import not_tried
 from mailstack.mta.routes import LOCAL, Routes, Step
 from mailstack.mta.scheduler import Scheduler
 from mailstack.mta.senders import Senders
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.spool import Spool
-from mailstack.mta.tables import HELD, WAITING
-from mailstack.trail.notes import CUT_SHORT, NO_NOTES, QUEUED, Note, Notes, key_of
-from mailstack.trail.notes import HELD as HELD_EVENT
+from mailstack.trail.notes import CUT_SHORT, NO_NOTES, Notes
 from mailstack.work import Work
 
 _log = Logger(namespace="mailstack.queue")
 
 ORPHAN_AGE = 3600.0  # seconds: a spool file without a row may be one that is being written
 _NOWHERE = Step(Recipient(Address("", "")), "")
-_CHECKED = 500  # spool files looked up at once
-IN_ROW = 16 * 1024  # octets: a message up to this size has no file, its row holds it
-
-_Key = tuple[str, str | None]  # of what goes together: a hop, and our address that stands for its recipients
-_HERE: _Key = (LOCAL, None)
+_HERE: BatchKey = (LOCAL, None)
 
 Sign = Callable[[Envelope, Message], Awaitable[Message]]
 
@@ -120,6 +113,7 @@ class Queue(Service):
         self._scheduler = Scheduler(
             config, self._owner, work, self._attempts, clock, self._hops, self._cut_short
         )
+        self._entering = Entering(config, self._spool, self._ledger, self._hops, self._scheduler.lease, clock)
         self._starting: Deferred[None] | None = None
 
     # Taking charge.
@@ -221,7 +215,7 @@ class Queue(Service):
             return replies
         new = self._later(left, replies)
         try:
-            await self._write(envelope, message, new)
+            await self._entering.write(envelope, message, new)
         except Exception:
             _log.failure("{id}: not queued", id=envelope.id)
             return replies
@@ -259,16 +253,16 @@ class Queue(Service):
     ) -> dict[Address, Reply]:
         """Some are elsewhere: entries for all, our own recipients at once, others where there is room."""
         now = self._clock.seconds()
-        delay, held = await self._restraint(envelope, steps)
-        promised = set() if delay or held else self._promises(steps)
+        restraint = await self._restraint(envelope, steps)
+        promised = set() if restraint.delay or restraint.held else self._promises(steps)
         new = [
-            self._new(envelope, step, now, delay, held, step.local or _key(step) in promised)
+            self._entering.entry(envelope, step, now, restraint, step.local or batch_key(step) in promised)
             for step in steps
         ]
         # What there is no such user for bounces from the queue, by the MDA's own words.
         new += [NewEntry(one, LOCAL, now) for one in envelope.recipients if one.address in refused]
         try:
-            batches = await self._write(envelope, message, new)
+            batches = await self._entering.write(envelope, message, new)
         except BaseException:
             for hop, _ in promised:
                 self._scheduler.forget(hop)
@@ -296,15 +290,14 @@ class Queue(Service):
             now = self._clock.seconds()
             await self._bounces.report(f"{envelope.id}.expa0", envelope, now, message, told)
 
-    async def _restraint(self, envelope: Envelope, steps: Sequence[Step]) -> tuple[float, str | None]:
-        """For how long what goes elsewhere waits, and why all is held: its sender sends too much."""
+    async def _restraint(self, envelope: Envelope, steps: Sequence[Step]) -> Restraint:
         login = envelope.authenticated
         delay = await self._senders.submitted(login, sum(not step.local for step in steps))
-        return delay, await self._senders.why_held(login)
+        return Restraint(delay, await self._senders.why_held(login))
 
-    def _promises(self, steps: Sequence[Step]) -> set[_Key]:
+    def _promises(self, steps: Sequence[Step]) -> set[BatchKey]:
         """What may be attempted elsewhere at once: where there is room, and it fits into one transaction."""
-        sizes = Counter(_key(step) for step in steps if not step.local)
+        sizes = Counter(batch_key(step) for step in steps if not step.local)
         small = (key for key, size in sizes.items() if size <= entries.MOST_RECIPIENTS)
         return {key for key in small if self._scheduler.promise(key[0])}
 
@@ -316,81 +309,13 @@ class Queue(Service):
     ) -> None:
         """Nothing of it leaves before its time, not even a bounce (RFC 4865)."""
         assert envelope.hold_until is not None
-        delay, held = await self._restraint(envelope, steps)
-        new = [self._new(envelope, step, envelope.hold_until, delay, held, leased=False) for step in steps]
+        until, restraint = envelope.hold_until, await self._restraint(envelope, steps)
+        new = [self._entering.entry(envelope, step, until, restraint, leased=False) for step in steps]
         new += [
             NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
         ]
-        await self._write(envelope, message, new)
+        await self._entering.write(envelope, message, new)
         self._scheduler.waits(new)
-
-    def _expires(self, envelope: Envelope, now: float) -> float:
-        """When it bounces: counted from its release, and never after the time that DELIVERBY sets."""
-        expires = max(now, envelope.hold_until or now) + self._config.expire
-        by = envelope.deliver_by
-        return min(expires, by.deadline) if by is not None and by.returned else expires
-
-    def _new(
-        self, envelope: Envelope, step: Step, when: float, delay: float, held: str | None, leased: bool
-    ) -> NewEntry:
-        """An entry; for a hop that is left alone now, one that waits with it, until its DELIVERBY at most."""
-        leased = leased and not held
-        why = f"held: {held}" if held else None
-        down = None if step.local or leased else self._hops.down(step.hop)
-        if not step.local:
-            when += delay
-        until = self._hops.until(step.hop)
-        if down is not None and until > when:
-            by = envelope.deliver_by
-            when = until if by is None else min(until, max(when, by.deadline))
-            why = why or str(not_tried(down))
-        return NewEntry(
-            step.recipient,
-            step.hop,
-            when,
-            last_reply=why,
-            leased=leased,
-            forwarded_by=_key(step)[1],
-            state=HELD if held else WAITING,
-        )
-
-    async def _write(
-        self, envelope: Envelope, message: Message, new: Sequence[NewEntry]
-    ) -> dict[_Key, Batch]:
-        """Spool file and rows, durable; return our leased entries; none: it was queued before."""
-        now = self._clock.seconds()
-        size = message.size
-        content = message.read() if message.in_memory and size <= IN_ROW else None
-        name = self._spool.name(envelope.id, now)
-        spool = name if content is None else ""
-        expires = self._expires(envelope, now)
-        lease = self._scheduler.lease()
-        rows = NewMessage(envelope, size, now, expires, new, lease, content, spool)
-        notes = [_queued(envelope, one, now) for one in new]
-        if content is not None:
-            ids = await self._ledger.write(Queued(rows, notes))
-        else:
-            file = partial(self._spool.write, spool, message)
-            job = Queued(rows, notes, self._spool.folder(spool))
-            ids = await self._ledger.write_with_file(file, job, quick=message.in_memory)
-        leased: dict[_Key, list[Entry]] = {}
-        for entry_id, one in zip(ids, new, strict=False):
-            if one.leased:
-                entry = Entry(entry_id, one.recipient, one.attempts, expires, False)
-                leased.setdefault((one.hop, one.forwarded_by), []).append(entry)
-        return {
-            (hop, by): Batch(
-                envelope.only(tuple(entry.recipient for entry in some)),
-                hop,
-                tuple(some),
-                spool,
-                size,
-                now,
-                forwarded_by=by,
-                content=content,
-            )
-            for (hop, by), some in leased.items()
-        }
 
     # Running.
 
@@ -416,7 +341,7 @@ class Queue(Service):
             _log.failure("what a former process left is taken up when its lease ends")
         self._scheduler.start()
         try:
-            await self._sweep(self._clock.seconds() - ORPHAN_AGE)
+            await self._leftovers.sweep(self._clock.seconds() - ORPHAN_AGE, lambda: bool(self.running))
         except Exception:
             _log.failure("the queue was not tidied")
 
@@ -442,20 +367,6 @@ class Queue(Service):
         await self._scheduler.stop()
         await self._leftovers.close()
 
-    async def _sweep(self, before: float) -> None:
-        """Remove spool files that a crash left between their writing and their row."""
-        for folder in await self._work.files(self._spool.folders):
-            names = await self._work.files(self._spool.older_than, before, folder)
-            for start in range(0, len(names), _CHECKED):
-                if not self.running:
-                    return
-                some = names[start : start + _CHECKED]
-                wanted_still = await self._work.read(entries.known, some)
-                for name in some:
-                    if name not in wanted_still:
-                        await self._work.files(self._spool.remove, name)
-                        _log.info("removed a spool file without a message: {name}", name=name)
-
 
 class Submissions:
     """The queue as it is for those who take our own users' mail; see `Accepts`."""
@@ -466,16 +377,6 @@ class Submissions:
     async def accept(self, envelope: Envelope, message: Message) -> dict[Address, Reply]:
         """See `Queue.submit`."""
         return await self._queue.submit(envelope, message)
-
-
-def _key(step: Step) -> _Key:
-    return step.hop, None if step.forwarded_by is None else str(step.forwarded_by)
-
-
-def _queued(envelope: Envelope, entry: NewEntry, now: float) -> Note:
-    detail = {"hop": entry.hop, "last_reply": entry.last_reply, "next_attempt": entry.next_attempt}
-    event = QUEUED if entry.state == WAITING else HELD_EVENT
-    return Note(now, envelope.id, event, key_of(entry.recipient.address), None, detail)
 
 
 def _once(steps: Iterable[Step]) -> list[Step]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mailstack.store.news import Change, uids_of
 
 _LENGTH = 200  # changes remembered; a view further behind looks at every row
-_UIDS = 5_000  # messages in one remembered change at most
+_UIDS = 5_000  # messages in them at most
 
 
 class ChangeLog:
@@ -16,19 +16,20 @@ class ChangeLog:
 
     def __init__(self, modseq: int) -> None:
         self._changes: deque[tuple[int, list[int]]] = deque()
+        self._uids = 0  # in all of them
         self._from = modseq  # it is whole after this modseq
 
     def note(self, change: Change) -> None:
         """Remember a change, which continues those before."""
-        if len(change.rows) > _UIDS:
-            self._changes.clear()
-            self._from = change.modseq
-        elif change.rows:
-            self._changes.append((change.modseq, uids_of(change.rows)))
-            if len(self._changes) > _LENGTH:
-                self._from = self._changes.popleft()[0]
+        if not change.rows:
+            return
+        self._changes.append((change.modseq, uids_of(change.rows)))
+        self._uids += len(change.rows)
+        while len(self._changes) > _LENGTH or self._uids > _UIDS:
+            self._from, forgotten = self._changes.popleft()
+            self._uids -= len(forgotten)
 
-    def since(self, modseq: int) -> Iterable[int] | None:
+    def since(self, modseq: int) -> Sequence[int] | None:
         """The UIDs of messages new or changed after `modseq`, ascending; None where it is not known."""
         if modseq < self._from:
             return None

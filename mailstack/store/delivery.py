@@ -142,7 +142,7 @@ def _write_all(items: Sequence[tuple[Path, Message, int]], compression: Compress
     written: list[Written] = []
     try:
         for maildir, message, date in items:
-            written.append(write_message(maildir / "tmp", message, date, compression))
+            written.append(write_message(f"{maildir}/tmp", message, date, compression))
     except BaseException:
         remove_written(written)
         raise

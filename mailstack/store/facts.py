@@ -49,10 +49,11 @@ def _facts(data: bytes | mmap.mmap, part: Part, identity: bytes) -> Facts:
     split = split_fields(header)
     common = [field for field in split if field[0] in COMMON_FIELDS]
     fields = _joined([raw for _, raw in common])
+    body, body_structure = structure.bodies(part)
     return Facts(
-        structure.envelope(fields or header),
-        structure.body(part),
-        structure.body_structure(part),
+        structure.envelope_of_fields(common) if fields else structure.envelope(header),
+        body,
+        body_structure,
         fields,
         pack(part),
         part.body - part.header,

@@ -53,7 +53,7 @@ def _split(path: str) -> tuple[Path, str, str]:
 
 def _copy(db: Connection, source: str, target: str) -> None:
     status = os.stat(source)
-    tmp = _split(target)[0] / "tmp"
+    tmp = f"{_split(target)[0]}/tmp"
     message = Message((Stored(Path(source), 0, status.st_size),))
     written = maildir.write_message(tmp, message, int(status.st_mtime))
     undo(db, lambda: maildir.remove(written.path))

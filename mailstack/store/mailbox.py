@@ -31,8 +31,20 @@ from mailstack.store.news import Change, News, Row
 from mailstack.store.octets import Octets
 from mailstack.store.rows import Span, spans_of
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import ALL_RIGHTS, NO_QUOTA, Copied, Entry, Expunged, Facts, Quota, Since, Stored
+from mailstack.store.values import (
+    ALL_RIGHTS,
+    NO_QUOTA,
+    Copied,
+    Entry,
+    Expunged,
+    FactColumns,
+    Facts,
+    Quota,
+    Since,
+    Stored,
+)
 from mailstack.store.view import Timeline, View
+from mailstack.store.watchers import Watchers
 from mailstack.work import Work
 
 _log = Logger()
@@ -50,6 +62,7 @@ class Surroundings:
     behind: Callable[[], None]  # file names are behind the index
     doubted: Callable[[int], None]  # a file is not where it should be: look at the directory
     candidates: Callable[[int, Needle, int], Awaitable[Hits | None]]  # asks the full-text index
+    soon: Callable[[Callable[[], None]], Any]  # calls a function in a later turn of the reactor
 
 
 class Mailbox:
@@ -73,7 +86,7 @@ class Mailbox:
         self._rows = loaded.rows
         self._recent_uid = box.recent_uid
         self._log = ChangeLog(box.modseq)
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers(around.soon)
         self._octets = Octets(box.id, self.directory, self.timeline, self._rows, around.work, around.doubted)
         self._reading: list[Deferred[None]] | None = None  # those who wait for the refresh under way
         self.heard = box.modseq  # the highest modseq that any news told of
@@ -117,13 +130,7 @@ class Mailbox:
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after each change, until the returned function is called."""
-        self._watchers.append(callback)
-
-        def unwatch() -> None:
-            if callback in self._watchers:
-                self._watchers.remove(callback)
-
-        return unwatch
+        return self._watchers.add(callback)
 
     def close(self) -> None:
         """End one use."""
@@ -131,8 +138,12 @@ class Mailbox:
 
     # What a view asks
 
-    def changed_since(self, modseq: int) -> Iterable[int]:
-        """The UIDs of messages new or changed after `modseq`, ascending."""
+    def known_changes(self, modseq: int) -> Sequence[int] | None:
+        """The UIDs of messages new or changed after `modseq`, ascending; None: all have to be looked at."""
+        return self._log.since(modseq)
+
+    def changed_since(self, modseq: int) -> Sequence[int]:
+        """The same, whatever it costs."""
         known = self._log.since(modseq)
         return [uid for uid, row in self._rows.items() if row[2] > modseq] if known is None else known
 
@@ -232,20 +243,25 @@ class Mailbox:
 
     # Reading messages
 
-    async def facts(self, uids: Sequence[int], columns: frozenset[str]) -> list[Facts | None]:
+    async def facts(self, uids: Sequence[int], names: frozenset[str]) -> list[Facts | None]:
         """Facts in the order of `uids`, None where a message is gone; columns not asked for are empty.
 
         One trip to a thread: ask for at most some hundred messages at a time.
         """
-        spans = self._spans(uids)
-        late = bool(columns & reading.LATE_COLUMNS)
-        if late:
-            columns |= {"email_id"}
-        found = await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
-        if not late:
+        found = await self.fact_columns(uids, names)
+        known = dict(zip(found.uids, found.facts(), strict=True))
+        return [known.get(uid) for uid in uids]
+
+    async def fact_columns(self, uids: Sequence[int], names: frozenset[str]) -> FactColumns:
+        """The same column by column: of hundreds of messages, with no object for each."""
+        if late := bool(names & reading.LATE_COLUMNS):
+            names |= {"email_id"}
+        found = await self._fact_columns(uids, names)
+        if not late or all(found.columns["email_id"]):
             return found
-        lacking = [uid for uid, facts in zip(uids, found, strict=True) if facts and not facts.email_id]
-        return await self._completed(uids, found, lacking, columns) if lacking else found
+        pairs = zip(found.uids, found.columns["email_id"], strict=True)
+        await self._complete([uid for uid, identity in pairs if not identity])
+        return await self._fact_columns(uids, names)
 
     async def vanished_since(self, modseq: int) -> list[int] | None:
         """The UIDs of messages expunged after `modseq`, ascending.
@@ -300,22 +316,20 @@ class Mailbox:
 
     # Inside
 
-    async def _completed(
-        self, uids: Sequence[int], found: list[Facts | None], lacking: Sequence[int], columns: frozenset[str]
-    ) -> list[Facts | None]:
-        """The facts with those that messages from before these were kept lack; they are written down too."""
+    async def _fact_columns(self, uids: Sequence[int], names: frozenset[str]) -> FactColumns:
+        return await self._around.work.read(reading.read_facts, self.id, uids, self._spans(uids), names)
+
+    async def _complete(self, uids: Sequence[int]) -> None:
+        """Write down what messages lack that came before it was kept."""
         made: dict[int, Facts] = {}
-        for uid in lacking:
+        for uid in uids:
             try:
                 path = await self._octets.path(uid)
                 _, _, made[uid] = await self._around.work.files(maildir.file_facts, path)
             except (Expunged, OSError):
                 continue  # next time
-        if not made:
-            return found
-        await self._around.work.transaction(reading.complete_facts, self.id, made)
-        spans = self._spans(uids)
-        return await self._around.work.read(reading.read_facts, self.id, uids, spans, columns)
+        if made:
+            await self._around.work.transaction(reading.complete_facts, self.id, made)
 
     async def _copy(
         self, uids: Sequence[int], to_name: str, quota: Quota, move: bool, user_id: int | None
@@ -370,11 +384,7 @@ class Mailbox:
             self._log.note(change)
         else:
             return
-        for callback in tuple(self._watchers):
-            try:
-                callback()
-            except Exception:
-                _log.failure("a watcher of mailbox {id} failed", id=self.id)
+        self._watchers.call()
 
     def _apply_rows(self, change: Change) -> None:
         known = self._rows

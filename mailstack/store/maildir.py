@@ -60,7 +60,7 @@ _DELIVERY = re.compile(r"\d+\.D([a-z2-7]{24})\.")
 class Written:
     """A message in tmp/, its bytes durable."""
 
-    path: Path
+    path: str
     size: int
     facts: Facts
 
@@ -145,10 +145,10 @@ def make_mailbox(mailbox: Path) -> None:
 
 
 def write_message(
-    tmp: Path, message: Message, internal_date: int, compression: Compression = "none"
+    tmp: str, message: Message, internal_date: int, compression: Compression = "none"
 ) -> Written:
     """Write a message into tmp/, fsync it, compute its facts. Raise OSError; no file is left then."""
-    path = tmp / f"{int(time.time())}.R{_PROCESS}{next(_COUNT):x}.{_HOST}"
+    path = f"{tmp}/{int(time.time())}.R{_PROCESS}{next(_COUNT):x}.{_HOST}"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -167,7 +167,7 @@ def write_message(
     return Written(path, message.size, facts)
 
 
-def _write(descriptor: int, path: Path, message: Message, compression: Compression) -> Facts:
+def _write(descriptor: int, path: str, message: Message, compression: Compression) -> Facts:
     if message.size <= IN_MEMORY:
         data = message.read()
         _write_all(descriptor, pack(data, compression) or data)
@@ -180,9 +180,9 @@ def _write(descriptor: int, path: Path, message: Message, compression: Compressi
     return facts
 
 
-def _write_packed(descriptor: int, path: Path, message: Message, compression: Compression) -> None:
+def _write_packed(descriptor: int, path: str, message: Message, compression: Compression) -> None:
     """Put a big message's compressed octets in place of its own, if there are fewer."""
-    with tempfile.TemporaryFile(dir=path.parent) as packed:
+    with tempfile.TemporaryFile(dir=os.path.dirname(path)) as packed:
         left = message.size
         for piece in packed_pieces(message.chunks(), compression):
             left -= len(piece)

@@ -85,6 +85,7 @@ class MessageStore(Sharing, Service):
             self.upkeep.behind,
             self._opened.doubted,
             self.indexer.candidates,
+            lambda call: clock.callLater(0.0, call),
         )
         self._peers = None if listen is None else Peers(listen, self.news, work, clock)
         self._counting = Counting(work, clock)

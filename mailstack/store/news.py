@@ -7,7 +7,7 @@ that the running coroutine makes; it says so itself, and can leave out its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,22 @@ Row = tuple[int, int, int, int, int, int]  # id, flag bits, modseq, internal dat
 def uids_of(rows: Iterable[Row]) -> list[int]:
     """The UIDs of rows."""
     return [row[0] & UID_MASK for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Which messages have flags that a client was not told: looked for in slices, where they may be many."""
+
+    modseq: int  # what came after that
+    silenced: Mapping[int, int]  # but for these UIDs, where only what came after these modseqs
+    last: int  # the last UID that the client knew
+
+    def among(self, rows: Iterable[Row]) -> list[int]:
+        """The UIDs of those of some messages."""
+        known = self.modseq
+        newer = [(row[0] & UID_MASK, row[2]) for row in rows if row[2] > known]
+        silenced, last = self.silenced, self.last
+        return [uid for uid, modseq in newer if uid <= last and modseq > silenced.get(uid, 0)]
 
 
 @dataclass(frozen=True, slots=True)

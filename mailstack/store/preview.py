@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import mmap
-from dataclasses import replace
 
 from mailstack.mail.mime import Part, decode_body
 
@@ -21,7 +20,7 @@ def preview(part: Part, data: bytes | mmap.mmap) -> bytes:
     found = _first_text(part)
     if found is None:
         return b""
-    text = decode_body(replace(found, end=min(found.end, found.body + _READ)), data)
+    text = decode_body(found, data, _READ)
     if found.subtype in ("html", "xhtml"):
         text = plain(text)
     return _first_words(text).encode("utf-8", "replace")

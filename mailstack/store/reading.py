@@ -18,7 +18,7 @@ from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, Span, box_by_id, keywords_of
 from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, message_facts, message_id, messages
-from mailstack.store.values import Counts, Facts, NoSuchMailbox
+from mailstack.store.values import Counts, FactColumns, Facts, NoSuchMailbox
 
 _ID = itemgetter(0)
 _BOXES = 1_000  # mailboxes asked for in one statement
@@ -48,6 +48,7 @@ _NEXT_PLACES = Hot(
 )
 FACT_COLUMNS = tuple(field.name for field in fields(Facts))
 KEPT_COLUMNS = tuple(name for name in FACT_COLUMNS if name != "saved")  # those of message_facts
+_NO_FACTS = Facts()
 LATE_COLUMNS = frozenset({"email_id", "thread_id", "preview"})  # which rows from before 0004 lack
 
 
@@ -125,15 +126,39 @@ def _present(db: Connection, mailbox_id: int) -> frozenset[int]:
 
 
 def read_facts(
-    db: Connection, mailbox_id: int, uids: Sequence[int], spans: Sequence[Span], columns: frozenset[str]
-) -> list[Facts | None]:
-    """The facts of some messages, in the order of `uids`; None for those that are gone."""
-    wanted = tuple(name for name in FACT_COLUMNS if name in columns)
-    found: dict[int, Facts] = {}
-    make = _maker(wanted)
-    for some in _facts_query(wanted).rows(db, mailbox_id, spans):
-        found.update([(row[0] & UID_MASK, make(row)) for row in some])
-    return [found.get(uid) for uid in uids]
+    db: Connection, mailbox_id: int, uids: Sequence[int], spans: Sequence[Span], names: frozenset[str]
+) -> FactColumns:
+    """The facts of some messages, in the order of `uids`; those that are gone are missing."""
+    wanted = tuple(name for name in FACT_COLUMNS if name in names)
+    found = {} if "saved" in names else _rows_of(_kept_query(wanted), db, mailbox_id, spans)
+    if not all(map(found.__contains__, uids)):  # some are gone, or only what is kept of them
+        found = _rows_of(_facts_query(wanted), db, mailbox_id, spans)
+    known = [uid for uid in uids if uid in found]
+    columns = zip(*[found[uid][1:] for uid in known], strict=True) if known else [()] * len(wanted)
+    filled = {name: _filled(name, column) for name, column in zip(wanted, columns, strict=True)}
+    return FactColumns(known, filled)
+
+
+def _rows_of(query: Spanned, db: Connection, mailbox_id: int, spans: Sequence[Span]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for some in query.rows(db, mailbox_id, spans):
+        found.update(zip(map(UID_MASK.__and__, map(_ID, some)), some, strict=True))
+    return found
+
+
+def _filled(name: str, column: Sequence[Any]) -> Sequence[Any]:
+    """What a message whose facts are missing gets: empty ones."""
+    if None not in column:
+        return column
+    empty = getattr(_NO_FACTS, name)
+    return [empty if value is None else value for value in column]
+
+
+@lru_cache(maxsize=64)
+def _kept_query(wanted: tuple[str, ...]) -> Spanned:
+    """Of what is kept alone: to find each message as well takes as long again."""
+    id = message_facts.c.message_id
+    return Spanned(select(id, *(message_facts.c[name] for name in wanted)), id)
 
 
 @lru_cache(maxsize=64)
@@ -187,18 +212,3 @@ def counts(db: Connection, mailbox_ids: Sequence[int]) -> dict[int, Counts]:
         query = select(*columns).where(mailboxes.c.id.in_(some), mailboxes.c.selectable)
         found.update({row[0]: Counts(*row[1:]) for row in db.execute(query)})
     return found
-
-
-def _maker(wanted: Sequence[str]) -> Any:
-    """A function from a row to Facts; a message whose facts are missing gets empty ones."""
-    nothing = Facts()
-    empty = [getattr(nothing, name) for name in FACT_COLUMNS]
-    places = [FACT_COLUMNS.index(name) for name in wanted]
-
-    def make(row: Any) -> Facts:
-        values: list[Any] = list(empty)
-        for place, value in zip(places, row[1:], strict=True):
-            values[place] = empty[place] if value is None else value
-        return Facts(*values)
-
-    return make

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailstack.mail.message import Message
+
+if TYPE_CHECKING:
+    from mailstack.store.news import Later
 
 SEEN = r"\Seen"
 ANSWERED = r"\Answered"
@@ -202,6 +206,21 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class FactColumns:
+    """Facts of many messages, column by column: an object for each would cost more than to read them."""
+
+    uids: list[int]  # in the order asked for; messages that are gone are missing
+    columns: Mapping[str, Sequence[Any]]  # a value for each of them, by names of `Facts`
+
+    def facts(self) -> list[Facts]:
+        """The same, message by message."""
+        return [
+            Facts(**dict(zip(self.columns, values, strict=True)))
+            for _, *values in zip(self.uids, *self.columns.values(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """What a session must tell its client, in this order (RFC 3501 section 7)."""
 
@@ -210,6 +229,7 @@ class Update:
     recent: int | None = None
     changed: list[int] = field(default_factory=list)  # UIDs whose flags others changed
     vanished: list[int] = field(default_factory=list)  # UIDs of `expunged`, ascending
+    later: Later | None = None  # in the place of `changed`, where all messages have to be looked at
 
     def __bool__(self) -> bool:
         return bool(self.expunged or self.changed) or self.exists is not None or self.recent is not None

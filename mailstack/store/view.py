@@ -15,10 +15,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakSet, ref
 
-from mailstack.store.news import Row
+from mailstack.store.news import Later, Row
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import Update
 
+MANY = 5_000  # messages that are not looked at in one go
 _FEW = 10  # looking one up costs as much as listing so many
 
 
@@ -69,7 +70,7 @@ class Source(Protocol):
 
     def rows(self, uids: Iterable[int]) -> Iterable[Row]: ...
 
-    def changed_since(self, modseq: int) -> Iterable[int]: ...
+    def known_changes(self, modseq: int) -> Sequence[int] | None: ...
 
     def claim_recent(self, read_only: bool) -> tuple[int, int]: ...
 
@@ -159,6 +160,9 @@ class View:
 
     def sequences(self, uids: Sequence[int]) -> Mapping[int, int]:
         """Sequence numbers by UID, of those of `uids` at least that this view has: `sequence` for many."""
+        first = self.place(uids[0]) if uids else 0
+        if list(self.slice(first, first + len(uids))) == uids:  # neighbors: what thousands mostly are
+            return dict(zip(uids, range(first + 1, first + 1 + len(uids)), strict=True))
         if len(uids) * _FEW > self._count:
             return dict(zip(self.uids, range(1, self._count + 1), strict=True))
         return {uid: number for uid in uids if (number := self.sequence(uid)) is not None}
@@ -170,15 +174,9 @@ class View:
             return range(first + 1, first + 1 + len(uids))
         return [self.place(uid) + 1 for uid in uids]
 
-    def untold(self) -> list[int]:
-        """The UIDs whose flags others changed, which the client has not been told yet."""
-        if self._modseq == self._mailbox.highest_modseq:
-            return []
-        silenced = self._silenced
-        rows = self._mailbox.rows(self._mailbox.changed_since(self._modseq))
-        changed = [uid for row in rows if row[2] > silenced.get(uid := row[0] & UID_MASK, 0)]
-        known = self.sequences(changed)
-        return [uid for uid in changed if uid in known]
+    def knows(self, row: Row) -> bool:
+        """Whether the client was told the flags of a message that it knows of, as they are in `row`."""
+        return row[2] <= max(self._modseq, self._silenced.get(row[0] & UID_MASK, 0))
 
     def silence(self, uids: Iterable[int]) -> None:
         """The client knows the flags of these as they are now: it set them itself."""
@@ -190,9 +188,9 @@ class View:
         Without `expunges` (during FETCH, STORE and SEARCH, RFC 3501 section 7.4.1) no number may change: what
         was expunged, and what came after it, waits.
         """
-        changed = self._changed()
+        changed, later = self._changed()
         if not expunges and self.is_behind:
-            return Update(changed=changed)
+            return Update(changed=changed, later=later)
         self.told = self._mailbox.highest_modseq
         expunged, vanished = self._leave() if self._epoch.following is not None else ([], [])
         exists = recent = None
@@ -201,7 +199,7 @@ class View:
             self._claim()
         if exists is not None or (expunged and self.recent):
             recent = len(self.recent)
-        return Update(expunged, exists, recent, changed, vanished)
+        return Update(expunged, exists, recent, changed, vanished, later)
 
     def gone(self) -> set[int]:
         """The UIDs that were expunged since; the client counts those that it was told of."""
@@ -240,12 +238,18 @@ class View:
         self._enter(self._mailbox.timeline.current)
         return numbers[::-1], gone
 
-    def _changed(self) -> list[int]:
-        changed = self.untold()
-        if self._modseq != self._mailbox.highest_modseq:
-            self._modseq = self._mailbox.highest_modseq
-            self._silenced = {}
-        return changed
+    def _changed(self) -> tuple[list[int], Later | None]:
+        """The UIDs whose flags others changed, which the client was not told yet, or how to find them."""
+        mailbox = self._mailbox
+        if self._modseq == mailbox.highest_modseq:
+            return [], None
+        later = Later(self._modseq, self._silenced, self._epoch.uids[self._count - 1] if self._count else 0)
+        uids = mailbox.known_changes(self._modseq)
+        self._modseq = mailbox.highest_modseq
+        self._silenced = {}
+        if uids is None and self._count > MANY:
+            return [], later
+        return later.among(mailbox.rows(self.uids if uids is None else uids)), None
 
 
 def _without(uids: array[int], removed: set[int]) -> array[int]:

@@ -77,6 +77,8 @@ def _row(note: Note) -> dict[str, Any]:
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
         return value[:MOST_TEXT]
+    if isinstance(value, int):
+        return value
     if isinstance(value, dict):
         return {key: _bounded(one) for key, one in value.items() if one is not None}
     if isinstance(value, list | tuple):

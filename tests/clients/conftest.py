@@ -30,6 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         "horde",
         "java",
         "flow",
+        "camel",
     )
     with running(tmp_path_factory.mktemp("stack") / "example", users=users) as one:
         yield one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,24 @@ def test_equal(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), [("a", "b"), ("ß", "ss"), ("e", "é"), ("", " "), ("\ud800", "x")])
 def test_different(one: str, other: str) -> None:
     assert casemap(one) != casemap(other)
+
+
+_MIXED = st.text(st.sampled_from("aZ é\u0301Éßǆ日がﾊ\u0345ſ\ud800İẞﬁ"), max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(_MIXED, st.text(max_size=80)))
+def test_each_character_by_itself(text: str) -> None:
+    def mapped(character: str) -> str:
+        title = character.title()
+        return unicodedata.normalize("NFKD", title if len(title) == 1 else character)
+
+    assert casemap(text) == "".join(map(mapped, text))
+
+
+def test_many_kinds_of_characters() -> None:
+    every = "".join(map(chr, range(0x3FF))) * 2
+    assert casemap(every) == "".join(map(casemap, every))
 
 
 def test_order() -> None:

@@ -300,21 +300,6 @@ def test_only_one_spelling_ends_a_message(port: Port25, mark: bytes) -> None:
             assert port.box.taken == []
 
 
-@pytest.mark.parametrize(
-    "injected",
-    [b"NOOP\r\n", b"EHLO evil.example\r\n", b"EHLO evil.example\r\nMAIL FROM:<evil@b.example>\r\n", b"QUIT\r\n", b"half a line",
-     b"\r\n", b"AUTH PLAIN AGEAYg==\r\n", b"STARTTLS\r\n", b"x" * 5000],
-)  # fmt: skip
-def test_injection_at_starttls(port: Port25, injected: bytes) -> None:
-    heard = port.hear(b"EHLO first.example\r\n", b"STARTTLS\r\n" + injected, 0)
-    assert heard == ["220 2.0.0 Ready to start TLS"]
-    connection = Connection(port.service, port.clock)
-    connection.send(b"EHLO first.example\r\nMAIL FROM:<early@b.example>\r\nRSET\r\nSTARTTLS\r\n" + injected)
-    assert connection.say("MAIL FROM:<a@b.example>").startswith("503 5.5.1")
-    assert connection.say("EHLO second.example").startswith("250-mx.example.org")
-    assert connection.say("NOOP") == "250 2.0.0 Ok\r\n"
-
-
 def test_a_line_of_ten_megabytes_costs_nothing(port: Port25) -> None:
     connection = Connection(port.service, port.clock)
     for _ in range(160):

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
-from mailstack.mta import claims, entries, queue, verbs
+from mailstack.mta import claims, entering, entries, verbs
 from mailstack.mta.attempts import Attempts
 from mailstack.mta.tables import queue_entries
 from tests.mta import world
@@ -524,7 +524,7 @@ class TestWithFiles(QueueContract, world.World):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(queue, "IN_ROW", -1)
+        self.patch(entering, "IN_ROW", -1)
 
     def spooled(self, *ids: str) -> list[str]:
         return list(ids)

@@ -100,10 +100,18 @@ class Town:
 class Connection:
     """A client's end of a conversation with a service, over a transport in memory."""
 
-    def __init__(self, service: Any, clock: Clock, address: str = "192.0.2.1", secure: bool = False) -> None:
+    def __init__(
+        self,
+        service: Any,
+        clock: Clock,
+        address: str = "192.0.2.1",
+        secure: bool = False,
+        lmtp: bool = False,
+    ) -> None:
         self.transport = Upgradable()
         self.transport.peerAddr = _Host(address)
-        self.conversation = Conversation(Server(), service, clock, secure=secure, tls="a context")
+        session = Server(lmtp=lmtp)
+        self.conversation = Conversation(session, service, clock, secure=secure, tls="a context")
         self.conversation.makeConnection(self.transport)
         self.greeting = self.heard()
 

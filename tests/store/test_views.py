@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import delete
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.store import surveying
@@ -22,7 +23,8 @@ from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
 from mailstack.store.news import Change, News, Row
 from mailstack.store.settings import StoreConfig
-from mailstack.store.values import NoSuchMailbox, Update
+from mailstack.store.tables import message_facts, message_id
+from mailstack.store.values import FactColumns, NoSuchMailbox, Update
 from mailstack.store.view import Timeline, View
 from tests.store.harness import Harness, now, text
 
@@ -117,6 +119,37 @@ class TestViews:
         now(box.store_flags([1, 2, 3, 4, 5], "add", frozenset({"B"})))
         assert view.catch_up(expunges=False).changed == [1, 2, 3, 4, 5]
 
+    def test_changes_too_many_to_look_for_at_once(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailstack.store.change_log._UIDS", 3)
+        monkeypatch.setattr("mailstack.store.view.MANY", 4)
+        harness.append(range(5))
+        box = opened(harness)
+        mine, others = box.view(), box.view()
+        now(box.store_flags([1, 2, 4, 5], "add", frozenset({"A"})))
+        mine.silence([2])
+        harness.append([5])
+        now(box.expunge([4]))
+        for view, expected in ((mine, [1, 5]), (others, [1, 2, 5])):
+            update = view.catch_up(expunges=True)
+            assert (update.expunged, update.exists, update.changed) == ([4], 5, [])
+            assert update.later is not None
+            assert update.later.among(box.rows(range(1, 7))) == expected
+            assert view.catch_up(expunges=True) == Update()
+        now(box.store_flags([3], "add", frozenset({"A"})))  # few: they are known
+        assert mine.catch_up(expunges=True) == Update(changed=[3])
+
+    def test_what_a_client_knows(self, harness: Harness) -> None:
+        harness.append(range(2))
+        box = opened(harness)
+        view = box.view()
+        now(box.store_flags([1, 2], "add", frozenset({"A"})))
+        view.silence([2])
+        assert [view.knows(row) for row in box.rows([1, 2])] == [False, True]
+        view.catch_up(expunges=True)
+        assert all(map(view.knows, box.rows([1, 2])))
+
     def test_recent_is_for_the_first_that_is_told(self, harness: Harness) -> None:
         harness.append(range(2))
         box = opened(harness)
@@ -155,6 +188,25 @@ class TestViews:
         stop()
         now(box.expunge([1]))
         assert told == ["bad", "good", "good"]
+
+    def test_of_many_watchers_some_are_called_later(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailstack.store.watchers.AT_ONCE", 2)
+        harness.append([1])
+        box = opened(harness)
+        told: list[int] = []
+        stops = [box.watch(lambda number=number: told.append(number)) for number in range(5)]  # type: ignore[misc]
+        harness.append([2])
+        assert told == [0, 1]
+        harness.append([3])  # those who wait are called once for both, and first
+        stops[3]()
+        assert told == [0, 1]
+        for _ in range(3):
+            harness.clock.advance(0)
+        assert told == [0, 1, 2, 4, 0, 1]
+        harness.append([4])
+        assert told[6:] == [0, 1]
 
     def test_arrays_are_few_however_many_expunges(self) -> None:
         timeline = Timeline(array("I", range(1, 1001)))
@@ -292,6 +344,25 @@ class TestLiveMailbox:
         assert facts[0] is not None
         assert facts[0].body == b""
         assert now(box.facts([], frozenset({"envelope"}))) == []
+
+    def test_facts_column_by_column(self, harness: Harness) -> None:
+        harness.append(range(4))
+        box = opened(harness)
+        found = now(box.fact_columns([3, 1, 99], frozenset({"envelope", "header_size"})))
+        assert found.uids == [3, 1]
+        assert [b'"number 2"' in envelope for envelope in found.columns["envelope"]] == [True, False]
+        assert len(found.columns["header_size"]) == 2
+        assert now(box.fact_columns([], frozenset({"body"}))) == FactColumns([], {"body": ()})
+
+    def test_a_message_without_facts_has_empty_ones(self, harness: Harness) -> None:
+        harness.append(range(3))
+        box = opened(harness)
+        lost = delete(message_facts).where(message_facts.c.message_id == message_id(box.id, 2))
+        harness.database.write(lambda db: db.execute(lost))
+        found = now(box.fact_columns([1, 2, 3], frozenset({"envelope", "header_size"})))
+        assert found.uids == [1, 2, 3]
+        assert [bool(envelope) for envelope in found.columns["envelope"]] == [True, False, True]
+        assert found.columns["header_size"][1] == 0
 
 
 class TestNews:

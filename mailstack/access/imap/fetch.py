@@ -8,21 +8,21 @@ ones before are on their way, and no octet of them is copied but into the block;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from mailstack.access.imap import resync, texts
 from mailstack.access.imap.context import Context, Selected
-from mailstack.access.imap.items import NO_FACTS, Plan, compile_items
+from mailstack.access.imap.items import IN_UTF8, Batch, Plan, compile_items
 from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.updates import known_flags
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import SEEN, Entry, Expunged, Facts
+from mailstack.store.values import SEEN, Expunged
 from mailstack.wire.imap import commands as c
 from mailstack.wire.imap.downgrade import seven_bit
 from mailstack.wire.imap.responses import AnyResponse, Tagged
@@ -35,8 +35,6 @@ TEXT_OCTETS = 1024 * 1024  # of such messages, at most (but always one message)
 BLOCK = 128 * 1024  # octets said at once, at least
 
 LONG = 16 * 1024  # octets of strings in UTF-8: so many are written in 7 bits in a thread
-
-Found: TypeAlias = list[tuple[Entry, Facts]]
 
 
 async def fetch(context: Context, command: c.Fetch) -> AnyResponse:
@@ -83,30 +81,24 @@ async def push(context: Context, selected: Selected, uids: Sequence[int], items:
     await _Writer(context, selected, compile_items(items, selected), items, frozenset()).write(uids)
 
 
-def _in_utf8(found: Found) -> int:
-    """Octets of ENVELOPE, BODY and BODYSTRUCTURE that hold UTF-8."""
-    return sum(
-        len(value)
-        for _, facts in found
-        for value in (facts.envelope, facts.body, facts.body_structure)
-        if not value.isascii()
-    )
+def _in_utf8(column: Sequence[bytes]) -> int:
+    """Octets of values that hold UTF-8."""
+    return sum(len(value) for value in column if not value.isascii())
 
 
-def _downgraded(found: Found) -> Found:
+def _downgraded(column: Sequence[bytes]) -> list[bytes]:
     """Long work: run it in a thread."""
-    return [
-        (
-            entry,
-            replace(
-                facts,
-                envelope=seven_bit(facts.envelope),
-                body=seven_bit(facts.body),
-                body_structure=seven_bit(facts.body_structure),
-            ),
-        )
-        for entry, facts in found
-    ]
+    return list(map(seven_bit, column))
+
+
+def _outlines(batch: Batch) -> Iterable[texts.Outline]:
+    """As far as they were read."""
+    nothing: Mapping[str, Sequence[Any]] = {
+        "structure": [b""] * len(batch.uids),
+        "header_size": [0] * len(batch.uids),
+    }
+    facts = {**nothing, **batch.facts}
+    return zip(facts["structure"], facts["header_size"], strict=True)
 
 
 def _changed(selected: Selected, uids: Sequence[int], since: int) -> list[int]:
@@ -129,7 +121,7 @@ async def _mark_seen(selected: Selected, uids: Sequence[int]) -> frozenset[int]:
 class _Slice:
     """Some messages, with what was read of them."""
 
-    facts: Found
+    batch: Batch
     wanted: Sequence[texts.Wanted] = ()
     octets: Mapping[int, bytes | None] = field(default_factory=dict)  # of those that are small, by UID
 
@@ -162,16 +154,17 @@ class _Writer:
         return self._answered
 
     async def _write_memory(self, uids: Sequence[int]) -> None:
-        selected, mailbox, line = self._selected, self._selected.mailbox, self._plan.line
+        mailbox = self._selected.mailbox
         for start in range(0, len(uids), MEMORY_SLICE):
             if start:
                 await self._context.services.pause()
             some = uids[start : start + MEMORY_SLICE]
-            rows = mailbox.rows(some)
-            if len(rows) < len(some):  # some are expunged
-                some = [row[0] & UID_MASK for row in rows]
-            self._answered += len(rows)
-            await self._say(b"".join(line.responses(selected.fetches(some), some, rows)))
+            await self._write_lines(Batch(some, mailbox.rows(some)).without_expunged())
+
+    async def _write_lines(self, batch: Batch) -> None:
+        heads = self._selected.fetches(batch.uids)
+        self._answered += len(batch.uids)
+        await self._say(b"".join(self._plan.line.responses(heads, batch)))
 
     async def _write_slices(self, uids: Sequence[int]) -> None:
         """Slice by slice; the next one is read while this one is written."""
@@ -183,7 +176,7 @@ class _Writer:
             if following:
                 coming = self._ask(following)
             try:
-                await (self._write_texts(found) if self._plan.texts else self._write_facts(found.facts))
+                await (self._write_texts(found) if self._plan.texts else self._write_lines(found.batch))
             except BaseException:
                 if following:
                     coming.addErrback(lambda failure: None)  # nobody will look at it any more
@@ -215,47 +208,48 @@ class _Writer:
         return Deferred.fromCoroutine(self._read(uids))
 
     async def _read(self, uids: Sequence[int]) -> _Slice:
-        found = await self._facts(uids)
+        batch = await self._facts(uids)
         if not self._plan.texts:
-            return _Slice(found)
-        wanted = [texts.Wanted(entry, facts, self._plan.texts) for entry, facts in found]
-        small = [each for each in wanted if each.is_small]
-        return _Slice(found, wanted, await texts.read_small(self._selected.mailbox, small))
-
-    async def _facts(self, uids: Sequence[int]) -> Found:
-        mailbox, columns = self._selected.mailbox, self._plan.columns
-        entries = [entry for uid in uids if (entry := mailbox.entry(uid)) is not None]
-        if not columns:
-            return [(entry, NO_FACTS) for entry in entries]
-        found = await mailbox.facts([entry.uid for entry in entries], columns)
-        pairs = [(entry, facts) for entry, facts in zip(entries, found, strict=True) if facts is not None]
-        if not self._selected.utf8 and _in_utf8(pairs) >= LONG:
-            pairs = await self._context.services.work.compute(_downgraded, pairs)
-        if "fields" not in columns:
-            return pairs
-        return [
-            (entry, facts if facts.fields else await self._whole_header(entry, facts))
-            for entry, facts in pairs
+            return _Slice(batch)
+        wanted = [
+            texts.Wanted(uid, row[5], outline, self._plan.texts)
+            for uid, row, outline in zip(batch.uids, batch.rows, _outlines(batch), strict=True)
         ]
+        small = [each for each in wanted if each.is_small]
+        return _Slice(batch, wanted, await texts.read_small(self._selected.mailbox, small))
 
-    async def _whole_header(self, entry: Entry, facts: Facts) -> Facts:
-        """Where the index has no common fields (none there, or too long), the header section stands in."""
+    async def _facts(self, uids: Sequence[int]) -> Batch:
+        mailbox, names = self._selected.mailbox, self._plan.columns
+        if not names:
+            return Batch(uids, mailbox.rows(uids)).without_expunged()
+        found = await mailbox.fact_columns(uids, names)
+        batch = Batch(found.uids, mailbox.rows(found.uids), found.columns).without_expunged()
+        changed: dict[str, Sequence[bytes]] = {}
+        for name in names.intersection(IN_UTF8):
+            if not self._selected.utf8 and _in_utf8(batch.facts[name]) >= LONG:
+                changed[name] = await self._context.services.work.compute(_downgraded, batch.facts[name])
+        if "fields" in names and not all(batch.facts["fields"]):
+            changed["fields"] = await self._whole_headers(batch)
+        return replace(batch, facts={**batch.facts, **changed}) if changed else batch
+
+    async def _whole_headers(self, batch: Batch) -> list[bytes]:
+        """The fields; where the index has none (none there, or too long), the header section stands in."""
+        found: list[bytes] = []
+        facts = batch.facts
+        for uid, fields, size in zip(batch.uids, facts["fields"], facts["header_size"], strict=True):
+            found.append(fields or await self._whole_header(uid, size))
+        return found
+
+    async def _whole_header(self, uid: int, size: int) -> bytes:
         try:
-            header = await self._selected.mailbox.body(entry.uid, 0, min(facts.header_size, texts.MAX_HEADER))
+            return await self._selected.mailbox.body(uid, 0, min(size, texts.MAX_HEADER))
         except Expunged:
-            header = b""
-        return replace(facts, fields=header)
-
-    async def _write_facts(self, found: Found) -> None:
-        head, write = self._selected.fetch, self._plan.line.write
-        lines = [b"%b%b)\r\n" % (head(entry.uid), write(entry, facts)) for entry, facts in found]
-        self._answered += len(lines)
-        await self._say(b"".join(lines))
+            return b""
 
     async def _write_texts(self, found: _Slice) -> None:
         mailbox, work = self._selected.mailbox, self._context.services.work
-        for each in found.wanted:
-            head = self._head(each)
+        for place, each in enumerate(found.wanted):
+            head = self._head(found.batch, place)
             if each.is_small:
                 values = found.octets[each.uid]
                 if values is not None:
@@ -267,12 +261,13 @@ class _Writer:
                 self._answered += 1
                 await self._stream(head, each, file)
 
-    def _head(self, wanted: texts.Wanted) -> bytes:
+    def _head(self, batch: Batch, place: int) -> bytes:
         """``* 7 FETCH (UID 12 FLAGS () `` up to the texts; flags as they are now."""
-        entry = self._selected.mailbox.entry(wanted.uid) or wanted.entry
-        line = self._fresh_line if wanted.uid in self._fresh else self._plan.line
-        items = line.write(entry, wanted.facts)
-        return b"%b%b%b" % (self._selected.fetch(wanted.uid), items, b" " if items else b"")
+        uid = batch.uids[place]
+        row = next(iter(self._selected.mailbox.rows((uid,))), batch.rows[place])
+        line = self._fresh_line if uid in self._fresh else self._plan.line
+        head = self._selected.fetches((uid,))
+        return line.responses(head, batch.one(place, row), b" " if line.columns else b"")[0]
 
     async def _stream(self, head: bytes, wanted: texts.Wanted, file: texts.OpenText) -> None:
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from mailstack.access.imap.context import Context, Selected, refuse
-from mailstack.access.imap.items import Line, compile_items
+from mailstack.access.imap.items import Batch, Line, compile_items
 from mailstack.access.imap.limits import newest, say_limit
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.permission import changeable
@@ -35,13 +35,12 @@ async def store(context: Context, command: c.Store) -> AnyResponse:
     before = selected.mailbox.rows(uids)
     present = uids if len(before) == len(uids) else uids_of(before)
     stored = Stored([], [])
-    untold = frozenset(selected.view.untold())
     if present:
         stored = await selected.mailbox.store_flags(
             present, command.mode, flags, command.unchanged_since, selected.rights
         )
     if command.silent:  # what others did before is told with the outcome: there is no doubt about the order
-        await _silence_expected(context, selected, command, before, untold)
+        await _silence_expected(context, selected, command, before)
     else:
         await _silence(context, selected, present)
     if selected.keywords != selected.mailbox.keywords:
@@ -72,7 +71,7 @@ async def _silence(context: Context, selected: Selected, uids: Sequence[int]) ->
 
 
 async def _silence_expected(
-    context: Context, selected: Selected, command: c.Store, before: Sequence[Row], untold: Container[int]
+    context: Context, selected: Selected, command: c.Store, before: Sequence[Row]
 ) -> None:
     """The same of those whose flags are what a client makes of its own change; of others it must be told."""
     mask, whole = selected.mailbox.mask_of(command.flags)
@@ -84,8 +83,9 @@ async def _silence_expected(
             await context.services.pause()
         some = before[start : start + LOOKED_AT]
         now = {row[0] & UID_MASK: row[1] for row in selected.mailbox.rows(uids_of(some))}
-        wanted = [(row[0] & UID_MASK, row[1] & kept | added) for row in some]
-        selected.view.silence([uid for uid, flags in wanted if now.get(uid) == flags and uid not in untold])
+        told = filter(selected.view.knows, some)
+        wanted = [(row[0] & UID_MASK, row[1] & kept | added) for row in told]
+        selected.view.silence([uid for uid, flags in wanted if now.get(uid) == flags])
 
 
 def _result(selected: Selected, command: c.Store, failed: list[int], gone: int) -> Tagged:
@@ -111,6 +111,6 @@ async def _tell(context: Context, selected: Selected, uids: Sequence[int], line:
     for start in range(0, len(uids), SLICE):
         rows = selected.mailbox.rows(uids[start : start + SLICE])
         some = uids_of(rows)
-        await context.say(b"".join(line.responses(selected.fetches(some), some, rows)))
+        await context.say(b"".join(line.responses(selected.fetches(some), Batch(some, rows))))
         if start + SLICE < len(uids):
             await context.services.pause()

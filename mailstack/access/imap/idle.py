@@ -42,7 +42,7 @@ class Idling:
             if takes_more(self._context):
                 await tell_selected(self._context, expunges=True)
             else:
-                said = pending(selected, expunges=True)
+                said = await pending(self._context, selected, expunges=True)
         return Continuation("idling"), said
 
     async def end(self) -> None:
@@ -81,8 +81,10 @@ class Idling:
                     await self._context.say(Deleted.farewell)  # which ends the connection
                 elif takes_more(self._context):
                     await tell_selected(self._context, expunges=True)
-                elif selected is not None and (said := pending(selected, expunges=True)):
-                    await self._context.say(said)
+                elif selected is not None:
+                    said = await pending(self._context, selected, expunges=True)
+                    if said:
+                        await self._context.say(said)
         except Vanished:
             self.stop()
         except Exception:

@@ -218,7 +218,7 @@ class ImapRole:
             return r.Bye("Cannot read the message", "SERVERBUG")
         await self._look_again()
         if not takes_more(self._context):
-            return self._with_updates(event, reply)
+            return await self._with_updates(event, reply)
         await self._tell(event, reply)
         return reply
 
@@ -283,14 +283,14 @@ class ImapRole:
             self.idle_limit = self._context.services.config.idle_seconds
         return reply
 
-    def _with_updates(self, event: c.Command, reply: r.AnyResponse | None) -> r.AnyResponse | None:
+    async def _with_updates(self, event: c.Command, reply: r.AnyResponse | None) -> r.AnyResponse | None:
         """`reply`, and before its tagged part the updates of the selected mailbox."""
         current = self._context.current
         last = reply[-1] if isinstance(reply, tuple) else reply
         if current is None or not isinstance(last, r.Tagged) or isinstance(event, c.Select):
             return reply
         by_uid = bool(getattr(event, "uid", False))
-        said = pending(current, expunges=_may_expunge(event), with_uid=by_uid)
+        said = await pending(self._context, current, expunges=_may_expunge(event), with_uid=by_uid)
         if not said:
             return reply
         return (*reply[:-1], said, last) if isinstance(reply, tuple) else (said, last)

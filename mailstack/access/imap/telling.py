@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mailstack.access.imap import fetch
 from mailstack.access.imap.context import Context, Selected
-from mailstack.access.imap.updates import pending
+from mailstack.access.imap.updates import held_back, taken, tell_flags
 from mailstack.access.imap.updating import changes, removals
 from mailstack.wire.imap import commands as c
 
@@ -35,16 +35,22 @@ async def tell_selected(
         return
     group = None if watch is None else watch.wanted.selected
     if watch is not None and group is None:
-        if asked and (said := pending(selected, expunges=expunges, flags=False)):
+        said, _ = taken(selected, expunges=expunges, flags=False) if asked else (b"", None)
+        if said:
             await context.say(said)
         return
     view = selected.view
     last = view.uid(len(view)) if len(view) else 0
     flags = group is None or "flagchange" in group.events
     gone = removals(selected)
-    said = pending(selected, expunges=expunges, with_uid=with_uid or group is not None, flags=flags)
+    by_uid = with_uid or group is not None
+    said, later = taken(selected, expunges=expunges, with_uid=by_uid, flags=flags)
     if gone or said:
         await context.say((*gone, said))
+    if later is not None:
+        await tell_flags(context, selected, later, by_uid)
+        if said := held_back(selected):
+            await context.say(said)
     new = view.slice(view.place(last + 1), len(view))
     created = watch.take_created() if watch is not None and new else set()
     items = group.items if group is not None else ()

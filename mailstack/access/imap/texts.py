@@ -10,7 +10,7 @@ from mailstack.access.imap.sections import Decoded, Span
 from mailstack.mail.mime import Part, unpack
 from mailstack.store.mailbox import Mailbox
 from mailstack.store.packing import Text
-from mailstack.store.values import Entry, Expunged, Facts
+from mailstack.store.values import Expunged
 from mailstack.wire.imap.commands import Binary, BinarySize, Section
 from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
@@ -21,6 +21,7 @@ MAX_HEADER = 1024 * 1024  # octets of a header section that fields are looked fo
 
 
 TextItem = Section | Binary | BinarySize
+Outline = tuple[bytes, int]  # of a message: the packed structure, or none, and the size of its header section
 
 
 class Cut(Exception):
@@ -30,22 +31,22 @@ class Cut(Exception):
 class Wanted:
     """What one message's text is asked for."""
 
-    __slots__ = ("entry", "facts", "hull", "is_small", "spans", "uid")
+    __slots__ = ("hull", "is_small", "spans", "uid")
 
-    def __init__(self, entry: Entry, facts: Facts, texts: Sequence[tuple[bytes, TextItem]]) -> None:
-        self.entry = entry
-        self.facts = facts
-        self.uid = entry.uid
+    def __init__(
+        self, uid: int, size: int, outline: Outline, texts: Sequence[tuple[bytes, TextItem]]
+    ) -> None:
+        self.uid = uid
         self.spans: list[tuple[bytes, Section | Decoded, Span | None]] = []
         if len(texts) == 1 and _is_whole(texts[0][1]):  # by far the most
-            self.hull = Span(0, entry.size)
-            self.is_small = entry.size <= SMALL
+            self.hull = Span(0, size)
+            self.is_small = size <= SMALL
             self.spans.append((texts[0][0], texts[0][1], self.hull))
             return
-        root = _root(entry, facts) if any(map(_needs_root, texts)) else None
+        root = _root(size, outline) if any(map(_needs_root, texts)) else None
         for name, item in texts:
             if isinstance(item, Section):
-                whole = Span(0, entry.size) if root is None else sections.span_of(item, root)
+                whole = Span(0, size) if root is None else sections.span_of(item, root)
                 self.spans.append((name, item, _bounded(item, whole)))
             else:
                 assert root is not None
@@ -106,10 +107,9 @@ def _bounded(section: Section, span: Span | None) -> Span | None:
     return sections.cut(section, span)
 
 
-def _root(entry: Entry, facts: Facts) -> Part:
-    if facts.structure:
-        return unpack(facts.structure)
-    return Part(header=0, body=facts.header_size, end=entry.size, lines=0)
+def _root(size: int, outline: Outline) -> Part:
+    structure, header_size = outline
+    return unpack(structure) if structure else Part(header=0, body=header_size, end=size, lines=0)
 
 
 async def read_small(mailbox: Mailbox, wanted: Sequence[Wanted]) -> Mapping[int, bytes | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from mailstack.access.imap.context import Selected
-from mailstack.store.news import uids_of
+from mailstack.access.imap.context import Context, Selected
+from mailstack.store.news import Later, uids_of
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, Update
 from mailstack.wire.imap.codes import highest_modseq
@@ -16,6 +16,7 @@ from mailstack.wire.imap.sequence import SequenceSet
 
 SYSTEM_FLAGS = (ANSWERED, FLAGGED, DELETED, SEEN, DRAFT)
 RECENT = r"\Recent"
+SLICE = 1_000  # messages whose flags are told before others are served
 
 _ORDER = {flag: place for place, flag in enumerate(SYSTEM_FLAGS)}
 
@@ -68,17 +69,43 @@ def flag_responses(selected: Selected, uids: Iterable[int], with_uid: bool) -> b
     return b"".join([template % values for values in zip(*columns, strict=True)])
 
 
-def pending(selected: Selected, *, expunges: bool, with_uid: bool = False, flags: bool = True) -> bytes:
-    """All that the client has not been told yet; without `flags`, nothing of flags that others changed.
+async def pending(context: Context, selected: Selected, *, expunges: bool, with_uid: bool = False) -> bytes:
+    """All that the client has not been told yet; where it is much, the last of it: the rest is said here."""
+    said, later = taken(selected, expunges=expunges, with_uid=with_uid)
+    if later is None:
+        return said
+    if said:
+        await context.say(said)
+    await tell_flags(context, selected, later, with_uid)
+    return held_back(selected)
 
-    EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while answering FETCH, STORE or SEARCH).
+
+def taken(
+    selected: Selected, *, expunges: bool, with_uid: bool = False, flags: bool = True
+) -> tuple[bytes, Later | None]:
+    """What is to be said first of what the client has not been told, and what `tell_flags` has to tell then.
+
+    From here on all of it counts as told. EXPUNGE only where `expunges` (RFC 3501 section 7.4.1: not while
+    answering FETCH, STORE or SEARCH); without `flags`, nothing of flags that others changed.
     """
     if "r" not in selected.rights or selected.doubted:
-        return b""
+        return b"", None
     update = selected.view.catch_up(expunges)
     said = b"" if selected.keywords == selected.mailbox.keywords else known_flags(selected)
     said += _told(selected, update, with_uid, flags) if update else b""
-    return said + held_back(selected)
+    if flags and update.later is not None:
+        return said, update.later
+    return said + held_back(selected), None
+
+
+async def tell_flags(context: Context, selected: Selected, later: Later, with_uid: bool) -> None:
+    """Say the flags of many messages, as they are by now; others are served meanwhile."""
+    view, mailbox = selected.view, selected.mailbox
+    for start in range(0, view.place(later.last + 1), SLICE):
+        await context.services.pause()
+        changed = later.among(mailbox.rows(view.slice(start, start + SLICE)))
+        if changed:
+            await context.say(flag_responses(selected, changed, with_uid))
 
 
 def held_back(selected: Selected) -> bytes:

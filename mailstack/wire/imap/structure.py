@@ -8,6 +8,7 @@ of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from mailstack.mail.fields import (
     ENVELOPE_FIELDS,
@@ -42,9 +43,14 @@ def envelope(header: bytes) -> bytes:
     Several fields of one address kind count as one; of the others the last holds. Sender and Reply-To default
     to From. Dates are as written. Source routes are NIL; an address without a domain has the host "".
     """
+    return envelope_of_fields(iterate_fields(header[:MAX_HEADER]))
+
+
+def envelope_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The same of fields that are split already (`mail.fields.split_fields`)."""
     texts: dict[bytes, str] = {}
     lists: dict[bytes, bytes] = {}
-    for name, raw in iterate_fields(header[:MAX_HEADER]):
+    for name, raw in fields:
         if name in _ADDRESS_FIELDS:
             lists[name] = lists.get(name, b"") + _addresses(field_value(raw)[:MAX_ADDRESSES])
         elif name in ENVELOPE_FIELDS:
@@ -88,31 +94,36 @@ def _address(address: Mailbox) -> bytes:
     )
 
 
-def body(part: Part) -> bytes:
-    """The parenthesized BODY (no extension data) of a scanned part; no literal."""
-    return _structure(part, extended=False)
-
-
-def body_structure(part: Part) -> bytes:
-    """The parenthesized BODYSTRUCTURE of a scanned part; no literal."""
-    return _structure(part, extended=True)
-
-
-def _structure(part: Part, extended: bool) -> bytes:
+def bodies(part: Part) -> tuple[bytes, bytes]:
+    """The parenthesized BODY (no extension data) and BODYSTRUCTURE of a scanned part; no literals."""
     if part.is_multipart:
-        inner = b"".join([_structure(child, extended) for child in part.children])
-        if not extended:
-            return b"(%s %s)" % (inner, string(part.subtype))
-        return b"(%s %s %s %s)" % (
-            inner,
-            string(part.subtype),
-            _parameters(part.parameters),
-            _extension(part),
+        parts = [bodies(child) for child in part.children]
+        subtype = string(part.subtype)
+        extended = b"%s %s" % (_parameters(part.parameters), _extension(part))
+        return (
+            b"(%s %s)" % (b"".join([body for body, _ in parts]), subtype),
+            b"(%s %s %s)" % (b"".join([structure for _, structure in parts]), subtype, extended),
         )
+    written = _basic(part)
+    extended = b"%s %s" % (string(part.md5), _extension(part))
+    if not part.is_message:
+        lines = b" %d" % part.lines if part.type == "text" else b""
+        return b"(%s%s)" % (written, lines), b"(%s%s %s)" % (written, lines, extended)
+    [embedded] = part.children
+    written += b" " + envelope(embedded.fields)
+    body, structure = bodies(embedded)
+    return (
+        b"(%s %s %d)" % (written, body, part.lines),
+        b"(%s %s %d %s)" % (written, structure, part.lines, extended),
+    )
+
+
+def _basic(part: Part) -> bytes:
+    """What every leaf has, text and embedded messages too."""
     parameters = part.parameters
     if part.type == "text" and part.value("charset") is None:
         parameters = (*parameters, ("charset", "us-ascii"))  # RFC 2045 section 5.2
-    written = b"%s %s %s %s %s %s %d" % (
+    return b"%s %s %s %s %s %s %d" % (
         string(part.type),
         string(part.subtype),
         _parameters(parameters),
@@ -121,14 +132,6 @@ def _structure(part: Part, extended: bool) -> bytes:
         string(part.encoding),
         part.size,
     )
-    if part.is_message:
-        embedded = part.children[0]
-        written += b" %s %s %d" % (envelope(embedded.fields), _structure(embedded, extended), part.lines)
-    elif part.type == "text":
-        written += b" %d" % part.lines
-    if extended:
-        written += b" %s %s" % (string(part.md5), _extension(part))
-    return b"(%s)" % written
 
 
 def _parameters(parameters: Parameters) -> bytes:

@@ -8,6 +8,14 @@ from tests.access.imap.harness import HELLO, Client, World
 
 
 @pytest.fixture
+def slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is told of flags is too much for one go."""
+    monkeypatch.setattr("mailstack.store.change_log._UIDS", 0)
+    monkeypatch.setattr("mailstack.store.view.MANY", 0)
+    monkeypatch.setattr("mailstack.access.imap.updates.SLICE", 2)
+
+
+@pytest.fixture
 def pair(world: World) -> tuple[Client, Client]:
     for _ in range(3):
         world.append(HELLO)
@@ -223,3 +231,56 @@ def test_expunge_takes_only_what_is_still_marked(world: World) -> None:
     assert world.run(live.expunge([1, 2], marked=True)) == [2]
     assert world.run(live.expunge([1])) == [1]
     live.close()
+
+
+@pytest.mark.usefixtures("slices")
+class TestManyChanges:
+    """Flags of thousands that others changed: told in slices, in the same order as those of few."""
+
+    def test_all_are_told(self, pair: tuple[Client, Client]) -> None:
+        one, two = pair
+        one.ask(r"a STORE 1:3 +FLAGS (\Flagged)")
+        assert two.ask("b NOOP") == (
+            b"* 1 FETCH (FLAGS (\\Flagged))\r\n* 2 FETCH (FLAGS (\\Flagged))\r\n"
+            b"* 3 FETCH (FLAGS (\\Flagged))\r\nb OK NOOP completed\r\n"
+        )
+        assert two.ask("c NOOP") == b"c OK NOOP completed\r\n"
+        assert one.ask("d NOOP") == b"d OK NOOP completed\r\n"
+
+    def test_idle(self, pair: tuple[Client, Client]) -> None:
+        one, two = pair
+        two.ask("a IDLE")
+        one.ask(r"b UID STORE 1,3 +FLAGS.SILENT (\Flagged)")
+        assert two.heard() == b"* 1 FETCH (FLAGS (\\Flagged))\r\n* 3 FETCH (FLAGS (\\Flagged))\r\n"
+        two.ask("DONE")
+        one.ask(r"c UID STORE 1 -FLAGS.SILENT (\Flagged)")
+        assert two.ask("d IDLE") == b"* 1 FETCH (FLAGS ())\r\n+ idling\r\n"
+
+    def test_what_is_expunged_and_what_comes_is_told_first(
+        self, world: World, pair: tuple[Client, Client]
+    ) -> None:
+        one, two = pair
+        one.ask(r"a STORE 1,2 +FLAGS.SILENT (\Deleted)")
+        one.ask("b UID EXPUNGE 1")
+        world.deliver(HELLO)
+        assert two.ask("c NOOP") == (
+            b"* 1 EXPUNGE\r\n* 3 EXISTS\r\n* 1 RECENT\r\n* 1 FETCH (FLAGS (\\Deleted))\r\nc OK NOOP completed\r\n"
+        )
+
+    def test_an_expunge_that_has_to_wait_holds_the_modseq_back(self, pair: tuple[Client, Client]) -> None:
+        one, two = pair
+        two.ask("a ENABLE CONDSTORE")
+        one.ask(r"b STORE 1,2 +FLAGS.SILENT (\Deleted)")
+        one.ask("c UID EXPUNGE 1")
+        said = two.ask("d SEARCH ALL")
+        assert b"* 2 FETCH (MODSEQ (" in said
+        assert b"EXPUNGE" not in said
+        assert b"* OK [HIGHESTMODSEQ " in said.partition(b"FETCH")[2]
+        assert two.ask("e NOOP").startswith(b"* 1 EXPUNGE\r\n")
+
+    def test_notify(self, pair: tuple[Client, Client]) -> None:
+        one, two = pair
+        two.ask("a NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
+        one.ask(r"b STORE 1:3 +FLAGS.SILENT (\Flagged)")
+        assert two.heard().count(b" FETCH (UID ") == 3
+        assert two.ask("c NOOP") == b"c OK NOOP completed\r\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mailstack.mail.mime import pack, scan, unpack
 from mailstack.wire.imap.downgrade import seven_bit
-from mailstack.wire.imap.structure import body, body_structure, envelope
+from mailstack.wire.imap.structure import bodies, envelope
 from tests.wire.imap.dovecot_structures import CASES
 
 
@@ -28,8 +28,8 @@ class TestLikeDovecot:
 
     def test_body_structure(self, text: str, expected_envelope: str, expected_structure: str) -> None:
         part = scan(crlf(text))
-        assert body_structure(part).decode() == expected_structure
-        assert body_structure(unpack(pack(part))) == body_structure(part)
+        assert bodies(part)[1].decode() == expected_structure
+        assert bodies(unpack(pack(part)))[1] == bodies(part)[1]
 
 
 class TestBody:
@@ -38,7 +38,7 @@ class TestBody:
             "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-ID: <i>\n\na\n--x\nContent-Type: message/rfc822\n\n"
             "Subject: s\n\nt\n--x--\n"
         )
-        assert body(scan(data)) == (
+        assert bodies(scan(data))[0] == (
             b'(("text" "plain" ("charset" "us-ascii") "<i>" NIL "7bit" 1 0)'
             b'("message" "rfc822" NIL NIL NIL "7bit" 15 (NIL "s" NIL NIL NIL NIL NIL NIL NIL NIL)'
             b' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 1 0) 2) "mixed")'
@@ -62,7 +62,7 @@ class TestOnPurpose:
         )
         assert envelope(b"Subject: Gr\xfc\xdfe\r\n\r\n") == envelope("Subject: Grüße\r\n\r\n".encode())
         part = scan('Content-Type: image/png; name="ü.png"\r\n\r\n'.encode())
-        assert '("name" "ü.png")'.encode() in body_structure(part)
+        assert '("name" "ü.png")'.encode() in bodies(part)[1]
 
     def test_quotes_are_escaped(self) -> None:
         assert self.envelope('Subject: a "b" \\c\n').startswith('(NIL "a \\"b\\" \\\\c" NIL')
@@ -77,15 +77,15 @@ class TestOnPurpose:
 
     def test_types_and_encodings_are_in_lower_case(self) -> None:
         part = scan(b"Content-Type: TEXT/Plain; CHARSET=UTF-8\r\nContent-Transfer-Encoding: BASE64\r\n\r\n")
-        assert body(part) == b'("text" "plain" ("charset" "UTF-8") NIL NIL "base64" 0 0)'
+        assert bodies(part)[0] == b'("text" "plain" ("charset" "UTF-8") NIL NIL "base64" 0 0)'
 
     def test_malformed_type_is_plain_text(self) -> None:
         part = scan(b"Content-Type: foo\r\n\r\nx\r\n")
-        assert body(part) == b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 1)'
+        assert bodies(part)[0] == b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 1)'
 
     def test_name_with_blanks_stays_whole(self) -> None:
         part = scan(b"Content-Type: application/pdf; name=foo bar.pdf\r\n\r\n")
-        assert b'("name" "foo bar.pdf")' in body(part)
+        assert b'("name" "foo bar.pdf")' in bodies(part)[0]
 
     def test_line_end_before_the_outer_delimiter_is_not_the_message(self) -> None:
         """RFC 2046 section 5.1.1; Dovecot counts it in after the inner terminator."""
@@ -129,7 +129,7 @@ class TestSevenBit:
 
     def test_of_parts(self) -> None:
         part = scan('Content-Type: image/png; name="ü.png"\r\n\r\n'.encode())
-        assert b'("name" "=?utf-8?b?w7wucG5n?=")' in seven_bit(body_structure(part))
+        assert b'("name" "=?utf-8?b?w7wucG5n?=")' in seven_bit(bodies(part)[1])
 
 
 def tokens(data: bytes) -> int:
@@ -200,8 +200,8 @@ def test_any_message_gives_well_formed_answers(data: bytes) -> None:
     part = scan(data)
     said = envelope(data[: part.body])
     assert tokens(said) >= 21
-    assert tokens(body(part)) < tokens(body_structure(part))
+    assert tokens(bodies(part)[0]) < tokens(bodies(part)[1])
     said.decode("utf-8")
     assert seven_bit(said).isascii()
     assert tokens(seven_bit(said)) == tokens(said)
-    assert tokens(seven_bit(body_structure(part))) == tokens(body_structure(part))
+    assert tokens(seven_bit(bodies(part)[1])) == tokens(bodies(part)[1])
