@@ -1,6 +1,7 @@
-// What tests/clients/thunderbird.py asks Thunderbird to do, in the program's own words: each verb drives the same
+// What tests/clients/thunderbird/program.py asks Thunderbird to do, in the program's own words: each verb drives the same
 // modules that its windows do. Messages are told by their subject, folders by their path below the account's root.
 
+import { AddonManager } from "resource://gre/modules/AddonManager.sys.mjs";
 import { MailServices } from "resource:///modules/MailServices.sys.mjs";
 import { AccountConfig } from "resource:///modules/accountcreation/AccountConfig.sys.mjs";
 import { ConfigVerifier } from "resource:///modules/accountcreation/ConfigVerifier.sys.mjs";
@@ -8,6 +9,7 @@ import { CreateInBackend } from "resource:///modules/accountcreation/CreateInBac
 import { GuessConfig } from "resource:///modules/accountcreation/GuessConfig.sys.mjs";
 import { JXON } from "resource:///modules/JXON.sys.mjs";
 import { MessageArchiver } from "resource:///modules/MessageArchiver.sys.mjs";
+import { OAuth2Module } from "resource:///modules/OAuth2Module.sys.mjs";
 import { readFromXML } from "resource:///modules/accountcreation/readFromXML.sys.mjs";
 import { setTimeout } from "resource://gre/modules/Timer.sys.mjs";
 
@@ -80,14 +82,18 @@ export async function trust(pem) {
 }
 
 // The account wizard: "Re-test" finds out what the servers offer, then a login is tried, then the account is made.
-export async function addAccount({ type, address, password, name, port, smtpPort, ssl }) {
+// Whoever chooses OAuth2 there instead is not asked for a password.
+export async function addAccount({ type, host = "localhost", address, password, name, port, smtpPort, ssl, oauth }) {
   const config = new AccountConfig();
   const { alwaysSTARTTLS, SSL } = Ci.nsMsgSocketType;
-  Object.assign(config.incoming, { type, hostname: "localhost", port, username: address, password });
-  Object.assign(config.outgoing, { type: "smtp", hostname: "localhost", port: smtpPort, username: address, password });
+  Object.assign(config.incoming, { type, hostname: host, port, username: address, password });
+  Object.assign(config.outgoing, { type: "smtp", hostname: host, port: smtpPort, username: address, password });
   config.incoming.socketType = config.outgoing.socketType = ssl ? SSL : alwaysSTARTTLS;
+  if (oauth) {
+    config.incoming.auth = config.outgoing.auth = Ci.nsMsgAuthMethod.OAuth2;
+  }
   const signal = new AbortController().signal;
-  await GuessConfig.guessConfig("localhost", () => {}, config, "both", signal);
+  await GuessConfig.guessConfig(host, () => {}, config, "both", signal);
   const guessed = {
     incoming: [config.incoming.socketType, config.incoming.auth, config.incoming.badCert],
     outgoing: [config.outgoing.socketType, config.outgoing.auth, config.outgoing.badCert],
@@ -98,6 +104,20 @@ export async function addAccount({ type, address, password, name, port, smtpPort
   await new ConfigVerifier(msgWindow(), signal).verifyConfig(config, false);
   const account = await CreateInBackend.createAccountInBackend(config);
   return { key: account.key, guessed };
+}
+
+// An add-on, from its file.
+export async function install(path) {
+  const file = Cc["@mozilla.org/file/local;1"].createInstance(Ci.nsIFile);
+  file.initWithPath(path);
+  await AddonManager.installTemporaryAddon(file);
+}
+
+// The access token of an account that signs in by OAuth2: the next connection gets another from the provider.
+export async function forgetToken(account) {
+  const module = new OAuth2Module();
+  module.initFromMail(MailServices.accounts.getAccount(account).incomingServer);
+  module.clearAccessToken();
 }
 
 // What the account wizard makes of a file that the provider's web server offers.
