@@ -212,16 +212,22 @@ def dovecot(redirects_to: int = 25) -> Iterator[Dovecot]:
     """A started Dovecot that is stopped at the end."""
     with _open_folder() as folder:
         one = Dovecot(folder, redirects_to)
-        # It keeps its standard streams for good: a pipe would never end.
-        words = ["dovecot", "-c", str(one.conf)]
-        quiet = subprocess.DEVNULL
-        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
-        try:
-            _wait_for(one.port)
+        with dovecot_running(one.conf, one.port):
             yield one
-        finally:
-            words = ["doveadm", "-c", str(one.conf), "stop"]
-            subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
+
+
+@contextmanager
+def dovecot_running(conf: Path, port: int) -> Iterator[None]:
+    """Dovecot by this configuration, from the time its port answers to the end of the block."""
+    quiet = subprocess.DEVNULL  # it keeps its standard streams for good: a pipe would never end
+    words = ["dovecot", "-c", str(conf)]
+    subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
+    try:
+        _wait_for(port)
+        yield
+    finally:
+        words = ["doveadm", "-c", str(conf), "stop"]
+        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
 
 
 def _wait_for(port: int) -> None:
