@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import _open_folder, _wait_for, dovecot_running, needs_root
+from tests.peers import _wait_for, dovecot_running, needs_root, open_folder
 from tests.running import PATIENCE, free_ports
 
 PEERS = Path(os.environ.get("MAILSTACK_PEERS", Path(__file__).parent.parent / ".peers"))
@@ -156,7 +156,7 @@ def _exim(folder: Path, port: int, back: int) -> str:
 @contextmanager
 def exim(back: int, certificate: Path, key: Path) -> Iterator[Exim]:
     """A started Exim that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Exim(folder, back, certificate, key)
         with _running([*one.command, "-bdf", "-q1h"], one.port):
             yield one
@@ -226,7 +226,7 @@ def _sendmail(folder: Path, macros: Path, port: int, back: int) -> str:
 @contextmanager
 def sendmail(back: int) -> Iterator[Sendmail]:
     """A started Sendmail that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Sendmail(folder, back)
         with _running(one.command, one.port):
             yield one
@@ -300,7 +300,7 @@ def _gateway(folder: Path, certificate: Path, key: Path, port: int, onward: int)
 @contextmanager
 def gateway(certificate: Path, key: Path, submission: int, onward: int) -> Iterator[Gateway]:
     """A started one that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Gateway(folder, certificate, key, submission, onward)
         with dovecot_running(one.conf, one.port):
             yield one

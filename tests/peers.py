@@ -111,7 +111,7 @@ class Postfix:
 @contextmanager
 def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
     """A started Postfix that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Postfix(folder, domain, settings)
         one.run("start")
         try:
@@ -122,7 +122,7 @@ def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
 
 
 @contextmanager
-def _open_folder() -> Iterator[Path]:
+def open_folder() -> Iterator[Path]:
     """A folder that other users may enter, which pytest's own keep them from: these servers change users."""
     with tempfile.TemporaryDirectory(prefix="mailstack-peer-") as name:
         folder = Path(name)
@@ -210,7 +210,7 @@ class Dovecot:
 @contextmanager
 def dovecot(redirects_to: int = 25) -> Iterator[Dovecot]:
     """A started Dovecot that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Dovecot(folder, redirects_to)
         with dovecot_running(one.conf, one.port):
             yield one
