@@ -40,6 +40,11 @@ class Account:
             raise AttributeError(verb)
         return lambda *arguments: getattr(self.program, verb)(self.key, *arguments)
 
+    @property
+    def address(self) -> str:
+        """Its user's address."""
+        return self.stack.address(self.user)
+
     def gets(self, *titles: str, mailbox: str = "INBOX") -> None:
         """A new mailbox in which there are messages of these subjects, also in the program."""
         with imap(self.stack, self.user) as client:
