@@ -8,9 +8,10 @@ thread. Sort keys are kept, and the answer to THREAD as long as it is about the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 from mailstack.access.imap.context import Context, Selected
@@ -36,6 +37,7 @@ from mailstack.store.heading import DIGEST, heading_of
 from mailstack.store.headings import SLICE
 from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import FactColumns
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.extension_responses import SortResponse, ThreadResponse
 from mailstack.wire.imap.responses import AnyResponse, Response, Tagged
@@ -59,36 +61,33 @@ Values = tuple[Any, ...]  # of the columns of a heading that a kind names
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How what an order needs of messages is made: of their headings, or of their fields."""
+    """How what an order needs of messages is made: of columns of their headings, or of their fields."""
 
     columns: tuple[str, ...]  # of the heading; none: it is not there
-    of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
+    of_headings: Callable[..., Iterable[Any]]  # of rows and of those columns
     of_fields: Callable[[Row, bytes], Any]
 
 
-def _sent(rows: Sequence[Row], headings: Sequence[Values]) -> list[int]:
+def _sent(rows: Sequence[Row], sent: Sequence[int | None]) -> list[int]:
     """RFC 5256 section 2.2: in UTC; where the Date field is not to be read, the internal date."""
-    return [row[3] if values[0] is None else values[0] for row, values in zip(rows, headings, strict=True)]
+    return [row[3] if date is None else date for row, date in zip(rows, sent, strict=True)]
 
 
-def _base(rows: Sequence[Row], headings: Sequence[Values]) -> list[str]:
-    return [sorting.text_key(values[0][1:]) for values in headings]
+def _base(rows: Sequence[Row], base: Sequence[str]) -> list[str]:
+    return [sorting.text_key(each[1:]) for each in base]
 
 
-def _threaded(rows: Sequence[Row], headings: Sequence[Values]) -> list[Values]:
+def _threaded(
+    rows: Sequence[Row], sent: Sequence[int | None], base: Sequence[str], refs: Sequence[bytes]
+) -> Iterable[Values]:
     """As they are, with the date as for DATE."""
-    return [
-        (row[3], *values[1:]) if values[0] is None else values
-        for row, values in zip(rows, headings, strict=True)
-    ]
+    return zip(_sent(rows, sent), base, refs, strict=True)
 
 
-def _kept_in_heading(
-    columns: tuple[str, ...], of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
-) -> _Kind:
+def _kept_in_heading(columns: tuple[str, ...], of_headings: Callable[..., Iterable[Any]]) -> _Kind:
     def of_fields(row: Row, fields: bytes) -> Any:
         heading = heading_of(fields)
-        return of_headings([row], [tuple(getattr(heading, name) for name in columns)])[0]
+        return next(iter(of_headings([row], *([getattr(heading, name)] for name in columns))))
 
     return _Kind(columns, of_headings, of_fields)
 
@@ -100,7 +99,7 @@ def _in_field(name: bytes, key: Callable[[str], str]) -> _Kind:
         found = find_field(fields)
         return key(field_value(found[0]) if found else "")
 
-    return _Kind((), lambda rows, headings: [], of_fields)
+    return _Kind((), lambda rows: [], of_fields)
 
 
 _KINDS = {
@@ -226,18 +225,18 @@ def _threads(
 
 
 def _columns(uids: Sequence[int], made: Mapping[int, Values], rows: Sequence[Row]) -> threads.Messages:
-    headings = [made[uid] for uid in uids]
-    refs: list[bytes] = [values[2] for values in headings]
-    own = [names[:DIGEST] for names in refs]
+    sent, subjects, refs = zip(*map(made.__getitem__, uids), strict=True) if uids else ((), (), ())
     arrivals = {row[0] & UID_MASK: row[3] for row in rows}
     return threads.Messages(
         numbers=uids,
-        sent=[values[0] for values in headings],
-        subjects=[values[1] for values in headings],
-        ids=[b"" if name == _NO_DIGEST else name for name in own],
+        sent=sent,
+        subjects=subjects,
+        ids=[b"" if names.startswith(_NO_DIGEST) else names[:DIGEST] for names in refs],
         references=[
-            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)] if names != name else ()
-            for names, name in zip(refs, own, strict=True)
+            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)]
+            if len(names) > DIGEST
+            else ()
+            for names in refs
         ],
         arrivals=[arrivals[uid] for uid in uids],
     )
@@ -259,17 +258,24 @@ async def _made(
         if kind.columns:
             headings = await selected.mailbox.headings.read(uids_of(some), kind.columns)
             made.update(await compute(_of_headings, kind, some, headings))
-            some = [row for row in some if row[0] & UID_MASK not in headings]
+            there = set(headings.uids)
+            some = [row for row in some if row[0] & UID_MASK not in there]
         made.update(await _of_fields(context, selected, some, kind))
     kept.update(made)
     return kept
 
 
-def _of_headings(kind: _Kind, rows: Sequence[Row], headings: Mapping[int, Values]) -> dict[int, Any]:
+def _of_headings(kind: _Kind, rows: Sequence[Row], headings: FactColumns) -> dict[int, Any]:
     """Long work: run it in a thread."""
-    known = [row for row in rows if row[0] & UID_MASK in headings]
-    uids = uids_of(known)
-    return dict(zip(uids, kind.of_headings(known, [headings[uid] for uid in uids]), strict=True))
+    uids = headings.uids
+    columns: list[Sequence[Any]] = list(headings.columns.values())
+    if uids != uids_of(rows):  # of some there is none, or there are others beside
+        by_uid = {row[0] & UID_MASK: row for row in rows}
+        asked = [uid in by_uid for uid in uids]
+        uids = list(compress(uids, asked))
+        columns = [list(compress(column, asked)) for column in columns]
+        rows = [by_uid[uid] for uid in uids]
+    return dict(zip(uids, kind.of_headings(rows, *columns), strict=True))
 
 
 async def _of_fields(
