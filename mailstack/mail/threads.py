@@ -8,6 +8,7 @@ thread of a hundred thousand messages is like any other.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -241,8 +242,11 @@ class _Building:
         count, subjects, children = len(self.messages), self.messages.subjects, self.children
         marked = [subjects[node if node < count else children[node][0]] for node in roots]
         bases = [subject[1:] for subject in marked]
-        table: dict[str, tuple[int, bool]] = {}  # the thread of each base subject, and whether it is a reply
+        alike = {base for base, times in Counter(bases).items() if base and times > 1}  # few of them are
+        table: dict[str, tuple[int, bool]] = {}  # the thread of each of these, and whether it is a reply
         for node, subject, base in zip(roots, marked, bases, strict=True):
+            if base not in alike:
+                continue
             reply = subject[0] == "r"
             known, replies = table.setdefault(base, (node, reply))
             if known < count and (node >= count or (replies and not reply)):
@@ -250,10 +254,13 @@ class _Building:
         kept: dict[int, None] = {}
         placed: set[int] = set()  # those below a new dummy, which may come again as roots
         for node, subject, base in zip(roots, marked, bases, strict=True):
+            if base not in alike:
+                kept[node] = None
+                continue
             known, replies = table[base]
             if node in placed:
                 continue
-            if not base or known == node:
+            if known == node:
                 kept[node] = None
             elif known >= count:
                 self._give(known, children[node] if node >= count else [node])

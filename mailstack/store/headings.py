@@ -17,7 +17,7 @@ from mailstack.store.tables import UID_MASK, message_facts, message_id
 from mailstack.store.values import FactColumns, Facts
 from mailstack.work import Work
 
-_ID, _LENGTH = itemgetter(0), itemgetter(1)
+_LENGTH = itemgetter(1)
 SLICE = 5_000  # messages whose headings are read in one trip
 _LATE = 500  # messages from before there were headings, made up for in one trip
 _COLUMNS = {"sent": message_facts.c.sent, "base": message_facts.c.base, "refs": message_facts.c.refs}
@@ -41,7 +41,7 @@ class Headings:
         self._facts = facts
 
     async def read(self, uids: Sequence[int], names: Sequence[str]) -> FactColumns:
-        """What is kept of some messages, by ascending UID; of those that are missing the fields must be read.
+        """What is kept of some messages, in any order; of those that are missing the fields must be read.
 
         `names`: of "sent", "base" and "refs". One trip to a thread: ask for at most `SLICE` messages.
         """
@@ -91,7 +91,6 @@ def read(
     for some in _query(tuple(names)).rows(db, mailbox_id, spans):
         kept += filter(_LENGTH, some)
         late += [row[0] & UID_MASK for row in some if row[1] is None]
-    kept.sort(key=_ID)
     ids, _, *columns = zip(*kept, strict=True) if kept else [()] * (2 + len(names))
     return FactColumns([id & UID_MASK for id in ids], dict(zip(names, columns, strict=True))), late
 
