@@ -221,8 +221,9 @@ def install(extras: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="mailstack-pip-") as folder:
         pip = find_pip(Path(folder))
         say("installing the pinned packages (about a minute the first time)")
-        # The build tool comes first and from the same pins; a build in isolation would take any version.
-        call(pip, ["hatchling", "editables"])
+        # The build tools come first and from the same pins; a build in isolation would take any version.
+        # A dependency that has no wheel needs setuptools, which Python 3.12 and later bring no more.
+        call(pip, ["hatchling", "editables", "setuptools"])
         target = f".[{','.join(extras)}]" if extras else "."
         call(pip, ["--no-build-isolation", "--editable", target])
 

@@ -111,7 +111,7 @@ class Postfix:
 @contextmanager
 def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
     """A started Postfix that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Postfix(folder, domain, settings)
         one.run("start")
         try:
@@ -122,7 +122,7 @@ def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
 
 
 @contextmanager
-def _open_folder() -> Iterator[Path]:
+def open_folder() -> Iterator[Path]:
     """A folder that other users may enter, which pytest's own keep them from: these servers change users."""
     with tempfile.TemporaryDirectory(prefix="mailstack-peer-") as name:
         folder = Path(name)
@@ -210,18 +210,24 @@ class Dovecot:
 @contextmanager
 def dovecot(redirects_to: int = 25) -> Iterator[Dovecot]:
     """A started Dovecot that is stopped at the end."""
-    with _open_folder() as folder:
+    with open_folder() as folder:
         one = Dovecot(folder, redirects_to)
-        # It keeps its standard streams for good: a pipe would never end.
-        words = ["dovecot", "-c", str(one.conf)]
-        quiet = subprocess.DEVNULL
-        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
-        try:
-            _wait_for(one.port)
+        with dovecot_running(one.conf, one.port):
             yield one
-        finally:
-            words = ["doveadm", "-c", str(one.conf), "stop"]
-            subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
+
+
+@contextmanager
+def dovecot_running(conf: Path, port: int) -> Iterator[None]:
+    """Dovecot by this configuration, from the time its port answers to the end of the block."""
+    quiet = subprocess.DEVNULL  # it keeps its standard streams for good: a pipe would never end
+    words = ["dovecot", "-c", str(conf)]
+    subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
+    try:
+        _wait_for(port)
+        yield
+    finally:
+        words = ["doveadm", "-c", str(conf), "stop"]
+        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
 
 
 def _wait_for(port: int) -> None:

@@ -124,7 +124,7 @@ def unpack(data: bytes) -> Part:
     """The part that `pack` packed. Raise ValueError if the bytes are not from there."""
     try:
         return _unpacked(json.loads(data))
-    except (TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError("not a packed part") from error
 
 

@@ -162,6 +162,7 @@ class Door:
         "_protocol",
         "_service",
         "failures",
+        "has_refused",
     )
 
     def __init__(self, service: SignIn, peer: Peer, protocol: str, patience: Patience) -> None:
@@ -173,6 +174,7 @@ class Door:
         self._name = ""
         self._mechanism: sasl.Mechanism | None = None  # of the exchange that is going on
         self._claim: Claim | None = None  # whom it is about, in SCRAM and CRAM-MD5
+        self.has_refused = False  # a token, and told the client why: what it says to that is of no interest
         self.failures = 0  # in this connection
 
     @property
@@ -205,6 +207,7 @@ class Door:
     def abandon(self) -> None:
         """Forget the exchange that was begun."""
         self._mechanism = self._claim = None
+        self.has_refused = False
 
     async def begin(self, name: str, initial: bytes | None) -> Outcome:
         """An exchange of the mechanism `name`, with its initial response if there is one."""
@@ -258,8 +261,11 @@ class Door:
             return self._unavailable(error)
 
     def malformed(self, text: str) -> Refusal:
-        """Count words that are not even in the right form."""
+        """Count words that are not even in the right form; after a refused token, all words are the same."""
+        refused = self.has_refused
         self.abandon()
+        if refused:  # RFC 7628 section 3.2.3: the server fails the exchange; it was counted before
+            return Refusal(Why.WRONG)
         self.failures += 1
         return Refusal(Why.MALFORMED, text)
 
@@ -305,7 +311,7 @@ class Door:
                     if isinstance(found, User):
                         return await self._entered(found, login)
                     await self._wrong(login)  # now, because the client may break off instead of hearing it
-                    step = refuse(found)
+                    step, self.has_refused = refuse(found), True
 
     async def _check(self, login: str, password: str) -> Outcome:
         barred = await self._barred(login)

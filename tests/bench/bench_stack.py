@@ -58,7 +58,7 @@ class Imap:
 
 
 def imap_steps(stack: RunningStack, messages: int) -> None:
-    client = Imap(stack)
+    client, copied = Imap(stack), min(messages, 1000)
     steps: list[tuple[str, Callable[[], object]]] = [
         ("SELECT, first", lambda: client.ask("SELECT INBOX")),
         ("SELECT, warm", lambda: client.ask("SELECT INBOX")),
@@ -70,7 +70,7 @@ def imap_steps(stack: RunningStack, messages: int) -> None:
             "Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To)])")),
         ("SEARCH SUBJECT", lambda: client.ask('SEARCH SUBJECT "number 77"')),
         ("STORE +FLAGS on all", lambda: client.ask(r"STORE 1:* +FLAGS.SILENT (\Flagged)")),
-        ("COPY of 1,000", lambda: client.ask("COPY 1:1000 Archive")),
+        (f"COPY of {copied:,}", lambda: client.ask(f"COPY 1:{copied} Archive")),
         ("FETCH of all bodies", lambda: client.ask("FETCH 1:* (BODY.PEEK[])")),
     ]  # fmt: skip
     heading(f"IMAP, a mailbox of {messages} messages", "", "", "in all")
@@ -105,7 +105,7 @@ def idle(stack: RunningStack, connections: int) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--messages", type=int, default=2000, help="in the mailbox that IMAP is asked about")
-    options.add_argument("--connections", type=int, default=200, help="IDLE connections")
+    options.add_argument("--connections", type=int, default=1000, help="IDLE connections")
     options.add_argument(
         "--large", type=int, default=50, help="how many messages of 50 MB come in at once; 0: none"
     )

@@ -51,6 +51,7 @@ class Around:
         self.ours.settings += [
             f"listeners.smtp={smtp}", f"listeners.submission={submission}", f"mta.routes={{{written}}}",
             'mta.credentials={"on@127.0.0.1"="dove-secret"}', f'mta.ca_file="{self.ours.ca}"',
+            "relay.max_recipients=3",
         ]  # fmt: skip
         self.ours.start()
         stay.callback(self.ours.stop)
@@ -120,6 +121,15 @@ def by_chunks(client: smtplib.SMTP, to: str, text: bytes, mail: tuple[str, ...],
         assert code == 250, words
 
 
+def _sent(log: str, user: str) -> dict[str, list[str]]:
+    """By our name for a message: who was in its transaction, once Exim has sent all seven."""
+    lines = [line for line in log.splitlines() if f" {user}+" in line and ("=> " in line or "-> " in line)]
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(line.partition("queued as ")[2].partition('"')[0], []).append(line)
+    return found if len(lines) == 7 else {}
+
+
 def utf8(subject: str) -> bytes:
     """A message that needs 8BITMIME, and SMTPUTF8 for its header."""
     head = f"From: alice@example.test\r\nSubject: {subject} {GRUESSE}\r\nMIME-Version: 1.0\r\n"
@@ -168,6 +178,30 @@ class TestExim:
         data = eventually(lambda: report(around.ours, "alice", "file@exim.test"))
         assert b"Action: delivered" in data
         assert b"ex1" in data
+
+    def test_it_obeys_our_limits(self, around: Around) -> None:
+        """LIMITS: it never offers a recipient too many, which we would have put off."""
+        theirs: Exim = around.peer("exim")
+        theirs.needs_limits()
+        send(around, ["many@exim.test"], letter("to many", "many@exim.test"))
+        sent = eventually(lambda: _sent(theirs.log(), "bob"))
+        assert sorted(len(one) for one in sent.values()) == [1, 3, 3]
+        assert " == bob+" not in theirs.log(), "nothing was deferred"
+
+    def test_we_obey_its_limits(self, around: Around) -> None:
+        theirs: Exim = around.peer("exim")
+        theirs.needs_limits()
+        boxes = [f"limited{number}@exim.test" for number in range(1, 8)]
+        send(around, boxes, letter("limited", boxes[0]))
+        for one in boxes:
+            assert around.ended(one).startswith("sent 250")
+        got = [
+            line.rpartition(" for ")[2].split()
+            for line in theirs.log().splitlines()
+            if " for limited" in line
+        ]
+        assert sorted(map(len, got)) == [3, 4]
+        assert "too many recipients" not in theirs.log()
 
 
 class TestSendmail:

@@ -1,12 +1,14 @@
-"""Clients that enable UTF8=ACCEPT where it is offered: mutt and neomutt."""
+"""Clients that enable UTF8=ACCEPT where it is offered, mutt and neomutt; and POP3's UTF8 by poplib."""
 
 from __future__ import annotations
 
+import poplib
+import smtplib
 from pathlib import Path
 
 import pytest
 
-from tests.clients.test_libraries import imap
+from tests.clients.test_libraries import imap, trusting
 from tests.clients.test_programs import in_terminal
 from tests.running import RunningStack
 
@@ -41,3 +43,25 @@ def test_a_letter_in_utf8_in_a_mailbox_with_such_a_name(
     with imap(stack, "mutt") as client:
         client.select_folder(mailbox, readonly=True)
         assert client.search(["SEEN", "FLAGGED"]) == [1]
+
+
+def test_pop3_in_utf8(stack: RunningStack) -> None:
+    """RFC 6856: said before the login, and after STLS; the password is in UTF-8 too."""
+    address = stack.address("poplib")
+    stack.configured("user", "add", address, "--password-stdin", stdin="Grüße-secret\n")
+    with smtplib.SMTP("localhost", stack.ports["smtp"]) as smtp:
+        smtp.sendmail("j@elsewhere.example", [address], LETTER, ["SMTPUTF8", "BODY=8BITMIME"])
+    pop = poplib.POP3("localhost", stack.ports["pop3"])
+    pop.stls(context=trusting(stack))
+    assert pop.capa()["UTF8"] == ["USER"]
+    assert pop.utf8().startswith(b"+OK")
+    pop.user(address)
+    pop.pass_("Grüße-secret")
+    assert LETTER.splitlines() == pop.retr(1)[1][-5:]
+    assert "Subject: Grüße".encode() in pop.top(1, 0)[1]
+    pop.quit()
+    early = poplib.POP3("localhost", stack.ports["pop3"])
+    early.utf8()
+    with pytest.raises(poplib.error_proto, match="STLS comes before UTF8"):
+        early.stls(context=trusting(stack))
+    early.quit()

@@ -35,6 +35,7 @@ __all__ = ["empty_database"]
 PRINTER = "10.0.0.9"
 STRANGER = "192.0.2.7"
 PROXY = "10.1.0.1"
+MAPPED = ip_network("::ffff:10.0.0.0/104")  # Python 3.13 writes it otherwise than those before
 ELSEWHERE = "RCPT TO:<x@elsewhere.example>"
 STRANGERS_NAME = "550 5.7.1 Without a login you may send elsewhere"
 
@@ -406,7 +407,7 @@ class TestSettings:
             ('networks = ["198.51.100.0/23"]', "of at most /24"),
             ('networks = ["198.51.0.0/16", "10.0.0.0/8"]', "of at most /24"),
             ('networks = ["2001:db8::/47"]', "of at most /48"),
-            ('networks = ["::ffff:10.0.0.0/104"]', "write ::ffff:a00:0/104 as IPv4: 10.0.0.0/8"),
+            ('networks = ["::ffff:10.0.0.0/104"]', f"write {MAPPED} as IPv4: 10.0.0.0/8"),
             ('networks = ["::ffff:0:0/96"]', "as IPv4: 0.0.0.0/0"),
             ('networks = ["printer.example.org"]', "msa.trusted.networks.0 - "),
             ('networks = ["10.0.0.9/8"]', "msa.trusted.networks.0 - "),

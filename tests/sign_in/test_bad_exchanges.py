@@ -32,6 +32,7 @@ BEGIN = {"smtp": "AUTH {}", "imap": "a AUTHENTICATE {}", "pop3": "AUTH {}"}
 CONTINUES = {"smtp": "334 ", "imap": "+ ", "pop3": "+ "}
 CANCELLED = {"smtp": "501 5.7.0", "imap": "a BAD", "pop3": "-ERR"}
 MALFORMED = {"smtp": "501 5.5.2", "imap": "a BAD", "pop3": "-ERR"}
+REFUSED = {"imap": "a NO [AUTHENTICATIONFAILED]", "pop3": "-ERR [AUTH]"}
 TOO_LONG = {"smtp": "500 5.5.6", "imap": "a BAD", "pop3": "-ERR"}
 UNKNOWN = {"smtp": "504 5.5.4", "imap": "a NO [CANNOT]", "pop3": "-ERR"}
 NEXT = {  # a command, and how its answer begins and ends
@@ -140,6 +141,22 @@ NO_BASE64 = {
     "for URLs": "-_-_", "star within": "AA*A", "a comma": "AAA,", "a dot": "AAA.", "a percent": "%3D%3D", "a bare pad": "==",
     "UTF-8": "AAAä", "full width": "ＡＡＡＡ", "quoted": '"AAAA"', "a bracket": "AAA{", "hex": "0x00", "a tab": "AA\tAA",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+@pytest.mark.parametrize("said", ["a AUTHENTICATE XOAUTH2 dXNlcj0=", "AQ==", "", "AAA", "A" * 301])
+def test_whatever_is_said_to_a_refused_token(
+    said: str, mechanism: str, protocol: str, step: int, certificate: SSL.Connection, tmp_path: Path
+) -> None:
+    """RFC 7628 section 3.2.3: a failure. Thunderbird says the whole command again."""
+    talk = Talk(protocol, tmp_path, certificate, step)
+    heard = talk.begin(mechanism)
+    heard = talk.say(base64.b64encode(words(mechanism, certificate)[0](b"")))
+    assert base64.b64decode(heard[2:].strip()) == b'{"status": "invalid_token"}'
+    assert talk.say(said).startswith(REFUSED[protocol])
+    talk.check_next()
 
 
 @pytest.mark.parametrize("step", [0, 1])

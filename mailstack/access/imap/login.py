@@ -132,6 +132,14 @@ async def respond(context: Context, command: c.AuthResponse) -> AnyResponse:
     return _said(context, command, await context.door.respond(command.data))
 
 
+def after_refused_token(context: Context, tag: str) -> AnyResponse:
+    """NO to words that cannot be read, where a client was told why its token is not good.
+
+    Thunderbird says its whole AUTHENTICATE again there.
+    """
+    return _said(context, c.AuthResponse(tag, None), context.door.malformed("no base64"))
+
+
 def _said(context: Context, command: c.Command, outcome: Outcome) -> AnyResponse:
     match outcome:
         case sasl.Challenge(data):

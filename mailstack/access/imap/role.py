@@ -176,8 +176,7 @@ class ImapRole:
     async def answer(self, event: c.Event) -> r.AnyResponse | None:
         """The response to a command, and before it what else there is to tell."""
         if isinstance(event, c.Malformed):
-            await self._abandon()
-            return r.refusal(event)
+            return await self._malformed(event)
         context = self._context
         by.set(context)
         if context.watch is not None:
@@ -187,6 +186,12 @@ class ImapRole:
         finally:
             if context.watch is not None:
                 context.watch.release()
+
+    async def _malformed(self, event: c.Malformed) -> r.AnyResponse:
+        if self._context.door.has_refused and event.tag is not None and not event.fatal:
+            return login.after_refused_token(self._context, event.tag)
+        await self._abandon()
+        return r.refusal(event)
 
     async def _reply(self, event: c.Command) -> r.AnyResponse | None:
         self._context.begin(event.tag)

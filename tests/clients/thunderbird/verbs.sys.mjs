@@ -1,13 +1,18 @@
-// What tests/clients/thunderbird.py asks Thunderbird to do, in the program's own words: each verb drives the same
+// What tests/clients/thunderbird/program.py asks Thunderbird to do, in the program's own words: each verb drives the same
 // modules that its windows do. Messages are told by their subject, folders by their path below the account's root.
 
+import { AddonManager } from "resource://gre/modules/AddonManager.sys.mjs";
 import { MailServices } from "resource:///modules/MailServices.sys.mjs";
 import { AccountConfig } from "resource:///modules/accountcreation/AccountConfig.sys.mjs";
+import { BondOpenPGP } from "chrome://openpgp/content/BondOpenPGP.sys.mjs";
 import { ConfigVerifier } from "resource:///modules/accountcreation/ConfigVerifier.sys.mjs";
 import { CreateInBackend } from "resource:///modules/accountcreation/CreateInBackend.sys.mjs";
 import { GuessConfig } from "resource:///modules/accountcreation/GuessConfig.sys.mjs";
 import { JXON } from "resource:///modules/JXON.sys.mjs";
 import { MessageArchiver } from "resource:///modules/MessageArchiver.sys.mjs";
+import { OAuth2Module } from "resource:///modules/OAuth2Module.sys.mjs";
+import { OpenPGPMasterpass } from "chrome://openpgp/content/modules/masterpass.sys.mjs";
+import { RNP } from "chrome://openpgp/content/modules/RNP.sys.mjs";
 import { readFromXML } from "resource:///modules/accountcreation/readFromXML.sys.mjs";
 import { setTimeout } from "resource://gre/modules/Timer.sys.mjs";
 
@@ -80,14 +85,18 @@ export async function trust(pem) {
 }
 
 // The account wizard: "Re-test" finds out what the servers offer, then a login is tried, then the account is made.
-export async function addAccount({ type, address, password, name, port, smtpPort, ssl }) {
+// Whoever chooses OAuth2 there instead is not asked for a password.
+export async function addAccount({ type, host = "localhost", address, password, name, port, smtpPort, ssl, oauth }) {
   const config = new AccountConfig();
   const { alwaysSTARTTLS, SSL } = Ci.nsMsgSocketType;
-  Object.assign(config.incoming, { type, hostname: "localhost", port, username: address, password });
-  Object.assign(config.outgoing, { type: "smtp", hostname: "localhost", port: smtpPort, username: address, password });
+  Object.assign(config.incoming, { type, hostname: host, port, username: address, password });
+  Object.assign(config.outgoing, { type: "smtp", hostname: host, port: smtpPort, username: address, password });
   config.incoming.socketType = config.outgoing.socketType = ssl ? SSL : alwaysSTARTTLS;
+  if (oauth) {
+    config.incoming.auth = config.outgoing.auth = Ci.nsMsgAuthMethod.OAuth2;
+  }
   const signal = new AbortController().signal;
-  await GuessConfig.guessConfig("localhost", () => {}, config, "both", signal);
+  await GuessConfig.guessConfig(host, () => {}, config, "both", signal);
   const guessed = {
     incoming: [config.incoming.socketType, config.incoming.auth, config.incoming.badCert],
     outgoing: [config.outgoing.socketType, config.outgoing.auth, config.outgoing.badCert],
@@ -98,6 +107,20 @@ export async function addAccount({ type, address, password, name, port, smtpPort
   await new ConfigVerifier(msgWindow(), signal).verifyConfig(config, false);
   const account = await CreateInBackend.createAccountInBackend(config);
   return { key: account.key, guessed };
+}
+
+// An add-on, from its file.
+export async function install(path) {
+  const file = Cc["@mozilla.org/file/local;1"].createInstance(Ci.nsIFile);
+  file.initWithPath(path);
+  await AddonManager.installTemporaryAddon(file);
+}
+
+// The access token of an account that signs in by OAuth2: the next connection gets another from the provider.
+export async function forgetToken(account) {
+  const module = new OAuth2Module();
+  module.initFromMail(MailServices.accounts.getAccount(account).incomingServer);
+  module.clearAccessToken();
 }
 
 // What the account wizard makes of a file that the provider's web server offers.
@@ -125,6 +148,16 @@ async function toggleOffline(offline) {
 
 export const goOffline = () => toggleOffline(true);
 export const goOnline = () => toggleOffline(false);
+
+// Account Settings, End-To-End Encryption, Add Key, "Create a new OpenPGP Key".
+export async function makeKey(account) {
+  const identity = MailServices.accounts.getAccount(account).defaultIdentity;
+  await BondOpenPGP.init();
+  const password = await OpenPGPMasterpass.retrieveOpenPGPPassword();
+  const key = await RNP.genKey(`${identity.fullName} <${identity.email}>`, "ECC", 0, 0, password);
+  await RNP.saveKeyRings();
+  identity.setUnicharAttribute("openpgp_key_id", key);
+}
 
 // Folders
 
@@ -280,14 +313,32 @@ export async function source(account, where, subject) {
 
 // Choose the message in the window; what a person then sees of it: the header's subject and sender, and the text.
 export async function read(account, where, subject) {
+  return seen(await display(account, where, subject));
+}
+
+// The same of a message that is encrypted or signed, with what the window thinks of that: "ok", "mismatch"...
+export async function readSecured(account, where, subject) {
+  const page = await display(account, where, subject);
+  const icon = kind => page.document.getElementById(`${kind}HdrIcon`);
+  const state = kind => (icon(kind).hidden ? "" : icon(kind).getAttribute("src").match(/-(\w+)\.svg/)[1]);
+  await until(() => state("signed") || state("encrypted"), `${subject} looked through`);
+  await until(() => page.msgLoaded && page.getMessagePaneBrowser().contentDocument.body, `${subject} displayed`);
+  return { ...seen(page), signed: state("signed"), encrypted: state("encrypted") };
+}
+
+async function display(account, where, subject) {
   const pane = window3().document.getElementById("tabmail").currentAbout3Pane;
   pane.displayFolder(folder(account, where));
   const message = hdr(account, where, subject);
   await until(() => pane.gDBView?.msgFolder == message.folder, `${where} displayed`);
   pane.threadTree.selectedIndex = pane.gDBView.findIndexOfMsgHdr(message, true);
   const page = pane.messageBrowser.contentWindow;
-  const shown = id => page.document.getElementById(id).textContent.trim();
   await until(() => page.gMessage?.messageId == message.messageId && page.msgLoaded, `${subject} displayed`);
+  return page;
+}
+
+function seen(page) {
+  const shown = id => page.document.getElementById(id).textContent.trim();
   return {
     subject: shown("expandedsubjectBox"),
     from: shown("expandedfromBox"),
@@ -374,10 +425,11 @@ const KINDS = {
 };
 
 // The compose window, filled in, with each of these pressed in turn: Save, Send, Close. To the end of the copy in Sent.
-export async function write(account, { kind = "new", of, to, subject, body, attachment, then = ["Now"] }) {
+// `secure`: what is on of the menu OpenPGP.
+export async function write(account, { kind = "new", of, to, bcc, subject, body, attachment, secure, then = ["Now"] }) {
   const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
   const params = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
-  Object.assign(fields, Object.fromEntries(Object.entries({ to, subject, body }).filter(([, value]) => value)));
+  Object.assign(fields, Object.fromEntries(Object.entries({ to, bcc, subject, body }).filter(([, value]) => value)));
   if (attachment) {
     const file = Cc["@mozilla.org/messengercompose/attachment;1"].createInstance(Ci.nsIMsgAttachment);
     fields.addAttachment(Object.assign(file, attachment));
@@ -391,6 +443,9 @@ export async function write(account, { kind = "new", of, to, subject, body, atta
     params.originalMsgURI = params.origMsgHdr.folder.getUriForMsg(params.origMsgHdr);
   }
   const win = await opened(() => MailServices.compose.OpenComposeWindowWithParams(null, params));
+  if (secure) {
+    choose(win, secure);
+  }
   for (const press of then) {
     if (press == "Close") {
       win.close();
@@ -407,6 +462,19 @@ export async function write(account, { kind = "new", of, to, subject, body, atta
     }
   }
   await until(() => win.closed, `the compose window of ${subject ?? kind} closes`);
+}
+
+function choose(win, secure) {
+  const choices = {
+    gSendEncrypted: [secure.includes("encrypt"), () => win.toggleEncryptMessage()],
+    gSendSigned: [secure.includes("sign"), () => win.toggleGlobalSignMessage()],
+    gEncryptSubject: [secure.includes("subject"), () => win.toggleEncryptedSubject()],
+  };
+  for (const [name, [wanted, toggle]] of Object.entries(choices)) {
+    if (win[name] != wanted) {
+      toggle();
+    }
+  }
 }
 
 // The compose window that this call opens, once it can be typed in. Other windows may open meanwhile.

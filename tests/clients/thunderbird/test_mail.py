@@ -1,151 +1,32 @@
-"""Mozilla Thunderbird itself: one program and one stack for the module, two IMAP accounts and a POP3 account.
+"""Mozilla Thunderbird itself: setting up, reading, writing, flags, folders, search, POP3.
 
-What is asked of it is in thunderbird.sys.mjs. What the server holds is looked at with another client.
+What is asked of it is in verbs.sys.mjs. What the server holds is looked at with another client.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import smtplib
-from collections.abc import Callable, Iterator
 from email import policy
-from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.clients.test_libraries import imap, letter, submit
-from tests.clients.thunderbird import Thunderbird, thunderbird
-from tests.running import RunningStack, eventually, running
+from tests.clients.thunderbird.account import Account
+from tests.clients.thunderbird.conftest import ANNA, BERT, CORA
+from tests.clients.thunderbird.program import Thunderbird
+from tests.running import RunningStack, eventually
 
 SSL, STARTTLS, PASSWORD = 3, 2, 3  # Thunderbird's words for what the wizard finds
-ANNA, BERT, CORA = "anna", "bert", "cora"  # IMAP over TLS, IMAP with STARTTLS, POP3
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A server that logs every line, keeps a copy of what is sent and limits what anna may keep."""
-    if shutil.which("thunderbird") is None:
-        pytest.skip("thunderbird is not installed; get it with: apt-get install thunderbird")
-    with running(
-        tmp_path_factory.mktemp("thunderbird") / "example",
-        users=("alice", ANNA, BERT, CORA),
-        settings=("log.conversation=true", "msa.save_sent=true"),
-    ) as one:
-        one.configured("user", "quota", one.address(ANNA), "50M")
-        yield one
-
-
-@pytest.fixture(scope="module")
-def program(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thunderbird]:
-    """Thunderbird, which trusts our authority."""
-    with thunderbird(shutil.which("thunderbird") or "", tmp_path_factory.mktemp("mozilla")) as one:
-        one.trust(stack.ca.read_text())
-        yield one
-
-
-def _decoded(subject: bytes | None) -> str:
-    return str(make_header(decode_header((subject or b"").decode())))
 
 
 def _parsed(raw: bytes) -> EmailMessage:
     message = BytesParser(policy=policy.default).parsebytes(raw)
     assert isinstance(message, EmailMessage)
     return message
-
-
-class Account:
-    """One account of the program; its verbs are the program's, for this account."""
-
-    def __init__(self, program: Thunderbird, stack: RunningStack, user: str, kind: str, tls: bool) -> None:
-        self._program, self.stack, self.user = program, stack, user
-        made = program.addAccount(
-            {
-                "type": kind,
-                "address": stack.address(user),
-                "password": f"{user}-secret",
-                "name": user.capitalize(),
-                "port": stack.ports[f"{kind}s" if tls else kind],
-                "smtpPort": stack.ports["submissions" if tls else "submission"],
-                "ssl": tls,
-            }
-        )
-        self.key: str = made["key"]
-        self.guessed: dict[str, list[Any]] = made["guessed"]
-        if kind == "imap":
-            program.folders(self.key)
-
-    def __getattr__(self, verb: str) -> Any:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
-        return lambda *arguments: getattr(self._program, verb)(self.key, *arguments)
-
-    def gets(self, *titles: str, mailbox: str = "INBOX") -> None:
-        """A new mailbox in which there are messages of these subjects, also in the program."""
-        with imap(self.stack, self.user) as client:
-            if mailbox != "INBOX":
-                client.create_folder(mailbox)
-                client.subscribe_folder(mailbox)
-            if titles:
-                client.multiappend(
-                    mailbox, [bytes(letter(self.stack, "alice", self.user, one)) for one in titles]
-                )
-        if mailbox != "INBOX":
-            self.folders()
-            self.shows(mailbox, titles)
-
-    def titles(self, mailbox: str) -> list[str]:
-        """The subjects of all messages that the server's mailbox has, in order."""
-        with imap(self.stack, self.user) as client:
-            client.select_folder(mailbox, readonly=True)
-            uids = client.search()
-            found = client.fetch(uids, ["ENVELOPE"]).values() if uids else ()
-        return sorted(_decoded(one[b"ENVELOPE"].subject) for one in found)
-
-    def kept(self, mailbox: str, check: Callable[[dict[str, set[str]]], Any]) -> None:
-        """Wait until the server's mailbox is so: flags by subject."""
-        with imap(self.stack, self.user) as client:
-
-            def good() -> bool:
-                client.select_folder(mailbox, readonly=True)
-                uids = client.search()
-                found = client.fetch(uids, ["ENVELOPE", "FLAGS"]).values() if uids else ()
-                return bool(
-                    check(
-                        {
-                            _decoded(one[b"ENVELOPE"].subject): {
-                                flag.decode() for flag in one[b"FLAGS"] if flag != b"\\Recent"
-                            }
-                            for one in found
-                        }
-                    )
-                )
-
-            eventually(good)
-
-    def mark_of(self, mailbox: str, subject: str) -> dict[str, Any]:
-        """What the program knows of a message."""
-        [one] = [one for one in self.messages(mailbox) if one["subject"] == subject]
-        return dict(one)
-
-
-@pytest.fixture(scope="module")
-def anna(program: Thunderbird, stack: RunningStack) -> Account:
-    return Account(program, stack, ANNA, "imap", tls=True)
-
-
-@pytest.fixture(scope="module")
-def bert(program: Thunderbird, stack: RunningStack) -> Account:
-    return Account(program, stack, BERT, "imap", tls=False)
-
-
-@pytest.fixture(scope="module")
-def cora(program: Thunderbird, stack: RunningStack) -> Account:
-    return Account(program, stack, CORA, "pop3", tls=True)
 
 
 def test_the_wizard_finds_what_the_servers_offer(anna: Account, bert: Account, cora: Account) -> None:
@@ -157,7 +38,7 @@ def test_the_wizard_finds_what_the_servers_offer(anna: Account, bert: Account, c
 
 def test_the_file_for_a_web_server_is_understood(program: Thunderbird) -> None:
     """deploy/config-v1.1.xml: with it nobody types in anything but name, address and password."""
-    file = Path(__file__).parents[2] / "deploy" / "config-v1.1.xml"
+    file = Path(__file__).parents[3] / "deploy" / "config-v1.1.xml"
     assert program.autoconfiguration(file.read_text()) == [
         [kind, "mail.example.org", port, SSL, PASSWORD, "%EMAILADDRESS%"]
         for kind, port in (("imap", 993), ("pop3", 995), ("smtp", 465))
@@ -376,53 +257,6 @@ def test_a_large_message_comes_in_pieces(anna: Account, stack: RunningStack) -> 
     assert got.get_content() == data
 
 
-def test_a_folder_is_taken_offline(anna: Account, program: Thunderbird) -> None:
-    """300 messages; read and marked without a connection, of which the server learns afterwards."""
-    anna.gets(*(f"number {count}" for count in range(300)), mailbox="Many")
-    eventually(lambda: anna.download("Many") == 300)
-    program.goOffline()
-    try:
-        assert ".dots" in anna.source("Many", "number 250")
-        anna.mark("Many", "number 7", {"starred": True})
-    finally:
-        program.goOnline()
-    anna.kept("Many", lambda flags: "\\Flagged" in flags["number 7"])
-
-
-def test_what_was_done_offline_happens_when_online(
-    anna: Account, program: Thunderbird, stack: RunningStack
-) -> None:
-    """Flag, tag, copy, move, delete, a draft, a message to send: the server has all of it, and each once.
-
-    The oldest message is moved: where it was only marked or copied, Thunderbird 153 does the rest of that folder when
-    the folder is next opened, with any server.
-    """
-    anna.gets("moved", "gone", "copied", "tagged", "starred", mailbox="Plane")
-    anna.gets(mailbox="Landed")
-    anna.download("Plane")
-    program.goOffline()
-    try:
-        anna.mark("Plane", "starred", {"starred": True})
-        anna.mark("Plane", "tagged", {"tag": "$label1"})
-        anna.transfer("Plane", ["copied"], "Landed", False)
-        anna.transfer("Plane", ["moved"], "Landed", True)
-        anna.remove("Plane", "gone")
-        written = {"to": stack.address("alice"), "body": "above the clouds"}
-        anna.write({**written, "subject": "unfinished", "then": ["SaveAsDraft", "Close"]})
-        anna.write({**written, "subject": "from the plane", "then": ["Later"]})
-    finally:
-        program.goOnline()
-    eventually(lambda: anna.titles("Plane") == ["copied", "starred", "tagged"])
-    eventually(lambda: anna.titles("Landed") == ["copied", "moved"])
-    anna.kept("Plane", lambda flags: "\\Flagged" in flags["starred"] and "$label1" in flags["tagged"])
-    eventually(lambda: anna.titles("Trash").count("gone") == 1)
-    eventually(lambda: anna.titles("Drafts") == ["unfinished"])
-    eventually(lambda: anna.titles("Sent").count("from the plane") == 1)
-    with imap(stack, "alice") as client:
-        client.select_folder("INBOX")
-        [_] = eventually(lambda: client.noop() and client.search(["SUBJECT", "from the plane"]))
-
-
 def test_several_connections_at_once(bert: Account, program: Thunderbird) -> None:
     names = [f"Side {count}" for count in range(4)]
     for name in names:
@@ -470,13 +304,3 @@ def test_it_goes_on_after_the_server_was_away(anna: Account, stack: RunningStack
     anna.shows("Restart", ["before", "after"])
     anna.mark("Restart", "after", {"starred": True})
     anna.kept("Restart", lambda flags: "\\Flagged" in flags["after"])
-
-
-def test_both_sides_understood_each_other(program: Thunderbird, stack: RunningStack) -> None:
-    """In all that the other tests did: no BAD, no NO, no 4xx or 5xx, no -ERR; no answer of ours is a riddle to it."""
-    assert [line for line in program.log().splitlines() if "Syntax Error" in line] == []
-    refused = re.compile(
-        r" conversation: (imaps? \S+ S: \S+ (BAD|NO) |pop3s? \S+ S: -ERR"
-        r"|(smtp|submissions?) \S+ S: [45]\d\d[ -](?!4\.3\.2 \S+ Shutting down))|unexpected|Traceback"
-    )
-    assert [line for line in stack.log().splitlines() if refused.search(line)] == []

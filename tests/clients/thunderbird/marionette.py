@@ -15,6 +15,10 @@ class ScriptFailed(Exception):
     """The program refused a command, or the script threw."""
 
 
+class Asked(ScriptFailed):
+    """A dialog came between: its text. The script goes on once it is answered, but nobody hears of its end."""
+
+
 class Marionette:
     """One session with a program that listens on `port` of loopback."""
 
@@ -51,11 +55,15 @@ class Marionette:
         answer = self.ask(
             "WebDriver:ExecuteAsyncScript", {"script": wrapped, "args": list(arguments), "newSandbox": False}
         )["value"]
-        if answer is None:  # a dialog came between
-            raise ScriptFailed(f"the program asks: {self.ask('WebDriver:GetAlertText', {})['value']}")
+        if answer is None:
+            raise Asked(self.ask("WebDriver:GetAlertText", {})["value"])
         if "error" in answer:
             raise ScriptFailed(answer["error"])
         return answer["value"]
+
+    def reply(self, yes: bool) -> None:
+        """Press a dialog's first button, or close it."""
+        self.ask("WebDriver:AcceptAlert" if yes else "WebDriver:DismissAlert", {})
 
     def close(self) -> None:
         """End the connection; the program goes on."""

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.clients.marionette import Marionette
+from tests.clients.thunderbird.marionette import Marionette
 from tests.running import PATIENCE, free_ports
 
-_SCRIPTS = Path(__file__).with_suffix(".sys.mjs")
+_SCRIPTS = Path(__file__).with_name("verbs.sys.mjs")
 
 _PREFERENCES = {  # nothing that asks the world, nothing that asks a person
     "app.donation.eoy.version.viewed": 999,
@@ -42,7 +42,7 @@ _PREFERENCES = {  # nothing that asks the world, nothing that asks a person
 
 
 class Thunderbird:
-    """The running program; its verbs are the functions of thunderbird.sys.mjs."""
+    """The running program; its verbs are the functions of verbs.sys.mjs."""
 
     def __init__(self, program: str, directory: Path) -> None:
         self._directory = directory
@@ -92,6 +92,10 @@ class Thunderbird:
         if verb.startswith("_"):
             raise AttributeError(verb)
         return lambda *arguments: self.script(f"return await tb.{verb}(...arguments)", *arguments)
+
+    def reply(self, yes: bool) -> None:
+        """Press the first button of the dialog that a verb met (`Asked`), or close it."""
+        self._marionette.reply(yes)
 
     def log(self) -> str:
         """What it has logged of its IMAP and POP3 connections."""

@@ -1,0 +1,46 @@
+"""Cyrus' imtest, which knows UNAUTHENTICATE (RFC 8437): the connection is then another user's."""
+
+from __future__ import annotations
+
+import os
+
+from tests.clients.test_programs import run
+from tests.more_peers import PEERS, unpacked
+from tests.running import RunningStack
+
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+TYPED = """a SELECT INBOX
+b UNAUTHENTICATE
+c STATUS INBOX (MESSAGES)
+d LOGIN {bob} bob-secret
+e GETACL INBOX
+f LOGOUT
+"""
+
+
+def test_one_connection_for_two_users(stack: RunningStack) -> None:
+    imtest = unpacked("usr/lib/cyrus/bin/imtest", "cyrus-clients")
+    unpacked(f"{LIBRARIES}/libcyrus.so.0", "cyrus-common")
+    alice, bob = stack.address("alice"), stack.address("bob")
+    words = (
+        "-s",
+        "-p",
+        str(stack.ports["imaps"]),
+        "-m",
+        "PLAIN",
+        "-u",
+        alice,
+        "-a",
+        alice,
+        "-w",
+        "alice-secret",
+    )
+    paths = os.pathsep.join([str(PEERS / LIBRARIES), os.environ.get("LD_LIBRARY_PATH", "")])
+    out = run(str(imtest), *words, "localhost", stdin=TYPED.format(bob=bob), LD_LIBRARY_PATH=paths)
+    lines = out.splitlines()
+    assert "a OK [READ-WRITE] SELECT completed" in lines
+    assert "b OK UNAUTHENTICATE completed" in lines
+    assert "c BAD not allowed in the not authenticated state" in lines
+    assert any(line.startswith("d OK [CAPABILITY") for line in lines)
+    assert any(line.startswith("* ACL INBOX") and bob in line for line in lines), out
+    assert "f OK LOGOUT completed" in lines
