@@ -8,6 +8,7 @@ thread of a hundred thousand messages is like any other.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -172,19 +173,30 @@ class _Building:
         """The roots; dummies are gone, but for those that hold several threads together."""
         count, children = len(self.messages), self.children
         roots = [node for node, above in enumerate(self.parent) if above < 0]
-        for node in self.bottom_up(roots):
-            if max(children[node]) >= count:
-                kept: list[int] = []
-                for child in children[node]:
-                    kept += children[child] if child >= count else (child,)
-                children[node] = kept
-        kept = []
+        for node in {above for above in self.parent[count:] if 0 <= above < count}:
+            children[node] = self._without_dummies(node)
+        kept: list[int] = []
         for node in roots:
-            if node < count or len(children[node]) > 1:
+            if node < count:
                 kept.append(node)
-            else:
-                kept += children[node]
+                continue
+            children[node] = below = self._without_dummies(node)
+            kept += [node] if len(below) > 1 else below
         return kept
+
+    def _without_dummies(self, node: int) -> list[int]:
+        """A node's children; in the places of dummies theirs."""
+        count, children = len(self.messages), self.children
+        found: list[int] = []
+        waiting = children[node][::-1]
+        while waiting:
+            child = waiting.pop()
+            if child < count:
+                found.append(child)
+            else:
+                waiting += children[child][::-1]
+                children[child] = _NONE
+        return found
 
     def bottom_up(self, roots: Sequence[int]) -> list[int]:
         """Every node that has children, after all its descendants."""
@@ -217,9 +229,9 @@ class _Building:
         return in_runs(siblings, self._rank.__getitem__)
 
     def forest(self, roots: list[int]) -> Forest:
-        """Sorted, grandchildren before children (step 6)."""
+        """Sorted, grandchildren before children (step 6): of dummies, roots all of them, before the roots."""
         children = self.children
-        self.sort([children[node] for node in self.bottom_up(roots)])
+        self.sort([siblings for siblings in children if len(siblings) > 1])
         numbers: list[int | None] = [*self.messages.numbers]
         return Forest(self.sorted(roots), children, numbers + [None] * (len(children) - len(numbers)))
 
@@ -229,20 +241,26 @@ class _Building:
         """Threads with the same base subject become one."""
         count, subjects, children = len(self.messages), self.messages.subjects, self.children
         marked = [subjects[node if node < count else children[node][0]] for node in roots]
-        table: dict[str, tuple[int, bool]] = {}  # the thread of each base subject, and whether it is a reply
-        for node, subject in zip(roots, marked, strict=True):
-            base, reply = subject[1:], subject[0] == "r"
+        bases = [subject[1:] for subject in marked]
+        alike = {base for base, times in Counter(bases).items() if base and times > 1}  # few of them are
+        table: dict[str, tuple[int, bool]] = {}  # the thread of each of these, and whether it is a reply
+        for node, subject, base in zip(roots, marked, bases, strict=True):
+            if base not in alike:
+                continue
+            reply = subject[0] == "r"
             known, replies = table.setdefault(base, (node, reply))
             if known < count and (node >= count or (replies and not reply)):
                 table[base] = node, reply
         kept: dict[int, None] = {}
         placed: set[int] = set()  # those below a new dummy, which may come again as roots
-        for node, subject in zip(roots, marked, strict=True):
+        for node, subject, base in zip(roots, marked, bases, strict=True):
+            if base not in alike:
+                kept[node] = None
+                continue
+            known, replies = table[base]
             if node in placed:
                 continue
-            base = subject[1:]
-            known, replies = table[base]
-            if not base or known == node:
+            if known == node:
                 kept[node] = None
             elif known >= count:
                 self._give(known, children[node] if node >= count else [node])

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Column, Connection, bindparam, delete, insert, select, update
 
 from mailstack.db import sync_directory
 from mailstack.store import maildir
@@ -29,6 +29,7 @@ from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, 
 from mailstack.store.values import Facts
 
 ROUND = 500  # files adopted in one transaction
+_ASKED = 500  # values in one statement
 _FILES = select(messages.c.id, messages.c.name, messages.c.disk_info, messages.c.is_new)
 _TAKE_OVER = (
     update(messages)
@@ -86,15 +87,19 @@ def settle(
     box = box_by_id(db, mailbox_id)
     modseq = box.modseq + 1
     known = keywords_of(db, mailbox_id)
-    rows = db.execute(_FILES.add_columns(*_MORE).where(messages.c.mailbox_id == mailbox_id)).all()
+    keys = [key for file in found if (key := _delivery(file)) is not None]
+    names = _known(db, box, messages.c.name, [file.base for file in found])
+    arrivals = _Arrivals(names, _known(db, box, messages.c.delivery, keys), found, known, modseq, now)
+    rows: Sequence[Any] = ()
     changed: list[Row] = []
     gone: list[Any] = []
     if doubtful:
+        rows = db.execute(_FILES.add_columns(*_MORE).where(messages.c.mailbox_id == mailbox_id)).all()
         files = maildir.list_files(box.path(root))
         gone = [row for row in rows if row.name not in files]
         changed = _take_over(db, box.path(root), rows, files, known, modseq)
         _bury(db, gone, modseq, now)
-    uidnext, added = _adopt(db, root, box, _Arrivals(rows, found, known, modseq, now))
+    uidnext, added = _adopt(db, root, box, arrivals)
     if not (changed or gone or added):
         return None
     before = sum(1 for row in rows if not row.flags & SEEN_BIT)
@@ -109,7 +114,8 @@ def settle(
 
 @dataclass(frozen=True, slots=True)
 class _Arrivals:
-    rows: Sequence[Any]  # the mailbox's, as they were
+    names: set[str]  # those of the files found that rows have, as they were
+    deliveries: set[str]  # the same of their deliveries
     found: Sequence[Found]
     known: Keywords
     modseq: int
@@ -122,7 +128,6 @@ _MORE = (
     messages.c.internal_date,
     messages.c.zone,
     messages.c.size,
-    messages.c.delivery,
 )
 
 
@@ -179,26 +184,26 @@ def _bury(db: Connection, gone: Sequence[Any], modseq: int, now: int) -> None:
 
 def _adopt(db: Connection, root: Path, box: Box, arrivals: _Arrivals) -> tuple[int, list[Row]]:
     """Rename and index the files that still are unknown; UIDNEXT after that, and the new rows."""
-    names = {row.name for row in arrivals.rows}
-    deliveries = {row.delivery for row in arrivals.rows if row.delivery}
+    names, deliveries = arrivals.names, set(arrivals.deliveries)
+    reserved = box.uid_reserved
     uidnext, added, facts = box.uidnext, [], []
     wanted = sorted(arrivals.found, key=_order)
     for file in wanted:
         if file.base in names:
             continue
-        key = _delivery(db, box, file)
+        key = _delivery(file)
         if key is not None and (key in deliveries or _expunged(db, box, key)):
             maildir.remove(box.path(root) / file.path)  # a crash left it, and the delivery was repeated
             continue
         written_uid = maildir.uid_of(file.base) or 0
-        uid = written_uid if uidnext <= written_uid < box.uid_reserved else uidnext
-        reserve_uids(db, root, box, uid + 1)
-        box = box._replace(uid_reserved=max(box.uid_reserved, uid + 1))
+        uid = written_uid if uidnext <= written_uid < reserved else uidnext
+        box = box._replace(uid_reserved=reserve_uids(db, root, box, uid + 1))
         row = _row(box, file, uid, key, arrivals)
         if not _rename(db, box.path(root), file, row):
             continue
         uidnext = uid + 1
-        deliveries.add(key)
+        if key is not None:
+            deliveries.add(key)
         added.append(row)
         facts.append({"message_id": row["id"], **{name: getattr(file.facts, name) for name in _FACTS}})
     if added:
@@ -248,7 +253,19 @@ def _rename(db: Connection, mailbox: Path, file: Found, row: dict[str, Any]) -> 
     return True
 
 
-def _delivery(db: Connection, box: Box, file: Found) -> str | None:
+def _known(db: Connection, box: Box, column: Column[Any], values: Sequence[str]) -> set[str]:
+    """Those of the values that rows of the mailbox have: none that is not text."""
+    values = [value for value in values if value.isascii() or value.encode(errors="ignore").decode() == value]
+    known: set[str] = set()
+    for start in range(0, len(values), _ASKED):
+        some = values[start : start + _ASKED]
+        known.update(
+            db.execute(select(column).where(messages.c.mailbox_id == box.id, column.in_(some))).scalars()
+        )
+    return known
+
+
+def _delivery(file: Found) -> str | None:
     """The key of the delivery that brought the file: only where the name is wholly one of ours."""
     return maildir.delivery_of(file.base) if maildir.uid_of(file.base) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, literal_column, or_, select, update
@@ -13,9 +14,10 @@ from mailstack.store.hot import Hot, slices
 from mailstack.store.rows import Span
 from mailstack.store.spanned import Spanned
 from mailstack.store.tables import UID_MASK, message_facts, message_id
-from mailstack.store.values import Facts
+from mailstack.store.values import FactColumns, Facts
 from mailstack.work import Work
 
+_LENGTH = itemgetter(1)
 SLICE = 5_000  # messages whose headings are read in one trip
 _LATE = 500  # messages from before there were headings, made up for in one trip
 _COLUMNS = {"sent": message_facts.c.sent, "base": message_facts.c.base, "refs": message_facts.c.refs}
@@ -38,8 +40,8 @@ class Headings:
         self._spans = spans
         self._facts = facts
 
-    async def read(self, uids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
-        """By UID what is kept of some messages; of those that are missing the fields must be read.
+    async def read(self, uids: Sequence[int], names: Sequence[str]) -> FactColumns:
+        """What is kept of some messages, in any order; of those that are missing the fields must be read.
 
         `names`: of "sent", "base" and "refs". One trip to a thread: ask for at most `SLICE` messages.
         """
@@ -82,14 +84,15 @@ def _headings(fields: Mapping[int, bytes]) -> dict[int, Heading]:
 
 def read(
     db: Connection, mailbox_id: int, spans: Sequence[Span], names: Sequence[str]
-) -> tuple[dict[int, tuple[Any, ...]], list[int]]:
+) -> tuple[FactColumns, list[int]]:
     """What `Headings.read` gives, and the messages from before there were headings."""
-    found: dict[int, tuple[Any, ...]] = {}
+    kept: list[Any] = []
     late: list[int] = []
     for some in _query(tuple(names)).rows(db, mailbox_id, spans):
-        found.update([(row[0] & UID_MASK, row[2:]) for row in some if row[1]])
+        kept += filter(_LENGTH, some)
         late += [row[0] & UID_MASK for row in some if row[1] is None]
-    return found, late
+    ids, _, *columns = zip(*kept, strict=True) if kept else [()] * (2 + len(names))
+    return FactColumns([id & UID_MASK for id in ids], dict(zip(names, columns, strict=True))), late
 
 
 @lru_cache(maxsize=16)

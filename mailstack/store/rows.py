@@ -171,16 +171,20 @@ def write_state(root: Path, box: Box, known: Keywords) -> None:
     state.write(box.path(root))
 
 
-def reserve_uids(db: Connection, root: Path, box: Box, uidnext: int) -> None:
-    """Write down, durably and before they are given, that UIDs up to `uidnext` may be in use."""
+def reserve_uids(db: Connection, root: Path, box: Box, uidnext: int) -> int:
+    """Write down, durably and before they are given, that UIDs up to `uidnext` may be in use.
+
+    And some more; the new `uid_reserved`.
+    """
     if uidnext <= box.uid_reserved:
-        return
+        return box.uid_reserved
     reserved = uidnext + RESERVE
     if reserved > UID_MASK:
         raise TooMany("the mailbox has given its last UID")
     state = MailboxState(box.name, box.uidvalidity, reserved, box.special_use, keywords_of(db, box.id).names)
     state.write(box.path(root))
     db.execute(update(mailboxes).where(mailboxes.c.id == box.id).values(uid_reserved=reserved))
+    return reserved
 
 
 def check_quota(box: Box, octets: int, count: int, quota: Quota) -> None:

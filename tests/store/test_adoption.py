@@ -69,6 +69,27 @@ class TestForeignFiles:
         assert os.listdir(harness.path() / "tmp") == []
         harness.check()
 
+    def test_uids_are_reserved_many_at_a_time(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(adoption, "ROUND", 5)
+        monkeypatch.setattr(rows_module, "RESERVE", 7)
+        now(harness.store.provision(1))
+        written: list[int] = []
+        write = MailboxState.write
+
+        def counted(state: MailboxState, mailbox: Path) -> None:
+            written.append(state.reserved)
+            write(state, mailbox)
+
+        monkeypatch.setattr(MailboxState, "write", counted)
+        for number in range(30):
+            (harness.path() / "new" / f"{1_700_000_000 + number}.M1P{number}.other").write_bytes(text(number))
+        assert len(harness.contents()) == 30
+        assert written == sorted(set(written))
+        assert len(written) <= 1 + 30 // 7
+        harness.check()
+
     def test_a_message_of_ours_keeps_its_bare_line_feeds(self, harness: Harness) -> None:
         data = b"a: b\r\n\r\nbare\nfeed"
         now(harness.store.append(1, "INBOX", [New(Message.of(data))]))

@@ -40,7 +40,9 @@ def test_what_is_known_of_messages(harness: Harness) -> None:
         assert [facts is not None for facts in found] == there
         for uid, facts in zip(uids, found, strict=True):
             assert facts is None or f"number {uid}\r\n".encode() in facts.fields, facts
-        assert sorted(now(box.headings.read(uids, ("sent", "base")))) == [uid for uid in uids if uid in MANY]
+        assert sorted(now(box.headings.read(uids, ("sent", "base"))).uids) == [
+            uid for uid in uids if uid in MANY
+        ]
         texts = now(box.bodies([(uid, 0, None) for uid in uids]))
         assert [text is not None for text in texts] == there
     assert now(box.headings.holding(casemap("number 7"))) == {7, *range(70, MANY[-1] + 1)}

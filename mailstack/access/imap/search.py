@@ -303,8 +303,8 @@ async def named(
 
 
 def _named(uids: list[int], numbers: Mapping[int, int], by_uid: bool) -> tuple[list[int], list[int]]:
-    known = [uid for uid in uids if uid in numbers]
-    return known, known if by_uid else [numbers[uid] for uid in known]
+    known = uids if all(map(numbers.__contains__, uids)) else [uid for uid in uids if uid in numbers]
+    return known, known if by_uid else list(map(numbers.__getitem__, known))
 
 
 async def encoded(context: Context, response: Response, numbers: int) -> bytes:

@@ -8,9 +8,10 @@ thread. Sort keys are kept, and the answer to THREAD as long as it is about the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 from mailstack.access.imap.context import Context, Selected
@@ -36,6 +37,7 @@ from mailstack.store.heading import DIGEST, heading_of
 from mailstack.store.headings import SLICE
 from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
+from mailstack.store.values import FactColumns
 from mailstack.wire.imap import extensions as x
 from mailstack.wire.imap.extension_responses import SortResponse, ThreadResponse
 from mailstack.wire.imap.responses import AnyResponse, Response, Tagged
@@ -54,41 +56,29 @@ _ALGORITHMS = {
 }
 
 
-Values = tuple[Any, ...]  # of the columns of a heading that a kind names
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How what an order needs of messages is made: of their headings, or of their fields."""
+    """How what an order needs of messages is made: of columns of their headings, or of their fields."""
 
     columns: tuple[str, ...]  # of the heading; none: it is not there
-    of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
+    of_headings: Callable[..., Iterable[Any]]  # of rows and of those columns
     of_fields: Callable[[Row, bytes], Any]
 
 
-def _sent(rows: Sequence[Row], headings: Sequence[Values]) -> list[int]:
+def _sent(rows: Sequence[Row], sent: Sequence[int | None]) -> list[int]:
     """RFC 5256 section 2.2: in UTC; where the Date field is not to be read, the internal date."""
-    return [row[3] if values[0] is None else values[0] for row, values in zip(rows, headings, strict=True)]
+    return [row[3] if date is None else date for row, date in zip(rows, sent, strict=True)]
 
 
-def _base(rows: Sequence[Row], headings: Sequence[Values]) -> list[str]:
-    return [sorting.text_key(values[0][1:]) for values in headings]
+def _base(rows: Sequence[Row], base: Sequence[str]) -> list[str]:
+    keys = [each[1:] for each in base]
+    return list(map(sorting.text_key, keys)) if "\ufffd" in "".join(keys) else keys
 
 
-def _threaded(rows: Sequence[Row], headings: Sequence[Values]) -> list[Values]:
-    """As they are, with the date as for DATE."""
-    return [
-        (row[3], *values[1:]) if values[0] is None else values
-        for row, values in zip(rows, headings, strict=True)
-    ]
-
-
-def _kept_in_heading(
-    columns: tuple[str, ...], of_headings: Callable[[Sequence[Row], Sequence[Values]], list[Any]]
-) -> _Kind:
+def _kept_in_heading(columns: tuple[str, ...], of_headings: Callable[..., Iterable[Any]]) -> _Kind:
     def of_fields(row: Row, fields: bytes) -> Any:
         heading = heading_of(fields)
-        return of_headings([row], [tuple(getattr(heading, name) for name in columns)])[0]
+        return next(iter(of_headings([row], *([getattr(heading, name)] for name in columns))))
 
     return _Kind(columns, of_headings, of_fields)
 
@@ -100,7 +90,7 @@ def _in_field(name: bytes, key: Callable[[str], str]) -> _Kind:
         found = find_field(fields)
         return key(field_value(found[0]) if found else "")
 
-    return _Kind((), lambda rows, headings: [], of_fields)
+    return _Kind((), lambda rows: [], of_fields)
 
 
 _KINDS = {
@@ -112,7 +102,7 @@ _KINDS = {
     "DISPLAYFROM": _in_field(b"from", _display_key),
     "DISPLAYTO": _in_field(b"to", _display_key),
 }
-_THREADED = _kept_in_heading(("sent", "base", "refs"), _threaded)
+_OF_THREADS = _kept_in_heading(("sent", "base", "refs"), lambda rows, *columns: zip(*columns, strict=True))
 
 
 async def sort(context: Context, command: x.Sort) -> AnyResponse:
@@ -181,7 +171,7 @@ def _sorted(rows: Sequence[Row], keys: Sequence[tuple[Mapping[int, Any], bool]])
     """Long work: run it in a thread. Messages that are gone have no key."""
     uids = uids_of(rows)
     for known, _ in keys:
-        if len(known) < len(uids) or not known.keys() >= set(uids):
+        if not all(map(known.__contains__, uids)):
             uids = [uid for uid in uids if uid in known]
     return sorting.sort(uids, [(known.__getitem__, reverse) for known, reverse in keys])
 
@@ -201,46 +191,68 @@ async def thread(context: Context, command: x.Thread) -> AnyResponse:
     known = KEPT.answer(selected.mailbox, kind)
     if known is not None and known.asked == asked:
         return known.said, tagged
-    made = await _made(context, selected, found, _THREADED, {})
-    places = None if command.uid else dict(zip(uids, numbers, strict=True))
-    said = await context.services.work.compute(_threads, command.algorithm, uids, made, found, places)
-    if len(made) == len(uids):
+    letters = await _letters(context, selected, found)
+    said = await context.services.work.compute(_threads, command.algorithm, uids, numbers, letters)
+    if len(letters.rows) == len(uids):
         KEPT.put(selected.mailbox, kind, Answer(asked, said))
     return said, tagged
 
 
-def _threads(
-    algorithm: str,
-    uids: Sequence[int],
-    made: Mapping[int, Values],
-    rows: Sequence[Row],
-    places: Mapping[int, int] | None,
-) -> bytes:
-    """Long work: run it in a thread. `places`: how the session calls the messages, if not by UID."""
-    known = [uid for uid in uids if uid in made]
-    forest = _ALGORITHMS[algorithm](_columns(known, made, rows))
-    if places is not None:
-        numbers = [None if uid is None else places[uid] for uid in forest.numbers]
-        forest = replace(forest, numbers=numbers)
-    return ThreadResponse(forest).encode()
+@dataclass(frozen=True, slots=True)
+class _Letters:
+    """What threads are made of, column by column: of thousands, a tuple for each would cost more."""
+
+    rows: Sequence[Row]
+    sent: Sequence[int | None]
+    base: Sequence[str]
+    refs: Sequence[bytes]
+
+    def only(self, chosen: Sequence[bool]) -> _Letters:
+        """Some of them."""
+        columns: tuple[Sequence[Any], ...] = (self.rows, self.sent, self.base, self.refs)
+        return _Letters(*(list(compress(column, chosen)) for column in columns))
 
 
-def _columns(uids: Sequence[int], made: Mapping[int, Values], rows: Sequence[Row]) -> threads.Messages:
-    headings = [made[uid] for uid in uids]
-    refs: list[bytes] = [values[2] for values in headings]
-    own = [names[:DIGEST] for names in refs]
-    arrivals = {row[0] & UID_MASK: row[3] for row in rows}
-    return threads.Messages(
-        numbers=uids,
-        sent=[values[0] for values in headings],
-        subjects=[values[1] for values in headings],
-        ids=[b"" if name == _NO_DIGEST else name for name in own],
+async def _letters(context: Context, selected: Selected, found: Sequence[Row]) -> _Letters:
+    """Of these messages, in their order; those that are gone are missing."""
+    columns: tuple[list[Any], ...] = ([], [], [], [])
+    for start in range(0, len(found), SLICE):
+        await context.progress(start, len(found))
+        some = found[start : start + SLICE]
+        headings = await selected.mailbox.headings.read(uids_of(some), _OF_THREADS.columns)
+        parts: Iterable[Sequence[Any]] = (some, *headings.columns.values())
+        if headings.uids != uids_of(some):
+            made = _of_headings(_OF_THREADS, some, headings)
+            lacking = [row for row in some if row[0] & UID_MASK not in made]
+            made.update(await _of_fields(context, selected, lacking, _OF_THREADS))
+            there = [row for row in some if row[0] & UID_MASK in made]
+            parts = zip(*((row, *made[row[0] & UID_MASK]) for row in there), strict=True) if there else ()
+        for column, part in zip(columns, parts, strict=False):
+            column += part
+    return _Letters(*columns)
+
+
+def _threads(algorithm: str, uids: Sequence[int], numbers: Sequence[int], letters: _Letters) -> bytes:
+    """Long work: run it in a thread. `numbers`: how the session calls the messages of `uids`."""
+    there = uids_of(letters.rows)
+    if there != uids:
+        names = dict(zip(uids, numbers, strict=True))
+        letters = letters.only([uid in names for uid in there])
+        numbers = [names[uid] for uid in uids_of(letters.rows)]
+    messages = threads.Messages(
+        numbers=numbers,
+        sent=_sent(letters.rows, letters.sent),
+        subjects=letters.base,
+        ids=[b"" if names.startswith(_NO_DIGEST) else names[:DIGEST] for names in letters.refs],
         references=[
-            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)] if names != name else ()
-            for names, name in zip(refs, own, strict=True)
+            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)]
+            if len(names) > DIGEST
+            else ()
+            for names in letters.refs
         ],
-        arrivals=[arrivals[uid] for uid in uids],
+        arrivals=[row[3] for row in letters.rows],
     )
+    return ThreadResponse(_ALGORITHMS[algorithm](messages)).encode()
 
 
 async def _made(
@@ -250,26 +262,31 @@ async def _made(
 
     What was made before is not made again; others may be among it.
     """
-    unknown = [row for row in found if row[0] & UID_MASK not in kept]
-    made: dict[int, Any] = {}
+    unknown = [row for row in found if row[0] & UID_MASK not in kept] if kept else found
     compute = context.services.work.compute
     for start in range(0, len(unknown), SLICE):
         await context.progress(start, len(unknown))
         some = unknown[start : start + SLICE]
         if kind.columns:
             headings = await selected.mailbox.headings.read(uids_of(some), kind.columns)
-            made.update(await compute(_of_headings, kind, some, headings))
-            some = [row for row in some if row[0] & UID_MASK not in headings]
-        made.update(await _of_fields(context, selected, some, kind))
-    kept.update(made)
+            kept.update(await compute(_of_headings, kind, some, headings))
+            there = set(headings.uids)
+            some = [row for row in some if row[0] & UID_MASK not in there]
+        kept.update(await _of_fields(context, selected, some, kind))
     return kept
 
 
-def _of_headings(kind: _Kind, rows: Sequence[Row], headings: Mapping[int, Values]) -> dict[int, Any]:
+def _of_headings(kind: _Kind, rows: Sequence[Row], headings: FactColumns) -> dict[int, Any]:
     """Long work: run it in a thread."""
-    known = [row for row in rows if row[0] & UID_MASK in headings]
-    uids = uids_of(known)
-    return dict(zip(uids, kind.of_headings(known, [headings[uid] for uid in uids]), strict=True))
+    uids = headings.uids
+    columns: list[Sequence[Any]] = list(headings.columns.values())
+    if uids != uids_of(rows):  # of some there is none, or there are others beside
+        by_uid = {row[0] & UID_MASK: row for row in rows}
+        asked = [uid in by_uid for uid in uids]
+        uids = list(compress(uids, asked))
+        columns = [list(compress(column, asked)) for column in columns]
+        rows = [by_uid[uid] for uid in uids]
+    return dict(zip(uids, kind.of_headings(rows, *columns), strict=True))
 
 
 async def _of_fields(

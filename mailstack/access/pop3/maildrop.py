@@ -7,7 +7,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
+from mailstack.store.flags import SEEN_BIT
 from mailstack.store.mailbox import Mailbox
+from mailstack.store.news import uids_of
+from mailstack.store.tables import UID_MASK
 from mailstack.store.values import SEEN
 
 FLUSH = 500  # messages fetched before they are marked \Seen together
@@ -42,11 +45,12 @@ class Maildrop:
         self._after = after
         hidden = after.hidden if after is not None else frozenset()
         self._release: Callable[[], None] | None = release
-        entries = [mailbox.entry(uid) for uid in mailbox.view(read_only=True).uids]
-        present = [entry for entry in entries if entry is not None and entry.uid not in hidden]
-        self._uids = array("I", [entry.uid for entry in present])
-        self._sizes = array("Q", [entry.size for entry in present])
-        self._seen = {entry.uid for entry in present if SEEN in entry.flags}
+        rows = mailbox.rows(mailbox.view(read_only=True).uids)
+        if hidden:
+            rows = [row for row in rows if row[0] & UID_MASK not in hidden]
+        self._uids = array("I", uids_of(rows))
+        self._sizes = array("Q", [row[5] for row in rows])
+        self._seen = {row[0] & UID_MASK for row in rows if row[1] & SEEN_BIT}
         self._fetched: set[int] = set()  # UIDs that are not yet marked \Seen
         self._deleted: set[int] = set()  # numbers, from 1
         self._retrieved: set[int] = set()  # numbers that were fetched whole

@@ -40,7 +40,7 @@ class ReadAhead:
     async def body(self, uid: int) -> bytes:
         """All octets of a small message. Raise Expunged, OSError, Overloaded."""
         last, self._last = self._last, uid
-        if self._mailbox.entry(uid) is None:
+        if not self._mailbox.rows((uid,)):
             raise Expunged(f"message {uid}")
         if not last or uid <= last:  # the first, or not in order: nothing is known of what comes next
             await self._forget()

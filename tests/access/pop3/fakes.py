@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from mailstack.access.settings import Pop3Config
 from mailstack.mail.address import Address
 from mailstack.mail.message import Stored
 from mailstack.net.conversation import Conversation
-from mailstack.store.values import Entry, Expunged
+from mailstack.store.flags import SEEN_BIT
+from mailstack.store.news import Row
+from mailstack.store.values import SEEN, Expunged
 from mailstack.wire import pop3
 from tests.net.sign_ins import sign_in_with
 
@@ -68,10 +70,12 @@ class FakeMailbox:
         assert read_only  # or \Recent would be lost for IMAP
         return FakeView(sorted(self.messages))
 
-    def entry(self, uid: int) -> Entry | None:
-        if uid not in self.messages:
-            return None
-        return Entry(uid, frozenset(self.flags[uid]), 1, 0, 0, len(self.messages[uid]), uid)
+    def rows(self, uids: Iterable[int]) -> list[Row]:
+        return [
+            (uid, SEEN_BIT if SEEN in self.flags[uid] else 0, 1, 0, 0, len(self.messages[uid]))
+            for uid in uids
+            if uid in self.messages
+        ]
 
     async def store_flags(self, uids: Sequence[int], mode: str, flags: frozenset[str]) -> None:
         self.calls.append((mode, list(uids)))
