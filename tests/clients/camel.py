@@ -131,7 +131,7 @@ def its_own_work(store, sent):
     say("moved", [subjects(books), subjects(sent)])
 
 
-def what_others_do(inbox, sent, other):
+def what_others_do(inbox, other):
     """Said by the server without a question: there is no poll here."""
     other.append("INBOX", "arrived")
     until(lambda: "arrived" in subjects(inbox))
@@ -144,21 +144,25 @@ def what_others_do(inbox, sent, other):
     other.in_inbox("EXPUNGE", uid)
     until(lambda: "arrived" not in subjects(inbox))
     say("gone", subjects(inbox))
-    other.append("Sent", "elsewhere")  # not the mailbox that is open: by STATUS, then the library looks
-    until(lambda: "elsewhere" in subjects(sent))
-    say("elsewhere", subjects(sent))
 
 
 def mailboxes_of_others(other):
     """New, subscribed and gone: the library is told at once, and looks when it lists the next time."""
     for do, told in (
-        ("create", "(\\HasNoChildren)"),
-        ("subscribe", "(\\Subscribed \\HasNoChildren)"),
-        ("delete", "(\\Subscribed \\NonExistent"),
+        ("create", r"\HasNoChildren"),
+        ("subscribe", r"\Subscribed \HasNoChildren"),
+        ("delete", r"\Subscribed \NonExistent \Noselect \HasNoChildren"),
     ):
         getattr(other.imap, do)("Theirs")
-        until(lambda told=told: f"* LIST {told}" in heard())
+        until(lambda told=told: f'* LIST ({told}) "/" Theirs' in heard())
         say(do, True)
+
+
+def mail_for_another(sent, other):
+    """Not for the mailbox that is open: the server says its STATUS, and the library looks."""
+    other.append("Sent", "elsewhere")
+    until(lambda: "elsewhere" in subjects(sent))
+    say("elsewhere", subjects(sent))
 
 
 Camel.init(place, False)
@@ -169,8 +173,9 @@ inbox.refresh_info_sync(None)
 store.get_folder_info_sync("", Camel.StoreGetFolderInfoFlags.RECURSIVE, None)  # or it knows no mailbox
 sent = store.get_folder_sync("Sent", 0, None)
 other = Other()
-what_others_do(inbox, sent, other)
+what_others_do(inbox, other)
 mailboxes_of_others(other)
+mail_for_another(sent, other)
 its_own_work(store, sent)
 store.disconnect_sync(True, None)
 say("DONE", None)

@@ -15,7 +15,14 @@ from tests.more_peers import program
 from tests.running import PATIENCE, RunningStack
 
 PYTHON = "/usr/bin/python3"  # the bindings are Debian's
-SEES = "import gi; gi.require_version('Camel', '1.2'); from gi.repository import Camel"
+SEES = """
+import gi
+gi.require_version("Camel", "1.2")
+from gi.repository import Camel, Gio
+assert Gio.TlsBackend.get_default().supports_tls()
+assert Gio.SettingsSchemaSource.get_default().lookup("org.gnome.evolution-data-server", True)
+"""
+PACKAGES = "python3-gi gir1.2-camel-1.2 evolution-data-server-common glib-networking"
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +35,13 @@ def talk(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> tuple
         not Path(PYTHON).exists()
         or subprocess.run([PYTHON, "-c", SEES], capture_output=True, timeout=PATIENCE).returncode
     ):
-        pytest.skip("Camel is not there; get it with: apt-get install python3-gi gir1.2-camel-1.2")
+        pytest.skip(f"Camel is not there; get it with: apt-get install {PACKAGES}")
     place = tmp_path_factory.mktemp("camel")
     words = (stack.ports["imaps"], stack.address("camel"), "camel-secret", stack.ca, place)
     script = Path(__file__).with_name("camel.py")
     environment = {"EDS_CAMEL_PROVIDER_DIR": str(provider.parent), "CAMEL_DEBUG": "imapx:io"}
-    out = run(PYTHON, "-W", "ignore", str(script), *map(str, words), PYTHONPATH="", **environment)
+    alone = {"PYTHONPATH": "", "HOME": str(place), "GSETTINGS_BACKEND": "memory"}
+    out = run(PYTHON, "-W", "ignore", str(script), *map(str, words), **environment, **alone)
     lines = [line.partition(" ") for line in out.splitlines()]
     found = {name: json.loads(value) for name, _, value in lines if value}
     assert "DONE" in found, out
