@@ -21,6 +21,7 @@ from tests.peers import _wait_for, dovecot_running, needs_root, open_folder
 from tests.running import PATIENCE, free_ports
 
 PEERS = Path(os.environ.get("MAILSTACK_PEERS", Path(__file__).parent.parent / ".peers"))
+LIBRARIES = PEERS / "usr" / "lib" / "x86_64-linux-gnu"  # of the unpacked packages
 _UNPACK = "apt-get download {package} && dpkg -x {package}_*.deb .peers"
 _QUIET = subprocess.DEVNULL
 
@@ -33,10 +34,12 @@ def unpacked(name: str, package: str) -> Path:
     return path
 
 
-def program(name: str, package: str) -> Path:
-    """The same for a program, which may lack a library here."""
+def program(name: str, package: str, environment: dict[str, str] | None = None) -> Path:
+    """The same for a program, which may lack a library here; `environment` is what it runs in, if not ours."""
     path = unpacked(name, package)
-    said = subprocess.run(["ldd", str(path)], capture_output=True, text=True, timeout=PATIENCE).stdout
+    said = subprocess.run(
+        ["ldd", str(path)], capture_output=True, text=True, timeout=PATIENCE, env=environment
+    ).stdout
     lacks = [line.split()[0] for line in said.splitlines() if "not found" in line]
     if lacks:
         pytest.skip(

@@ -13,7 +13,7 @@ class ImapConfig:
     """[access.imap]: limits of an IMAP session."""
 
     max_message_octets: int = 50 * 1024 * 1024  # of one APPEND
-    login_seconds: float = 60.0  # of silence before login
+    login_seconds: float = 180.0  # of silence before login: somebody may be at an OpenID provider's page
     idle_seconds: float = 1800.0  # of silence after login, and in IDLE (RFC 3501 section 5.4)
     max_auth_failures: int = 4  # then BYE
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its NO
@@ -41,7 +41,7 @@ class ImapConfig:
 class Pop3Config:
     """[access.pop3]: limits of a POP3 session."""
 
-    login_seconds: float = 60.0  # of silence before login
+    login_seconds: float = 180.0  # of silence before login: somebody may be at an OpenID provider's page
     idle_seconds: float = 600.0  # of silence after login (RFC 1939 section 3: at least 10 min)
     max_auth_failures: int = 4  # then the connection is closed
     auth_failure_seconds: float = 2.0  # each failed login waits this long for its -ERR
@@ -69,7 +69,7 @@ class AccessConfig:
 def _check(login_seconds: float, idle_seconds: float, failures: int, wait: float) -> None:
     """Raise ValueError for what cannot work, of either protocol."""
     if login_seconds <= 0 or idle_seconds <= 0:
-        raise ValueError("access: login_seconds and idle_seconds must be more than 0; try 60 and 1800")
+        raise ValueError("access: login_seconds and idle_seconds must be more than 0; try 180 and 1800")
     if failures < 1:
         raise ValueError("access: max_auth_failures must be at least 1; try 4")
     if not 0 <= wait <= 60:

@@ -205,7 +205,7 @@ class _KeptWriter:
         """A write transaction, committed at the end; one at a time. Raise DBAPIError."""
         with self._turn:
             db = self._db or self._connect()
-            driver: Any = db.connection.driver_connection
+            driver: Any = db.connection.dbapi_connection
             try:
                 _say(driver, "BEGIN IMMEDIATE")
                 yield db
@@ -252,7 +252,7 @@ class _KeptReaders:
         db: Connection | None = getattr(self._mine, "db", None)
         if db is None or db.closed:
             db = self._connect()
-        driver: Any = db.connection.driver_connection
+        driver: Any = db.connection.dbapi_connection
         if driver.in_transaction:  # a read within a read: it has a snapshot of its own
             with self._engine.connect() as other, other.begin():
                 return function(other, *args)
@@ -328,7 +328,7 @@ def _in_one_savepoint(
 ) -> Outcome[T]:
     """One try; `actions` gets what takes back what it did to files."""
     db.info[_UNDO] = actions
-    driver: Any = db.connection.driver_connection  # SQLAlchemy's own savepoints cost ten times as much
+    driver: Any = db.connection.dbapi_connection  # SQLAlchemy's own savepoints cost ten times as much
     driver.execute("SAVEPOINT one")
     try:
         value = function(db)

@@ -72,7 +72,7 @@ def _run(db: Connection, statement: str, values: tuple[Any, ...]) -> Any:
     """The cursor after a statement: on SQLite the driver's own, which costs a fifth of SQLAlchemy's."""
     if db.dialect.name != "sqlite":
         return db.exec_driver_sql(statement, values)
-    driver: Any = db.connection.driver_connection
+    driver: Any = db.connection.dbapi_connection
     try:
         return driver.execute(statement, values)
     except sqlite3.Error as error:

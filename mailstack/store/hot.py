@@ -38,7 +38,7 @@ class Hot:
         sql, order, given = self._for(db)
         if given:
             parameters = given | parameters
-        connection: Any = db.connection.driver_connection
+        connection: Any = db.connection.dbapi_connection
         return connection.execute(sql, parameters if order is None else [parameters[key] for key in order])
 
     def run_many(self, db: Connection, parameters: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +50,7 @@ class Hot:
         if given:
             parameters = [given | row for row in parameters]
         rows = parameters if order is None else [[row[key] for key in order] for row in parameters]
-        connection: Any = db.connection.driver_connection
+        connection: Any = db.connection.dbapi_connection
         cursor = connection.cursor()
         cursor.executemany(sql, rows)
         cursor.close()

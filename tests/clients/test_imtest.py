@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from tests.clients.test_programs import run
-from tests.more_peers import PEERS, unpacked
+from tests.more_peers import LIBRARIES, program
 from tests.running import RunningStack
 
-LIBRARIES = "usr/lib/x86_64-linux-gnu"
 TYPED = """a SELECT INBOX
 b UNAUTHENTICATE
 c STATUS INBOX (MESSAGES)
@@ -19,8 +18,10 @@ f LOGOUT
 
 
 def test_one_connection_for_two_users(stack: RunningStack) -> None:
-    imtest = unpacked("usr/lib/cyrus/bin/imtest", "cyrus-clients")
-    unpacked(f"{LIBRARIES}/libcyrus.so.0", "cyrus-common")
+    environment = {
+        "LD_LIBRARY_PATH": os.pathsep.join([str(LIBRARIES), os.environ.get("LD_LIBRARY_PATH", "")])
+    }
+    imtest = program("usr/lib/cyrus/bin/imtest", "cyrus-clients", {**os.environ, **environment})
     alice, bob = stack.address("alice"), stack.address("bob")
     words = (
         "-s",
@@ -35,8 +36,7 @@ def test_one_connection_for_two_users(stack: RunningStack) -> None:
         "-w",
         "alice-secret",
     )
-    paths = os.pathsep.join([str(PEERS / LIBRARIES), os.environ.get("LD_LIBRARY_PATH", "")])
-    out = run(str(imtest), *words, "localhost", stdin=TYPED.format(bob=bob), LD_LIBRARY_PATH=paths)
+    out = run(str(imtest), *words, "localhost", stdin=TYPED.format(bob=bob), **environment)
     lines = out.splitlines()
     assert "a OK [READ-WRITE] SELECT completed" in lines
     assert "b OK UNAUTHENTICATE completed" in lines

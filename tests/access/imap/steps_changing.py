@@ -178,7 +178,11 @@ class Changing(Looking):
         box.add(BODIES[1])
         self.world.clock.advance(3.0)
         self.world.settle()
-        self.status(name) if self.watched(box) else self.opened(name)
+        if self.watched(box):
+            self.idlers_know_all()  # the message is recent to them, which is written down by now or soon
+            self.status(name)
+        else:
+            self.opened(name)
 
     def watched(self, box: Box) -> bool:
         return any(picture.box is box for picture in self.pictures)

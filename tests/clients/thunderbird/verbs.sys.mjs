@@ -109,11 +109,14 @@ export async function addAccount({ type, host = "localhost", address, password, 
   return { key: account.key, guessed };
 }
 
-// An add-on, from its file.
+// Add-ons and Themes, Install Add-on From File; the questions are answered with yes.
 export async function install(path) {
   const file = Cc["@mozilla.org/file/local;1"].createInstance(Ci.nsIFile);
   file.initWithPath(path);
-  await AddonManager.installTemporaryAddon(file);
+  const install = await AddonManager.getInstallForFile(file);
+  const addOn = await install.install();
+  await addOn.enable();
+  await until(() => addOn.isActive, `${path} installed`);
 }
 
 // The access token of an account that signs in by OAuth2: the next connection gets another from the provider.
