@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mailstack.mail.collation import casemap
@@ -38,7 +38,7 @@ class Messages:
     sent: Sequence[int]  # the Date field in UTC, seconds since 1970; INTERNALDATE where there is none
     subjects: Sequence[str]  # "r" for a reply or else "-", then the base as `subject_of` gives it
     ids: Sequence[str | bytes]  # the Message-ID, as `message_ids` gives it, or a digest; empty: there is none
-    references: Sequence[Sequence[str | bytes]]  # the same: of References, or else the first of In-Reply-To
+    references: Iterable[Sequence[str | bytes]]  # the same: of References, or else the first of In-Reply-To
     arrivals: Sequence[int]  # INTERNALDATE; only REFS needs it
 
     def __len__(self) -> int:
@@ -99,6 +99,14 @@ def refs(messages: Messages) -> Forest:
 _NONE: list[int] = []  # the children of all that have none; nothing is ever put in
 
 
+def _repeated(words: Sequence[str]) -> set[str]:
+    """Those that are there more than once; counted in runs: other threads wait for each."""
+    times: Counter[str] = Counter()
+    for start in range(0, len(words), RUN):
+        times.update(words[start : start + RUN])
+    return {word for word, count in times.items() if count > 1}
+
+
 class _Building:
     """A forest that is being made; -1 is no parent."""
 
@@ -120,7 +128,7 @@ class _Building:
     def _link_all(self) -> None:
         ids, parent, children = self.messages.ids, self.parent, self.children
         # Of several with one identifier the first has it, the others have none (step 1.A).
-        nodes = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
+        nodes = {ids[node]: node for node in range(len(ids) - 1, -1, -1)}
         nodes.pop("", None)
         nodes.pop(b"", None)
         for node, names in enumerate(self.messages.references):
@@ -242,7 +250,7 @@ class _Building:
         count, subjects, children = len(self.messages), self.messages.subjects, self.children
         marked = [subjects[node if node < count else children[node][0]] for node in roots]
         bases = [subject[1:] for subject in marked]
-        alike = {base for base, times in Counter(bases).items() if base and times > 1}  # few of them are
+        alike = _repeated(bases) - {""}  # few of them are
         table: dict[str, tuple[int, bool]] = {}  # the thread of each of these, and whether it is a reply
         for node, subject, base in zip(roots, marked, bases, strict=True):
             if base not in alike:

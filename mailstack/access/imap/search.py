@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mailstack.access.imap.context import Context, Selected, Unsupported
 from mailstack.access.imap.contexts import begin, reuses_tag
@@ -303,8 +304,14 @@ async def named(
 
 
 def _named(uids: list[int], numbers: Mapping[int, int], by_uid: bool) -> tuple[list[int], list[int]]:
-    known = uids if all(map(numbers.__contains__, uids)) else [uid for uid in uids if uid in numbers]
-    return known, known if by_uid else list(map(numbers.__getitem__, known))
+    known = uids if has_all(numbers, uids) else [uid for uid in uids if uid in numbers]
+    return known, known if by_uid else [numbers[uid] for uid in known]
+
+
+def has_all(known: Mapping[int, Any], uids: Sequence[int]) -> bool:
+    """Whether all of them are known; asked for some thousands at a time, for which other threads wait."""
+    parts = (uids[at : at + MANY] for at in range(0, len(uids), MANY))
+    return all(all(map(known.__contains__, part)) for part in parts)
 
 
 async def encoded(context: Context, response: Response, numbers: int) -> bytes:

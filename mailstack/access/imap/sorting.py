@@ -26,6 +26,7 @@ from mailstack.access.imap.search import (
     encoded,
     extended,
     find,
+    has_all,
     header,
     highest,
     named,
@@ -171,7 +172,7 @@ def _sorted(rows: Sequence[Row], keys: Sequence[tuple[Mapping[int, Any], bool]])
     """Long work: run it in a thread. Messages that are gone have no key."""
     uids = uids_of(rows)
     for known, _ in keys:
-        if not all(map(known.__contains__, uids)):
+        if not has_all(known, uids):
             uids = [uid for uid in uids if uid in known]
     return sorting.sort(uids, [(known.__getitem__, reverse) for known, reverse in keys])
 
@@ -232,6 +233,10 @@ async def _letters(context: Context, selected: Selected, found: Sequence[Row]) -
     return _Letters(*columns)
 
 
+def _references(refs: bytes) -> Sequence[bytes]:
+    return [refs[at : at + DIGEST] for at in range(DIGEST, len(refs), DIGEST)] if len(refs) > DIGEST else ()
+
+
 def _threads(algorithm: str, uids: Sequence[int], numbers: Sequence[int], letters: _Letters) -> bytes:
     """Long work: run it in a thread. `numbers`: how the session calls the messages of `uids`."""
     there = uids_of(letters.rows)
@@ -244,12 +249,7 @@ def _threads(algorithm: str, uids: Sequence[int], numbers: Sequence[int], letter
         sent=_sent(letters.rows, letters.sent),
         subjects=letters.base,
         ids=[b"" if names.startswith(_NO_DIGEST) else names[:DIGEST] for names in letters.refs],
-        references=[
-            [names[at : at + DIGEST] for at in range(DIGEST, len(names), DIGEST)]
-            if len(names) > DIGEST
-            else ()
-            for names in letters.refs
-        ],
+        references=map(_references, letters.refs),  # one by one: so many lists are dear to the collector
         arrivals=[row[3] for row in letters.rows],
     )
     return ThreadResponse(_ALGORITHMS[algorithm](messages)).encode()
