@@ -311,9 +311,7 @@ class Queue(Service):
         assert envelope.hold_until is not None
         until, restraint = envelope.hold_until, await self._restraint(envelope, steps)
         new = [self._entering.entry(envelope, step, until, restraint, leased=False) for step in steps]
-        new += [
-            NewEntry(one, LOCAL, envelope.hold_until) for one in envelope.recipients if one.address in refused
-        ]
+        new += [NewEntry(one, LOCAL, until) for one in envelope.recipients if one.address in refused]
         await self._entering.write(envelope, message, new)
         self._scheduler.waits(new)
 

@@ -80,14 +80,8 @@ class Selected:
         """The UIDs that are Recent to this client; those of IMAP4rev2 know no such flag."""
         return () if self.revised else self.view.recent
 
-    def fetch(self, uid: int) -> bytes:
-        """The beginning of a response of FETCH: by number, or by UID where there are no numbers."""
-        if self.uid_only:
-            return b"* %d UIDFETCH (" % uid
-        return b"* %d FETCH (" % (self.view.sequence(uid) or 0)
-
     def fetches(self, uids: Sequence[int]) -> tuple[bytes, Iterable[int]]:
-        """The same for many: a template, and the number for each."""
+        """How responses of FETCH begin: a template, and the number for each; UIDs where there are none."""
         if self.uid_only:
             return b"* %d UIDFETCH (", uids
         return b"* %d FETCH (", self.view.numbers(uids)
