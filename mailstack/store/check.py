@@ -106,9 +106,12 @@ def _files(
         if file is None:
             found.append(("lost-file", f"UID {row.id & UID_MASK}: {row.name}"))
             continue
-        if not maildir.holds(path / file, os.stat(path / file), row.size):
-            size = size_of_text(path / file)
-            found.append(("size", f"UID {row.id & UID_MASK}: {file} has {size} octets, not {row.size}"))
+        try:
+            if not maildir.holds(path / file, os.stat(path / file), row.size):
+                size = size_of_text(path / file)
+                found.append(("size", f"UID {row.id & UID_MASK}: {file} has {size} octets, not {row.size}"))
+        except FileNotFoundError:  # renamed or removed since the directory was read
+            found.append(("lost-file", f"UID {row.id & UID_MASK}: {file}"))
         if maildir.uid_of(row.name) != row.id & UID_MASK:
             found.append(("uid", f"UID {row.id & UID_MASK}: the file is {row.name}"))
     names = select(expunged.c.name).where(expunged.c.mailbox_id == box.id, expunged.c.name.is_not(None))

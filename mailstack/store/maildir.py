@@ -9,6 +9,7 @@ fewer octets then than ``S=`` says, which are the message's.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -361,8 +362,12 @@ def remove_stale(mailbox: Path) -> None:
         make_mailbox(mailbox)
     with os.scandir(mailbox / "tmp") as entries:
         for entry in entries:
-            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
-                remove(Path(entry.path))
+            with contextlib.suppress(FileNotFoundError):  # a message on its way leaves tmp/ any moment
+                if (
+                    entry.is_file(follow_symlinks=False)
+                    and entry.stat(follow_symlinks=False).st_mtime < oldest
+                ):
+                    os.unlink(entry.path)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 
 from mailstack.mail.collation import casemap
 from mailstack.mail.message import Message
-from mailstack.store import changes, delivery, index, mailboxes
+from mailstack.store import changes, delivery, index, mailboxes, maildir
 from mailstack.store import tables as t
 from mailstack.store.file_index import FileIndex
 from mailstack.store.values import New
@@ -85,6 +85,25 @@ def test_files_that_are_lost_or_too_many(mail: Installation) -> None:
     assert sorted(kinds) == ["lost-file", "size", "unknown-file"]
     assert "3 problems" in result.stderr
     assert mail.json("store", "rebuild", "--all", "--yes")[0]["messages"] == 5
+    assert mail.ok("store", "check", ALICE) == "no problems\n"
+
+
+def test_a_file_that_is_renamed_meanwhile_ends_no_check(
+    mail: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed_and_renamed(mailbox: Path) -> dict[str, str]:
+        files = list_files(mailbox)
+        for first in sorted((mailbox / "new").iterdir())[:1]:
+            first.rename(mailbox / "cur" / f"{first.name}:2,S")
+        return files
+
+    list_files = maildir.list_files
+    with monkeypatch.context() as patched:
+        patched.setattr(maildir, "list_files", listed_and_renamed)
+        result = mail.run("store", "check", ALICE)
+    assert result.exit_code == 1
+    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == ["lost-file"]
+    mail.ok("store", "rebuild", ALICE, "--yes")
     assert mail.ok("store", "check", ALICE) == "no problems\n"
 
 

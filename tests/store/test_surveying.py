@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,4 +217,38 @@ class TestChanged:
         harness.database.write(lambda db: rebuild_user(harness.root, db, 1, "example.org/alice"))
         assert surveyed(harness) is None
         harness.restart()
+        assert len(harness.contents()) == 3
+
+
+class TestLeftInTmp:
+    """The thorough look clears tmp/ of what a crash left there."""
+
+    def test_what_nobody_writes_any_more_is_removed(self, harness: Harness) -> None:
+        harness.append(range(2), flags=[r"\Seen"])
+        tmp = harness.path() / "tmp"
+        for name in ("old", "young"):
+            (tmp / name).write_bytes(b"half a mess")
+        (tmp / "folder").mkdir()
+        for name in ("old", "folder"):
+            os.utime(tmp / name, (0, 0))
+        assert len(harness.contents()) == 2
+        assert sorted(path.name for path in tmp.iterdir()) == ["folder", "young"]
+
+    def test_a_message_that_goes_its_way_meanwhile_hinders_nobody(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(2), flags=[r"\Seen"])
+        tmp = harness.path() / "tmp"
+        (tmp / "1.on-its-way.host").write_bytes(text(9))
+
+        @contextlib.contextmanager
+        def listed_and_left(folder: Path) -> Iterator[list[os.DirEntry[str]]]:
+            with scandir(folder) as entries:
+                found = list(entries)
+            for entry in found:
+                os.rename(entry.path, harness.path() / "new" / entry.name)
+            yield found
+
+        scandir = os.scandir
+        monkeypatch.setattr(maildir.os, "scandir", listed_and_left)  # type: ignore[attr-defined]
         assert len(harness.contents()) == 3
