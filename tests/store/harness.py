@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 import mailstack.directory.tables as directory
-from mailstack.db import Database, metadata
+from mailstack.db import Database
 from mailstack.mail.message import Message
 from mailstack.store.indexer import index_of
 from mailstack.store.maildir import base_of, list_files
@@ -85,13 +85,12 @@ def text(number: int = 0, size: int = 0) -> bytes:
 
 
 class Harness:
-    """A store with users alice (1) and bob (2)."""
+    """A store with users alice (1) and bob (2), on a database with all tables."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
         self.root = folder / "mail"
         self.root.mkdir()
-        metadata.create_all(database.engine)
         database.write(_add_users)
         self.restart()
 
