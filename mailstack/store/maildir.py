@@ -358,8 +358,8 @@ def keep(mailbox: Path, path: str) -> str | None:
 def remove_stale(mailbox: Path) -> None:
     """Remove what has lain in tmp/ for longer than anyone writes.
 
-    By the time of its last change in the file system: that of its octets is the message's INTERNALDATE, of years ago
-    where mail is moved in.
+    By the time of its last change in the file system: that of its octets is the message's INTERNALDATE,
+    of years ago where mail is moved in.
     """
     oldest = time.time() - STALE
     if not (mailbox / "tmp").is_dir():

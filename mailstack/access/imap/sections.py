@@ -97,7 +97,7 @@ class Decoded:
 
 
 def absent(section: Section | Decoded) -> bytes:
-    """The value where there is no such part: NIL, but 0 for BINARY.SIZE, a number always (RFC 3516 section 7)."""
+    """The value where there is no such part: NIL, but for BINARY.SIZE a number (RFC 3516 section 7)."""
     return b"0" if isinstance(section, Decoded) and isinstance(section.item, BinarySize) else NIL
 
 
