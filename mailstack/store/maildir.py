@@ -356,7 +356,11 @@ def keep(mailbox: Path, path: str) -> str | None:
 
 
 def remove_stale(mailbox: Path) -> None:
-    """Remove what has lain in tmp/ for longer than anyone writes."""
+    """Remove what has lain in tmp/ for longer than anyone writes.
+
+    By the time of its last change in the file system: that of its octets is the message's INTERNALDATE,
+    of years ago where mail is moved in.
+    """
     oldest = time.time() - STALE
     if not (mailbox / "tmp").is_dir():
         make_mailbox(mailbox)
@@ -365,7 +369,7 @@ def remove_stale(mailbox: Path) -> None:
             with contextlib.suppress(FileNotFoundError):  # a message on its way leaves tmp/ any moment
                 if (
                     entry.is_file(follow_symlinks=False)
-                    and entry.stat(follow_symlinks=False).st_mtime < oldest
+                    and entry.stat(follow_symlinks=False).st_ctime < oldest
                 ):
                     os.unlink(entry.path)
 
