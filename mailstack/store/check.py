@@ -60,7 +60,7 @@ def _mailbox(
     rows = db.execute(select(messages).where(messages.c.mailbox_id == box.id).order_by(messages.c.id)).all()
     path = box.path(root)
     try:
-        files = maildir.list_files(path)
+        files = maildir.find_files(path, [row.name for row in rows])
     except OSError as error:
         yield "directory", f"{error.filename}: {error.strerror}"
         return

@@ -1,0 +1,171 @@
+"""What happens between two steps of ours: another program, process or thread comes between, forced, not waited for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailstack.db import Database, DatabaseConfig
+from mailstack.store import maildir, surveying, undelete
+from mailstack.store.surveying import DOUBT, Survey
+from tests.store.harness import Harness, now, text
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
+    """A store on SQLite: what races here are files."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    database = Database(DatabaseConfig(f"sqlite:///{tmp_path / 'test.db'}"))
+    yield Harness(database, tmp_path)
+    database.dispose()
+
+
+def rename(harness: Harness, uid: int, letters: str, mailbox: str = "INBOX") -> str:
+    """Another program changes the flags in a file's name; its new path."""
+    name = next(name for name in harness.files(mailbox) if f",U={uid}" in name)
+    path = f"cur/{maildir.base_of(name)}:2,{letters}"
+    os.rename(harness.path(mailbox) / name, harness.path(mailbox) / path)
+    return path
+
+
+def once(function: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, its first result passed through `then`."""
+    done: list[bool] = []
+
+    def run(*args: Any) -> Any:
+        found = function(*args)
+        if done:
+            return found
+        done.append(True)
+        return then(found)
+
+    return run
+
+
+class TestListing:
+    """A file that is renamed while its directory is read may be seen under neither name."""
+
+    @pytest.fixture
+    def missed(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Harness:
+        harness.append(range(3))
+        assert len(harness.contents()) == 3
+        rename(harness, 2, "F")
+
+        def without(files: dict[str, str]) -> dict[str, str]:
+            return {base: path for base, path in files.items() if ",U=2" not in base}
+
+        monkeypatch.setattr(maildir, "list_files", once(maildir.list_files, without))
+        return harness
+
+    def test_it_keeps_its_uid(self, missed: Harness) -> None:
+        assert sorted(missed.contents()) == [1, 2, 3]
+        assert missed.flags()[2] == {r"\Flagged"}
+        missed.check()
+
+    def test_it_is_found(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        harness.append(range(1))
+        harness.contents()
+        path = rename(harness, 1, "F")
+        monkeypatch.setattr(os, "listdir", once(os.listdir, lambda names: []))
+        assert maildir.find(harness.path(), maildir.base_of(path)) == path
+
+
+class TestExpunged:
+    """An expunged message does not come back, and what somebody puts back is not taken away."""
+
+    def renaming(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Message 1 is expunged; its file is renamed twice, the second time when it has just been found."""
+        box = now(harness.store.open(1, "INBOX"))
+        now(box.expunge([1]))
+        rename(harness, 1, "F")
+        find = once(maildir.find, lambda found: (rename(harness, 1, "FS"), found)[1])
+        monkeypatch.setattr(maildir, "find", find)
+        monkeypatch.setattr("mailstack.store.behind.find", find, raising=False)
+
+    def test_its_file_is_renamed_while_it_is_unlinked(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(2))
+        self.renaming(harness, monkeypatch)
+        harness.upkeep()
+        harness.settle_clock()
+        assert harness.contents() == {2: text(1)}
+        assert len(harness.files()) == 1
+
+    def test_its_file_is_renamed_while_it_is_put_aside(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.restart(keep_expunged=1)
+        harness.append(range(2))
+        self.renaming(harness, monkeypatch)
+        harness.upkeep()
+        harness.settle_clock()
+        assert harness.contents() == {2: text(1)}
+        assert len(maildir.list_kept(harness.path())) == 1
+        assert harness.database.read(undelete.count_kept, 1, "INBOX", 0) == 1
+
+    def test_another_process_was_quicker_to_put_it_aside(self, harness: Harness) -> None:
+        [uid] = harness.append(range(1))
+        [path] = harness.files()
+        kept = maildir.keep(harness.path(), path)
+        assert kept is not None
+        assert maildir.keep(harness.path(), path) == kept
+        assert maildir.keep(harness.path(), f"cur/1.x,U={uid}:2,") is None
+
+    def test_it_came_and_went_between_a_look_and_what_follows_from_it(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(2))
+        path = next(name for name in harness.files() if ",U=1" in name)
+        box = now(harness.store.open(1, "INBOX"))
+        now(box.expunge([1]))
+        with monkeypatch.context() as patched:
+            patched.setattr(surveying, "survey", lambda *args: Survey(DOUBT, (path,)))
+            now(harness.store._opened.scan(box.id))
+        assert harness.contents() == {2: text(1)}
+        harness.upkeep()
+        assert len(harness.files()) == 1
+
+    def test_a_delivery_that_somebody_puts_back(self, harness: Harness) -> None:
+        """From a backup, say: its delivery is known and expunged, but it is no repeat."""
+        harness.deliver(1)
+        assert harness.contents() == {1: text(1)}
+        [name] = harness.files()
+        data = (harness.path() / name).read_bytes()
+        now(now(harness.store.open(1, "INBOX")).expunge([1]))
+        harness.upkeep()
+        (harness.path() / name).write_bytes(data)
+        harness.settle_clock()
+        assert harness.contents() == {2: text(1)}
+        harness.check()
+
+    def test_a_file_that_was_put_aside_and_somebody_puts_back(self, harness: Harness) -> None:
+        harness.restart(keep_expunged=1)
+        harness.append(range(1))
+        box = now(harness.store.open(1, "INBOX"))
+        now(box.expunge([1]))
+        harness.upkeep()
+        [name] = maildir.list_kept(harness.path())
+        os.rename(
+            harness.path() / maildir.KEPT / name, harness.path() / "cur" / f"{name.partition(':2,')[0]}:2,"
+        )
+        harness.restart(keep_expunged=0)
+        harness.upkeep()
+        assert harness.contents() == {2: text(0)}
+        harness.check()
+
+
+def test_another_program_renames_all_of_a_file(harness: Harness) -> None:
+    """As mbsync does, which numbers files with ,U= in its own way."""
+    for number in (1, 2):
+        harness.deliver(number)
+    assert len(harness.contents()) == 2
+    name = next(name for name in harness.files() if name.endswith(",U=2"))
+    os.rename(harness.path() / name, harness.path() / name.replace(",U=2", ",U=7"))
+    harness.settle_clock()
+    assert sorted(harness.contents().values()) == [text(1), text(2)]
+    harness.check()
