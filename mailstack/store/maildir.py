@@ -347,9 +347,9 @@ def find(mailbox: Path, base: str) -> str | None:
 
 
 def take(mailbox: Path, path: str, act: Callable[[str], None]) -> str | None:
-    """Do something to a file that other programs may rename: `act` gets its path, from the mailbox's directory.
+    """Do something to a file that others may rename: `act` gets its path from the mailbox's directory.
 
-    The path that it had then; None if it is nowhere. Raise OSError; FileNotFoundError if the mailbox is gone.
+    The path that it had; None if it is nowhere. Raise OSError; FileNotFoundError if the mailbox is gone.
     """
     for _ in range(_LOOKS):
         try:

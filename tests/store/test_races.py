@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mailstack.db import Database, DatabaseConfig
-from mailstack.store import maildir, surveying, undelete
+from mailstack.store import adoption, maildir, rebuild, surveying, undelete
+from mailstack.store.rebuild import rebuild_user
 from mailstack.store.surveying import DOUBT, Survey
 from tests.store.harness import Harness, now, text
 
@@ -157,6 +158,73 @@ class TestExpunged:
         harness.upkeep()
         assert harness.contents() == {2: text(0)}
         harness.check()
+
+
+class TestRebuild:
+    """An index made anew while the server and other programs go on."""
+
+    def rebuild(self, harness: Harness) -> None:
+        harness.database.write(lambda db: rebuild_user(harness.root, db, 1, "example.org/alice"))
+        harness.restart()
+
+    def test_a_mailbox_that_was_just_deleted_does_not_come_back(self, harness: Harness) -> None:
+        harness.append(range(1), "Archive")
+        path = harness.path("Archive")
+        now(harness.store.delete(1, "Archive"))
+        self.rebuild(harness)
+        assert "Archive" not in [box.name for box in now(harness.store.mailboxes(1))]
+        harness.upkeep()
+        assert not path.exists()
+        harness.check()
+
+    def test_a_message_that_was_just_expunged_does_not_come_back(self, harness: Harness) -> None:
+        harness.append(range(2))
+        now(now(harness.store.open(1, "INBOX")).expunge([1]))
+        self.rebuild(harness)
+        assert harness.contents() == {2: text(1)}
+        harness.upkeep()
+        assert len(harness.files()) == 1
+        harness.check()
+
+    def test_a_file_that_is_renamed_before_it_is_read_keeps_its_uid(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(3))
+
+        def examine(mailbox: Path, paths: list[str]) -> Any:
+            monkeypatch.setattr(rebuild, "examine", adoption.examine)
+            rename(harness, 2, "F")
+            return adoption.examine(mailbox, paths)
+
+        monkeypatch.setattr(rebuild, "examine", examine)
+        self.rebuild(harness)
+        assert harness.contents() == {1: text(0), 2: text(1), 3: text(2)}
+        assert harness.flags()[2] == {r"\Flagged"}
+        harness.check()
+
+    def test_a_file_that_is_renamed_before_it_gets_its_uid(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(1))
+        cur = harness.path() / "cur"
+        (cur / "1.a.b:2,").write_bytes(text(8))
+
+        def renamed(found: Any) -> Any:
+            os.rename(cur / "1.a.b:2,", cur / "1.a.b:2,S")
+            return found
+
+        monkeypatch.setattr(rebuild, "examine", once(adoption.examine, renamed))
+        self.rebuild(harness)
+        assert sorted(harness.contents().values()) == [text(0), text(8)]
+        harness.check()
+
+    def test_what_was_kept_is_unlinked_meanwhile(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(1))
+        monkeypatch.setattr(maildir, "list_kept", lambda mailbox: ["1.gone,S=3,U=7:2,"])
+        self.rebuild(harness)
+        assert harness.contents() == {1: text(0)}
 
 
 def test_another_program_renames_all_of_a_file(harness: Harness) -> None:
