@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, delete
 
 from mailstack.db import Database, DatabaseConfig
-from mailstack.store import adoption, maildir, rebuild, surveying, undelete
+from mailstack.directory.tables import users
+from mailstack.mail.message import Message
+from mailstack.store import adoption, mailboxes, maildir, reading, rebuild, surveying, undelete
 from mailstack.store.rebuild import rebuild_user
+from mailstack.store.rows import Box, box_by_id
 from mailstack.store.surveying import DOUBT, Survey
+from mailstack.store.values import Delivered, Expunged, NoSuchMailbox, Parcel
 from tests.store.harness import Harness, now, text
 
 
@@ -37,8 +42,8 @@ def once(function: Callable[..., Any], then: Callable[..., Any]) -> Callable[...
     """`function`, its first result passed through `then`."""
     done: list[bool] = []
 
-    def run(*args: Any) -> Any:
-        found = function(*args)
+    def run(*args: Any, **options: Any) -> Any:
+        found = function(*args, **options)
         if done:
             return found
         done.append(True)
@@ -158,6 +163,116 @@ class TestExpunged:
         harness.upkeep()
         assert harness.contents() == {2: text(0)}
         harness.check()
+
+
+class TestDeleted:
+    """A mailbox, or a user, that is removed while somebody looks."""
+
+    def test_a_mailbox_that_is_deleted_while_its_directory_is_looked_at(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(1), "Archive")
+        path = harness.path("Archive")
+
+        def remove(box: Box) -> Box:
+            now(harness.store.delete(1, "Archive"))
+            harness.upkeep()
+            return box
+
+        monkeypatch.setattr(surveying, "box_by_id", once(box_by_id, remove))
+        with pytest.raises(NoSuchMailbox):
+            now(harness.store.open(1, "Archive"))
+        assert not path.exists()
+
+    def test_its_directory_is_not_made_again(self, harness: Harness) -> None:
+        harness.append(range(1), "Archive")
+        path = harness.path("Archive")
+        now(harness.store.delete(1, "Archive"))
+        harness.upkeep()
+        with pytest.raises(FileNotFoundError):
+            maildir.remove_stale(path)
+        assert not path.exists()
+
+    def test_one_that_is_deleted_while_it_is_loaded_is_not_opened(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(1), "Archive")
+
+        def remove(loaded: reading.Loaded) -> reading.Loaded:
+            now(harness.store.delete(1, "Archive"))
+            return loaded
+
+        monkeypatch.setattr(reading, "load", once(reading.load, remove))
+        with pytest.raises(NoSuchMailbox):
+            now(harness.store.open(1, "Archive"))
+        assert not harness.store._opened._open
+
+    def test_one_that_is_made_anew_is_opened_as_it_is_now(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(2))
+
+        def remake(found: Any) -> Any:
+            harness.database.write(lambda db: rebuild_user(harness.root, db, 1, "example.org/alice"))
+            return found
+
+        monkeypatch.setattr(surveying, "survey", once(surveying.survey, remake))
+        assert harness.contents() == {1: text(0), 2: text(1)}
+
+    def test_a_message_whose_mailbox_goes_while_its_file_is_searched(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        harness.append(range(1), "Archive")
+        box = now(harness.store.open(1, "Archive"))
+        rename(harness, 1, "F", "Archive")
+        find = maildir.find
+
+        def delete_and_find(mailbox: Path, base: str) -> str | None:
+            now(harness.store.delete(1, "Archive"))
+            harness.upkeep()
+            return find(mailbox, base)
+
+        monkeypatch.setattr(maildir, "find", delete_and_find)
+        with pytest.raises(Expunged):
+            now(box.body(1))
+
+    def test_who_is_removed_keeps_nobody_from_their_mail(self, harness: Harness) -> None:
+        for user in (1, 2):
+            harness.deliver(0, user=user)
+
+        def remove(db: Connection) -> None:
+            mailboxes.discard_user(db, 2)
+            db.execute(delete(users).where(users.c.id == 2))
+
+        harness.database.write(remove)
+        harness.upkeep()
+        parcels = [Parcel(user, "INBOX", Message.of(text(1)), "d") for user in (1, 2)]
+        one, other = now(harness.store.deliver(parcels))
+        assert isinstance(one, Delivered)
+        assert isinstance(other, NoSuchMailbox)
+        assert now(harness.store.shared_mailboxes(2)) == []
+        assert now(harness.store.rights_in(2, one.mailbox_id)) == ""
+
+
+def test_a_file_that_is_renamed_again_when_it_was_found(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.append(range(1))
+    box = now(harness.store.open(1, "INBOX"))
+    rename(harness, 1, "F")
+    again = once(maildir.find, lambda found: (rename(harness, 1, "FS"), found)[1])
+    monkeypatch.setattr(maildir, "find", again)
+    assert now(box.body(1)) == text(0)
+
+
+def test_what_is_said_of_a_lost_file_tells_no_path(harness: Harness) -> None:
+    harness.append(range(1))
+    box = now(harness.store.open(1, "INBOX"))
+    [name] = harness.files()
+    os.unlink(harness.path() / name)
+    with pytest.raises(Expunged) as refused:
+        now(box.copy([1], "Trash"))
+    assert "/" not in str(refused.value)
 
 
 class TestRebuild:
