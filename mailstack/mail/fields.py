@@ -43,14 +43,20 @@ ENVELOPE_FIELDS = frozenset(  # what ENVELOPE is made of (RFC 3501 section 7.4.2
 _FIELD = re.compile(rb"[^\n]*\n?(?:[ \t][^\n]*\n?)*")
 
 
+_BLANK = frozenset((b"", b"\r\n", b"\n"))
+
+
 def iterate_fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Like `split_fields`, one at a time; stops at the blank line."""
     for match in _FIELD.finditer(header):
         raw = match[0]
-        if raw in (b"", b"\r\n", b"\n"):
-            return
         name, colon, _ = raw.partition(b":")
-        yield (name.rstrip(b" \t").lower() if colon else b""), raw
+        if colon:
+            yield name.rstrip(b" \t").lower(), raw
+        elif raw in _BLANK:
+            return
+        else:
+            yield b"", raw
 
 
 def split_fields(header: bytes) -> list[tuple[bytes, bytes]]:

@@ -22,9 +22,6 @@ from mailstack.mail.mime_content import (
     DIGEST,
     Content,
     read_content,
-    read_disposition,
-    read_languages,
-    read_token,
 )
 from mailstack.mail.mime_part import Part, find, pack, unpack
 from mailstack.mail.mime_text import decode_body, parameter, search_text
@@ -212,13 +209,13 @@ class _Scan:
             content.type,
             content.subtype,
             content.parameters,
-            content.value(b"id"),
-            content.value(b"description"),
-            read_token(content.value(b"transfer-encoding"), "7bit"),
-            content.value(b"md5"),
-            read_disposition(content.value(b"disposition")),
-            read_languages(content.value(b"language")),
-            content.value(b"location"),
+            content.id,
+            content.description,
+            content.encoding,
+            content.md5,
+            content.disposition,
+            content.language,
+            content.location,
             node.fields,
             tuple(node.children),
         )

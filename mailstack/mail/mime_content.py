@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from mailstack.mail.charset import decode, decode_encoded_words, raw_text
@@ -16,6 +17,8 @@ _MAX_NAME = 64  # octets up to the colon
 _WANTED = frozenset(
     (b"type", b"id", b"description", b"transfer-encoding", b"md5", b"disposition", b"language", b"location")
 )
+_RECURRING = frozenset((b"type", b"transfer-encoding", b"disposition", b"language"))
+_SHORT = 128  # octets of such fields, if there are no others, whose meaning is remembered
 _TYPE = re.compile(r"([^\s/;]+)[ \t]*/[ \t]*([^\s/;]+)")
 # A value without quotes should be a token; all up to the ";" is taken, as senders leave blanks in names.
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]+|\\.)*)(?:"|\\?\Z)|([^;]*))', re.DOTALL)
@@ -31,15 +34,14 @@ class Content:
     type: str = "text"
     subtype: str = "plain"
     parameters: Parameters = ()
-    fields: tuple[tuple[bytes, str], ...] = ()  # the other fields, by the name after "content-"
+    encoding: str = "7bit"
+    disposition: tuple[str, Parameters] | None = None
+    language: tuple[str, ...] = ()
+    id: str | None = None  # this one and the next are unfolded and stripped, or None
+    description: str | None = None
+    md5: str | None = None
+    location: str | None = None
     cost: int = 0  # octets read to make this
-
-    def value(self, name: bytes) -> str | None:
-        """The value of another field, unfolded and stripped, or None."""
-        for key, value in self.fields:
-            if key == name:
-                return value
-        return None
 
 
 DEFAULT = Content()
@@ -57,12 +59,34 @@ def read_content(header: bytes, default: Content = DEFAULT, room: int = MAX_VALU
     cost = sum(map(len, found.values()))
     if cost > room:
         return None
-    kind = found.pop(b"type", None)
-    others = tuple(found.items())
-    match = None if kind is None else _TYPE.match(kind if "(" not in kind else without_comments(kind).strip())
-    if kind is None or match is None:
-        return Content(default.type, default.subtype, (), others, cost)
-    return Content(match[1].lower(), match[2].lower(), read_parameters(kind), others, cost)
+    if found.keys() <= _RECURRING and cost <= _SHORT:
+        return _recurring(default.type, default.subtype, cost, *found.items())
+    return _content(default.type, default.subtype, cost, *found.items())
+
+
+def _content(type: str, subtype: str, cost: int, *fields: tuple[bytes, str]) -> Content:
+    found = dict(fields)
+    parameters: Parameters = ()
+    if kind := found.get(b"type"):
+        match = _TYPE.match(kind if "(" not in kind else without_comments(kind).strip())
+        if match is not None:
+            type, subtype, parameters = match[1].lower(), match[2].lower(), read_parameters(kind)
+    return Content(
+        type,
+        subtype,
+        parameters,
+        read_token(found.get(b"transfer-encoding"), "7bit"),
+        read_disposition(found.get(b"disposition")),
+        read_languages(found.get(b"language")),
+        found.get(b"id"),
+        found.get(b"description"),
+        found.get(b"md5"),
+        found.get(b"location"),
+        cost,
+    )
+
+
+_recurring = lru_cache(maxsize=1_000)(_content)
 
 
 def _content_fields(header: bytes) -> dict[bytes, str]:

@@ -33,17 +33,15 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
-        prefix = f"{self.enhanced} " if self.enhanced else ""
-        if "\n" not in self.text:  # as nearly all are
-            return _line(f"{self.code} ", f"{prefix}{self.text}")
-        return _encode_lines(self.code, prefix, self.text)
+        return _encoded(self.code, self.enhanced, self.text)
 
     def __str__(self) -> str:
         return f"{self.code} {self.enhanced} {self.text}".replace("  ", " ").replace("\n", " / ")
 
 
-@lru_cache(maxsize=64)  # to EHLO we always say the same
-def _encode_lines(code: int, prefix: str, text: str) -> bytes:
+@lru_cache(maxsize=250)  # nearly all of what we say is always the same
+def _encoded(code: int, enhanced: str, text: str) -> bytes:
+    prefix = f"{enhanced} " if enhanced else ""
     *lines, last = text.split("\n")
     begun = b"".join(_line(f"{code}-", f"{prefix}{line}") for line in lines)
     return begun + _line(f"{code} ", f"{prefix}{last}")

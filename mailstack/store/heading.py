@@ -9,7 +9,8 @@ is NULL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ MOST_REFERENCES = 40  # that are kept
 MOST_TEXT = 1_000  # characters of `text`, and of `base`
 NAMES = frozenset({"subject", "from", "to", "cc"})  # the fields that `text` holds
 _NAMES = frozenset(name.encode() for name in NAMES)
-_OF_ORDER = frozenset({b"date", b"subject", b"message-id", b"references", b"in-reply-to"})
+_SHORT = 256  # octets of an address field whose readings are remembered: the same people write again
 
 
 class Heading(NamedTuple):
@@ -50,17 +51,15 @@ def heading_of(fields: bytes) -> Heading:
     return heading_of_fields(split_fields(fields))
 
 
-def heading_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> Heading:
+def heading_of_fields(fields: Sequence[tuple[bytes, bytes]]) -> Heading:
     """The same of fields that are split already (`mail.fields.split_fields`)."""
-    first: dict[bytes, str] = {}
+    first = dict(reversed(fields))  # of several with one name the first holds
     texts: list[str] = []
     for name, raw in fields:
-        if name in _OF_ORDER and name not in first:
-            first[name] = field_value(raw)
         if name in _NAMES:
-            texts += _readings(raw.partition(b":")[2])
-    date = parse_date(first.get(b"date", ""))
-    subject = subject_of(decode_words(first.get(b"subject", "")).strip())
+            texts += _recurring(raw) if len(raw) <= _SHORT and name != b"subject" else _readings(raw)
+    date = parse_date(field_value(first.get(b"date", b"")))
+    subject = subject_of(decode_words(field_value(first.get(b"subject", b""))).strip())
     text = "\n".join(texts)
     return Heading(
         None if date is None else date[0],
@@ -70,20 +69,28 @@ def heading_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> Heading:
     )
 
 
-def _readings(value: bytes) -> set[str]:
+def _readings(raw: bytes) -> frozenset[str]:
     """What SEARCH may read in a field (`access.imap.keys`)."""
+    value = raw.partition(b":")[2]
     if b"=?" not in value and value.isascii():
-        return {casemap(value.replace(b"\r", b"").replace(b"\n", b"").decode("ascii"))}
+        return frozenset((casemap(value.replace(b"\r", b"").replace(b"\n", b"").decode("ascii")),))
     plain = value.replace(b"\r", b"").replace(b"\n", b"").decode("latin-1")
-    return {casemap(decode_words(value)), casemap(plain)}
+    return frozenset((casemap(decode_words(value)), casemap(plain)))
 
 
-def _references(first: Mapping[bytes, str]) -> bytes:
-    refers = message_ids(first.get(b"references", ""))
+_recurring = lru_cache(maxsize=4_000)(_readings)
+
+
+def _references(first: Mapping[bytes, bytes]) -> bytes:
+    refers = _ids(first.get(b"references"))
     if not refers:  # RFC 5256 section 3, REFERENCES step 1: only the first of In-Reply-To
-        refers = message_ids(first.get(b"in-reply-to", ""))[:1]
-    own = message_ids(first.get(b"message-id", ""))[:1]
+        refers = _ids(first.get(b"in-reply-to"))[:1]
+    own = _ids(first.get(b"message-id"))[:1]
     return b"".join(([digest(own[0])] if own else [bytes(DIGEST)]) + [digest(name) for name in refers])
+
+
+def _ids(raw: bytes | None) -> list[str]:
+    return [] if raw is None else message_ids(field_value(raw))
 
 
 def digest(name: str) -> bytes:

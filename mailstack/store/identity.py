@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 from base64 import b32encode
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from mailstack.mail.fields import decode_words
@@ -41,22 +41,18 @@ def mailbox_id(home: str, directory: str, uidvalidity: int) -> str:
     return "F" + _hashed(f"{home}\0{directory}\0{uidvalidity}".encode()).decode()
 
 
-def thread_id(header: Iterable[tuple[bytes, bytes]], fallback: bytes) -> bytes:
+def thread_id(header: Sequence[tuple[bytes, bytes]], fallback: bytes) -> bytes:
     """The THREADID of a message with these fields, split as `mail.fields.split_fields` does.
 
     Of its first ancestor's id, its own id, its base subject; or of `fallback`.
 
     A reply whose References are missing names only its parent: then it is a thread with that parent alone.
     """
-    fields: dict[bytes, bytes] = {}
-    for name, raw in header:
-        if name in (b"references", b"in-reply-to", b"message-id", b"subject"):
-            fields.setdefault(name, raw[:_MAX_FIELD])
+    first = dict(reversed(header))  # of several with one name the first holds
     for name in (b"references", b"in-reply-to", b"message-id"):
-        found = _MESSAGE_ID.search(fields.get(name, b""))
-        if found is not None:
+        if name in first and (found := _MESSAGE_ID.search(first[name], 0, _MAX_FIELD)):
             return b"T" + _hashed(found[1])
-    subject = base_subject(decode_words(fields.get(b"subject", b"").partition(b":")[2]))
+    subject = base_subject(decode_words(first.get(b"subject", b"")[:_MAX_FIELD].partition(b":")[2]))
     return b"T" + _hashed(subject.encode("utf-8", "replace") if subject else fallback)
 
 

@@ -70,8 +70,14 @@ def _row(note: Note) -> dict[str, Any]:
         "message_id": _text(note.message_id),
         "address": _text(note.address),
         "event": note.event,
-        "detail": _TO_JSON(_bounded(note.detail)),
+        "detail": _detail(note.detail),
     }
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    said = {key: value for key, value in detail.items() if value is not None}
+    text = _TO_JSON(said)
+    return text if len(text) <= MOST_TEXT else _TO_JSON(_bounded(said))
 
 
 def _bounded(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mailstack.mail.fields import (
     ENVELOPE_FIELDS,
@@ -22,6 +23,8 @@ from mailstack.mail.mime_part import Parameters, Part
 
 MAX_HEADER = 256 * 1024  # octets of a header section that are read for an envelope
 MAX_ADDRESSES = 64 * 1024  # of them, those of one kind of address field
+
+_SHORT = 256  # octets of an address field that is remembered as it is written: the same people write again
 
 _UNSAFE = re.compile(r"[^\x01-\x08\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]")
 _FORBIDDEN = dict.fromkeys(b"\0\t\r\n", " ")  # the tab may stand there, but comes from folding
@@ -52,7 +55,8 @@ def envelope_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     lists: dict[bytes, bytes] = {}
     for name, raw in fields:
         if name in _ADDRESS_FIELDS:
-            lists[name] = lists.get(name, b"") + _addresses(field_value(raw)[:MAX_ADDRESSES])
+            written = _recurring(raw) if len(raw) <= _SHORT else _addresses(raw)
+            lists[name] = lists[name] + written if name in lists else written
         elif name in ENVELOPE_FIELDS:
             texts[name] = field_value(raw)
     from_ = lists.get(b"from")
@@ -74,9 +78,9 @@ def _listed(addresses: bytes | None) -> bytes:
     return b"(%s)" % addresses if addresses else b"NIL"
 
 
-def _addresses(value: str) -> bytes:
+def _addresses(raw: bytes) -> bytes:
     written: list[bytes] = []
-    for address in parse_addresses(value):
+    for address in parse_addresses(field_value(raw)[:MAX_ADDRESSES]):
         if isinstance(address, Group):
             written.append(b"(NIL NIL %s NIL)" % string(address.name))
             written.extend(map(_address, address.members))
@@ -84,6 +88,9 @@ def _addresses(value: str) -> bytes:
         else:
             written.append(_address(address))
     return b"".join(written)
+
+
+_recurring = lru_cache(maxsize=4_000)(_addresses)
 
 
 def _address(address: Mailbox) -> bytes:
@@ -123,15 +130,18 @@ def _basic(part: Part) -> bytes:
     parameters = part.parameters
     if part.type == "text" and part.value("charset") is None:
         parameters = (*parameters, ("charset", "us-ascii"))  # RFC 2045 section 5.2
-    return b"%s %s %s %s %s %s %d" % (
-        string(part.type),
-        string(part.subtype),
-        _parameters(parameters),
+    return b"%s %s %s %s %d" % (
+        _kind(part.type, part.subtype, parameters),
         string(part.id),
         string(part.description),
         string(part.encoding),
         part.size,
     )
+
+
+@lru_cache(maxsize=250)
+def _kind(type: str, subtype: str, parameters: Parameters) -> bytes:
+    return b"%s %s %s" % (string(type), string(subtype), _parameters(parameters))
 
 
 def _parameters(parameters: Parameters) -> bytes:
@@ -142,6 +152,8 @@ def _parameters(parameters: Parameters) -> bytes:
 
 def _extension(part: Part) -> bytes:
     """Disposition, language and location, which leaves and multiparts share."""
+    if part.disposition is None and not part.language and part.location is None:
+        return b"NIL NIL NIL"
     disposition = b"NIL"
     if part.disposition is not None:
         disposition = b"(%s %s)" % (string(part.disposition[0]), _parameters(part.disposition[1]))

@@ -7,9 +7,10 @@ A parser takes the text after the verb and the extensions that were offered to t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from mailstack.mail.address import Address, BadAddress, parse_domain
@@ -41,6 +42,7 @@ Parser = Callable[[str, Extensions], Event]
 MAX_PARAMETERS = 20  # of one MAIL or RCPT
 MAX_ORCPT = 500  # octets, RFC 3461 section 4.2
 MAX_ENVID = 100  # octets, RFC 3461 section 4.4
+_SHORT = 128  # characters of a path and its parameters that are remembered: the same people write again
 
 # RFC 5321 section 4.1.3, and what clients really say: underscores, bare IP addresses, names without a dot.
 # Nothing that has a meaning in a Received field: the name is repeated there.
@@ -83,7 +85,7 @@ def ehlo(text: str, _: Extensions) -> Helo:
 
 def mail(text: str, extensions: Extensions) -> Mail:
     """``MAIL FROM:<path> parameters``."""
-    path, parameters = _path(text, "FROM:")
+    path, parameters = _known_path(text, "FROM:") if len(text) <= _SHORT else _path(text, "FROM:")
     given: dict[str, Any] = {}
     for name, value in parameters.items():
         extension, field, read = _MAIL_PARAMETERS.get(name, _UNKNOWN)
@@ -102,7 +104,7 @@ def mail(text: str, extensions: Extensions) -> Mail:
 
 def rcpt(text: str, extensions: Extensions) -> Rcpt:
     """``RCPT TO:<path> parameters``. Whether the path may be other than ASCII, the session knows."""
-    path, parameters = _path(text, "TO:")
+    path, parameters = _known_path(text, "TO:") if len(text) <= _SHORT else _path(text, "TO:")
     if path is None:
         raise Refused(replies.syntax("A recipient is missing"))
     if not parameters:
@@ -150,7 +152,7 @@ def _helo_name(text: str) -> str:
     return name
 
 
-def _path(text: str, label: str) -> tuple[Address | None, dict[str, str | None]]:
+def _path(text: str, label: str) -> tuple[Address | None, Mapping[str, str | None]]:
     """The path after FROM: or TO:, None if null, and the parameters behind it."""
     match = _PATH.match(text, len(label)) if text[: len(label)].upper() == label else None
     if not match:
@@ -168,6 +170,9 @@ def _path(text: str, label: str) -> tuple[Address | None, dict[str, str | None]]
     except BadAddress as error:
         where = "5.1.7" if label == "FROM:" else "5.1.3"
         raise Refused(Reply(501, where, f"Bad address: {error}")) from error
+
+
+_known_path = lru_cache(maxsize=4_000)(_path)
 
 
 def _parameters(text: str) -> dict[str, str | None]:
