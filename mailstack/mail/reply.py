@@ -31,9 +31,15 @@ class Reply:
         """5xx: it will not work."""
         return self.code >= 500
 
-    def encode(self) -> bytes:
-        """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4)."""
-        return _encoded(self.code, self.enhanced, self.text)
+    def encode(self, utf8: bool = True) -> bytes:
+        """The reply as lines with CRLF; every line carries the enhanced code (RFC 2034 section 4).
+
+        Without `utf8` what is not ASCII is written like `\\xe9`.
+        """
+        text = self.text
+        if not utf8 and not text.isascii():
+            text = text.encode("ascii", "backslashreplace").decode()
+        return _encoded(self.code, self.enhanced, text)
 
     def __str__(self) -> str:
         return f"{self.code} {self.enhanced} {self.text}".replace("  ", " ").replace("\n", " / ")

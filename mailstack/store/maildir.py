@@ -390,7 +390,11 @@ def _kept(path: str) -> str:
 
 
 def remove_stale(mailbox: Path) -> None:
-    """Remove what has lain in tmp/ for longer than anyone writes. Raise OSError."""
+    """Remove what has lain in tmp/ for longer than anyone writes. Raise OSError.
+
+    By the time of its last change in the file system: that of its octets is the message's INTERNALDATE,
+    of years ago where mail is moved in.
+    """
     oldest = time.time() - STALE
     (mailbox / "tmp").mkdir(mode=0o700, exist_ok=True)  # but no mailbox that was just removed
     with os.scandir(mailbox / "tmp") as entries:
@@ -398,7 +402,7 @@ def remove_stale(mailbox: Path) -> None:
             with contextlib.suppress(FileNotFoundError):  # a message on its way leaves tmp/ any moment
                 if (
                     entry.is_file(follow_symlinks=False)
-                    and entry.stat(follow_symlinks=False).st_mtime < oldest
+                    and entry.stat(follow_symlinks=False).st_ctime < oldest
                 ):
                     os.unlink(entry.path)
 

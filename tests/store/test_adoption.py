@@ -230,15 +230,6 @@ class TestForeignFiles:
         assert len(settled) == 1
         assert looks == []
 
-    def test_old_files_in_tmp_are_removed(self, harness: Harness) -> None:
-        now(harness.store.provision(1))
-        tmp = harness.path() / "tmp"
-        for name in ("old", "young"):
-            (tmp / name).write_bytes(b"x")
-        os.utime(tmp / "old", (1, 1))
-        harness.contents()
-        assert os.listdir(tmp) == ["young"]
-
     @staticmethod
     def rename(harness: Harness, uid: str, letters: str) -> None:
         name = next(name for name in harness.files() if uid in name)

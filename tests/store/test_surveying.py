@@ -223,16 +223,29 @@ class TestChanged:
 class TestLeftInTmp:
     """The thorough look clears tmp/ of what a crash left there."""
 
-    def test_what_nobody_writes_any_more_is_removed(self, harness: Harness) -> None:
+    def test_what_nobody_writes_any_more_is_removed(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tmp = self.filled(harness)
+        monkeypatch.setattr(maildir, "STALE", -60)
+        assert len(harness.contents()) == 2
+        assert [path.name for path in tmp.iterdir()] == ["folder"]
+
+    def test_a_message_with_a_date_of_years_ago_is_not_old(self, harness: Harness) -> None:
+        """Its file has its INTERNALDATE while it is in tmp/: what moves mail in must not lose it to a look around."""
+        tmp = self.filled(harness)
+        assert len(harness.contents()) == 2
+        assert sorted(path.name for path in tmp.iterdir()) == ["folder", "message"]
+
+    @staticmethod
+    def filled(harness: Harness) -> Path:
         harness.append(range(2), flags=[r"\Seen"])
         tmp = harness.path() / "tmp"
-        for name in ("old", "young"):
-            (tmp / name).write_bytes(b"half a mess")
+        (tmp / "message").write_bytes(b"half a mess")
         (tmp / "folder").mkdir()
-        for name in ("old", "folder"):
+        for name in ("message", "folder"):
             os.utime(tmp / name, (0, 0))
-        assert len(harness.contents()) == 2
-        assert sorted(path.name for path in tmp.iterdir()) == ["folder", "young"]
+        return tmp
 
     def test_a_message_that_goes_its_way_meanwhile_hinders_nobody(
         self, harness: Harness, monkeypatch: pytest.MonkeyPatch

@@ -92,9 +92,8 @@ async def list_subscribed(context: Context, command: c.Lsub) -> AnyResponse:
     tree = await tree_of(context)
     pattern = Pattern(join(command.reference, command.pattern))
     listed = {name for name in tree.subscribed if pattern.matches(name)}
-    extra = {
-        name for each in tree.subscribed - listed for name in superiors(each) if pattern.matches(name)
-    } - listed
+    hidden = tree.subscribed - listed if "%" in command.pattern else frozenset()  # RFC 3501 section 6.3.9
+    extra = {name for each in hidden for name in superiors(each) if pattern.matches(name)} - listed
     said = [
         LsubResponse(name, _lsub_attributes(tree, name, name in extra)) for name in in_order(listed | extra)
     ]

@@ -12,7 +12,7 @@ from mailstack.mail.fields import select_fields
 from mailstack.mail.mime import Part, find
 from mailstack.store.facts import COMMON_FIELDS
 from mailstack.wire.imap.commands import Binary, BinarySize, Section
-from mailstack.wire.imap.responses import literal
+from mailstack.wire.imap.responses import NIL, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,11 @@ class Decoded:
             offset, most = self.item.partial
             data = data[offset : offset + most]
         return b"~" + literal(data) if b"\0" in data else literal(data)
+
+
+def absent(section: Section | Decoded) -> bytes:
+    """The value where there is no such part: NIL, but for BINARY.SIZE a number (RFC 3516 section 7)."""
+    return b"0" if isinstance(section, Decoded) and isinstance(section.item, BinarySize) else NIL
 
 
 class UnknownEncoding(Exception):

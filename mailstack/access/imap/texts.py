@@ -12,7 +12,6 @@ from mailstack.store.mailbox import Mailbox
 from mailstack.store.packing import Text
 from mailstack.store.values import Expunged
 from mailstack.wire.imap.commands import Binary, BinarySize, Section
-from mailstack.wire.imap.responses import NIL
 from mailstack.work import Work
 
 SMALL = 256 * 1024  # octets; what is longer is streamed
@@ -63,7 +62,7 @@ class Wanted:
         for name, section, span in self.spans:
             pieces += (b" ", name, b" ") if pieces else (name, b" ")
             if span is None:
-                pieces.append(NIL)
+                pieces.append(sections.absent(section))
                 continue
             text = octets[span.start - start : span.end - start]
             if sections.is_made(section):
@@ -79,7 +78,7 @@ class Wanted:
             head = separator + name + b" "
             separator = b" "
             if span is None:
-                yield head + NIL
+                yield head + sections.absent(section)
             elif sections.is_made(section):
                 octets = await file.read(span.start, span.length)
                 yield head + await file.work.compute(sections.value, section, octets)

@@ -201,8 +201,8 @@ class Server:
         times = self._accepted if self._lmtp and self._ends_message(event) else 1
         self._move(event, reply)
         if isinstance(answer, Replies):
-            return b"".join(one.encode() for one in answer.each)
-        return reply.encode() * times
+            return b"".join(one.encode(self._smtputf8) for one in answer.each)
+        return reply.encode(self._smtputf8) * times  # RFC 6531: UTF-8 only for who has asked for it
 
     def secured(self) -> None:
         """TLS is on: forget all that was said and received before (RFC 3207 section 4.2)."""
@@ -285,7 +285,8 @@ class Server:
 
     def _command(self, text: str) -> Event | None:
         name, _, rest = text.partition(" ")
-        verb = self._verbs.get(name.upper()) if len(name) <= 8 else None
+        # Only ASCII: "ſ".upper() is "S", too.
+        verb = self._verbs.get(name.upper()) if len(name) <= 8 and name.isascii() else None
         if verb is None:
             raise Refused(replies.UNKNOWN)
         if verb.event is Bdat:

@@ -183,6 +183,8 @@ def test_subscriptions(world: World, talk: Talk) -> None:
         C: e LSUB "x/" "%"
         S: * LSUB (\Noselect) "/" x/y
         S: e OK LSUB completed
+        C: e2 LSUB "" x
+        S: e2 OK LSUB completed
         C: f DELETE x/y/z
         S: f OK DELETE completed
         C: g LIST (SUBSCRIBED) "" "x*"

@@ -147,7 +147,7 @@ class TestBinary:
         talk(world.connect().select(), """
             C: a FETCH 1 (BINARY.SIZE[1.1] BINARY.SIZE[1.2] BINARY.PEEK[1.1]<0.3> BINARY.SIZE[7])
             S: * 1 FETCH (BINARY.SIZE[1.1] 14 BINARY.SIZE[1.2] 20 BINARY[1.1]<0> {3}
-            S: Caf BINARY.SIZE[7] NIL)
+            S: Caf BINARY.SIZE[7] 0)
             S: a OK FETCH completed
         """)  # fmt: skip
 

@@ -86,6 +86,7 @@ GOOD: list[tuple[bytes, c.Event]] = [
     (b"FETCH 1 (PREVIEW (LAZY) UID)", c.Fetch("t", False, numbers(1), (Preview(lazy=True), UID))),
     (b"FETCH 1 PREVIEW (lazy)", c.Fetch("t", False, numbers(1), (Preview(lazy=True),))),
     (b"FETCH 1 PREVIEW", c.Fetch("t", False, numbers(1), (Preview(),))),
+    (b"FETCH 1 PREVIEW (CHANGEDSINCE 5)", c.Fetch("t", False, numbers(1), (Preview(),), 5)),
     (b"UID FETCH 3 (BINARY.PEEK[1.2]<5.10> BINARY[] BINARY.SIZE[2])",
      c.Fetch("t", True, numbers(3), (UID, Binary((1, 2), True, (5, 10)), Binary(), BinarySize((2,))))),
     # SORT, THREAD, ESEARCH

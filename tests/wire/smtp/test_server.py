@@ -243,6 +243,33 @@ class TestArguments:
         client.hear(b"EHLO x\r\nMAIL FROM:<>\r\n")
         assert client.hear(f"RCPT TO:{text}\r\n".encode()).startswith(b"%d 5." % code)
 
+    def test_replies_are_ascii_unless_smtputf8_was_said(self) -> None:
+        """RFC 6531 section 3.7.4: text may quote a header field or an address."""
+
+        class Quoting(Yes):
+            def answer(self, event: events.Event) -> Reply | None:
+                return (
+                    Reply(550, "5.7.1", "Größe") if isinstance(event, events.Rcpt) else super().answer(event)
+                )
+
+        converse(
+            EHLO
+            + """C: MAIL FROM:<>
+S: 250
+C: RCPT TO:<b@example.org>
+S: 550 5.7.1 Gr\\xf6\\xdfe
+C: RSET
+C: MAIL FROM:<> SMTPUTF8
+S: 250
+S: 250
+C: RCPT TO:<b@example.org>
+S: 550 5.7.1 Größe
+C: RſET
+S: 500 5.5.1
+""",
+            Quoting,
+        )
+
     def test_smtputf8_lasts_for_its_transaction(self) -> None:
         converse(
             EHLO

@@ -18,6 +18,7 @@ _SECTION = re.compile(
     re.IGNORECASE,
 )
 _PART = re.compile(r"[1-9][0-9]{0,8}(?:\.[1-9][0-9]{0,8}){0,49}")
+_LAZY = re.compile(r" \(LAZY\)", re.IGNORECASE)
 _BINARIES = ("BINARY", "BINARY.PEEK", "BINARY.SIZE")
 _ATTRIBUTES = {attribute.value.decode(): attribute for attribute in Attribute}
 _FAST: tuple[Item, ...] = (Attribute.FLAGS, Attribute.INTERNALDATE, Attribute.SIZE)
@@ -127,14 +128,8 @@ def _binary(cursor: Cursor, name: str) -> Item:
 
 
 def _preview(cursor: Cursor) -> Item:
-    """PREVIEW, PREVIEW (LAZY) (RFC 8970 section 4)."""
-    if not cursor.text.startswith(" (", cursor.at):
-        return Preview()
-    cursor.skip(" ")
-    for modifier in cursor.listed(lambda: cursor.keyword("LAZY"), most=1):
-        if modifier != "LAZY":
-            raise BadSyntax("unknown PREVIEW modifier")
-    return Preview(lazy=True)
+    """PREVIEW, PREVIEW (LAZY) (RFC 8970 section 4); other parentheses after it are FETCH's own modifiers."""
+    return Preview(lazy=cursor.match(_LAZY) is not None)
 
 
 def _modifiers(cursor: Cursor) -> dict[str, int | Partial | None]:
