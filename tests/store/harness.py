@@ -7,13 +7,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, inspect
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 import mailstack.directory.tables as directory
-from mailstack.db import Database
+from mailstack.db import Database, metadata
 from mailstack.mail.message import Message
 from mailstack.store.indexer import index_of
 from mailstack.store.maildir import base_of, list_files
@@ -85,12 +85,14 @@ def text(number: int = 0, size: int = 0) -> bytes:
 
 
 class Harness:
-    """A store with users alice (1) and bob (2), on a database with all tables."""
+    """A store with users alice (1) and bob (2)."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
         self.root = folder / "mail"
         self.root.mkdir()
+        if not database.read(_has_tables):
+            metadata.create_all(database.engine)
         database.write(_add_users)
         self.restart()
 
@@ -177,6 +179,10 @@ class Harness:
             assert used.messages == sum(info.messages for info in boxes)
             assert used.octets == sum(info.octets for info in boxes)
         self.database.read(look)
+
+
+def _has_tables(db: Connection) -> bool:
+    return inspect(db).has_table(directory.users.name)
 
 
 def _add_users(db: Connection) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from mailstack.db import Database, DatabaseConfig, metadata
+from mailstack.db import Database, DatabaseConfig
 from mailstack.store.tables import UID_MASK, mailboxes, messages
 from tests.databases import database_url
 from tests.store.harness import Harness, now
@@ -49,7 +49,6 @@ def check(before: Seen, after: Seen) -> None:
 def test_two_servers_and_one_who_looks(tmp_path: Path) -> None:
     url = database_url("postgresql", tmp_path)
     database = Database(DatabaseConfig(url, busy_timeout=60.0))
-    metadata.create_all(database.engine)
     harness = Harness(database, tmp_path)
     for user in (1, 2):
         now(harness.store.open(user, "INBOX"))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import delete
 
-from mailstack.db import Database, DatabaseConfig, metadata
+from mailstack.db import Database, DatabaseConfig
 from mailstack.store import surveying
 from mailstack.store.mailbox import Mailbox
 from mailstack.store.message_store import MessageStore
@@ -385,9 +385,7 @@ def shared_harness() -> Harness:
     memory = "/dev/shm"  # a disk makes it five times as long
     folder = Path(tempfile.mkdtemp(prefix="mailstack-", dir=memory if os.access(memory, os.W_OK) else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    database = Database(DatabaseConfig(f"sqlite:///{folder / 'm.db'}"))
-    metadata.create_all(database.engine)
-    return Harness(database, folder)
+    return Harness(Database(DatabaseConfig(f"sqlite:///{folder / 'm.db'}")), folder)
 
 
 class Sessions(RuleBasedStateMachine):
