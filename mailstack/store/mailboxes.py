@@ -8,7 +8,7 @@ file carries the current name.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -101,10 +101,13 @@ def provision(db: Connection, root: Path, user_id: int) -> str:
             )  # the database was lost, or another program's mail comes to us
         else:
             db.execute(insert(usage).values(user_id=user_id, home=home, octets=0, messages=0, uidvalidity=0))
-        for name, special_use in DEFAULT:
-            if _row(db, user_id, name) is None and (name == INBOX or not was_ours):
-                _create(db, root, user_id, home, name, special_use)
-                _subscribe(db, user_id, name)
+        wanted = {name: use for name, use in DEFAULT if name == INBOX or not was_ours}
+        there = select(mailboxes.c.name).where(mailboxes.c.user_id == user_id)
+        for name in db.execute(there.where(mailboxes.c.name.in_(list(wanted)))).scalars():
+            del wanted[name]
+        if wanted:
+            _create(db, root, user_id, home, wanted)
+            _subscribe(db, user_id, wanted)
         _write_subscriptions(db, root, user_id, home)
     return home
 
@@ -183,9 +186,7 @@ def create(
     if row is not None and row.selectable:
         raise MailboxExists(name)
     lacking = _lacking(db, user_id, name, most, beside=row is None)
-    for superior in lacking:
-        _create(db, root, user_id, home, superior, "")
-    _create(db, root, user_id, home, name, " ".join(special_use))
+    _create(db, root, user_id, home, {**dict.fromkeys(lacking, ""), name: " ".join(special_use)})
     return mailbox_info(db, user_id, name)
 
 
@@ -224,7 +225,7 @@ def remove(db: Connection, user_id: int, name: str) -> int:
     if row.directory:
         db.execute(insert(discarded).values(path=f"{home}/{MAILDIR}/{row.directory}"))
     if has_inferiors:
-        _insert(db, user_id, name, None, "")
+        _insert(db, user_id, {name: (None, "")})
     return int(row.id)
 
 
@@ -243,8 +244,9 @@ def rename(db: Connection, root: Path, user_id: int, old: str, new: str, most: i
     targets = {name: check_name(new + name.removeprefix(old)) for name in names}
     if any(_row(db, user_id, target) is not None for target in targets.values()):
         raise MailboxExists(new)
-    for superior in _lacking(db, user_id, new, most, beside=False):
-        _create(db, root, user_id, home, superior, "")
+    lacking = _lacking(db, user_id, new, most, beside=False)
+    if lacking:
+        _create(db, root, user_id, home, dict.fromkeys(lacking, ""))
     return [(_rename_one(db, root, user_id, name, target), target) for name, target in targets.items()]
 
 
@@ -255,7 +257,7 @@ def subscribe(db: Connection, root: Path, user_id: int, name: str, most: int) ->
     count = select(func.count()).select_from(subscriptions).where(subscriptions.c.user_id == user_id)
     if db.execute(count).scalar_one() >= most:
         raise TooMany(f"a user has at most {most} subscriptions")
-    _subscribe(db, user_id, name)
+    _subscribe(db, user_id, [name])
     _write_subscriptions(db, root, user_id, home)
     announce(db, f"list {user_id}")
 
@@ -305,52 +307,63 @@ def _inferiors(db: Connection, user_id: int, name: str) -> list[str]:
     )  # LIKE ignores case on SQLite
 
 
-def _create(db: Connection, root: Path, user_id: int, home: str, name: str, special_use: str) -> None:
-    """The row and directory of one mailbox; a name that only held others becomes selectable."""
-    db.execute(delete(mailboxes).where(mailboxes.c.user_id == user_id, mailboxes.c.name == name))
-    directory = _free_directory(db, user_id, home, directory_name(name))
-    make_mailbox(root / home / MAILDIR / directory)
-    _insert(db, user_id, name, directory, special_use)
-    write_state(root, Box(*_row(db, user_id, name)), Keywords({}))
+def _create(db: Connection, root: Path, user_id: int, home: str, wanted: Mapping[str, str]) -> None:
+    """Rows and directories of mailboxes, by name their special use; also of names that only held others."""
+    named = (mailboxes.c.user_id == user_id, mailboxes.c.name.in_(list(wanted)))
+    db.execute(delete(mailboxes).where(*named))
+    directories = _free_directories(db, user_id, home, [directory_name(name) for name in wanted])
+    for directory in directories:
+        make_mailbox(root / home / MAILDIR / directory)
+    made = dict(zip(wanted, zip(directories, wanted.values(), strict=True), strict=True))
+    _insert(db, user_id, made)
+    for row in db.execute(BOX.where(*named)):
+        write_state(root, Box(*row), Keywords({}))
 
 
-def _insert(db: Connection, user_id: int, name: str, directory: str | None, special_use: str) -> None:
+def _insert(db: Connection, user_id: int, made: Mapping[str, tuple[str | None, str]]) -> None:
+    """Rows of new mailboxes: by name their directory, if they are selectable, and their special use."""
     announce(db, f"list {user_id}")
     now = int(time.time())
     last = select(usage.c.uidvalidity).where(usage.c.user_id == user_id)
-    uidvalidity = max(now, db.execute(last).scalar_one() + 1)
-    db.execute(update(usage).where(usage.c.user_id == user_id).values(uidvalidity=uidvalidity))
-    db.execute(
-        insert(mailboxes).values(
-            user_id=user_id,
-            name=name,
-            directory=directory,
-            selectable=directory is not None,
-            uidvalidity=uidvalidity,
-            uidnext=1,
-            uid_reserved=1,
-            recent_uid=1,
-            modseq=1,
-            special_use=special_use,
-            messages=0,
-            unseen=0,
-            octets=0,
-            created=now,
-        )
-    )
+    first = max(now, db.execute(last).scalar_one() + 1)
+    newest = first + len(made) - 1
+    db.execute(update(usage).where(usage.c.user_id == user_id).values(uidvalidity=newest))
+    rows = [
+        {
+            "user_id": user_id,
+            "name": name,
+            "directory": directory,
+            "selectable": directory is not None,
+            "uidvalidity": uidvalidity,
+            "uidnext": 1,
+            "uid_reserved": 1,
+            "recent_uid": 1,
+            "modseq": 1,
+            "special_use": special_use,
+            "messages": 0,
+            "unseen": 0,
+            "octets": 0,
+            "created": now,
+        }
+        for uidvalidity, (name, (directory, special_use)) in enumerate(made.items(), first)
+    ]
+    db.execute(insert(mailboxes), rows)
 
 
-def _free_directory(db: Connection, user_id: int, home: str, wanted: str) -> str:
-    """`wanted`, or with a number if a renamed or just deleted mailbox lies there."""
-    taken = select(mailboxes.c.directory).where(mailboxes.c.user_id == user_id)
-    names = set(db.execute(taken).scalars())
+def _free_directories(db: Connection, user_id: int, home: str, wanted: Iterable[str]) -> list[str]:
+    """Each of `wanted`, or with a number if a renamed or just deleted mailbox lies there."""
+    taken = set(db.execute(select(mailboxes.c.directory).where(mailboxes.c.user_id == user_id)).scalars())
     prefix = f"{home}/{MAILDIR}/"
-    names |= {path.removeprefix(prefix) for path in db.execute(select(discarded.c.path)).scalars()}
-    number, directory = 1, wanted
-    while directory in names:
-        number += 1
-        directory = f"{wanted}~{number}"
-    return directory
+    taken |= {path.removeprefix(prefix) for path in db.execute(select(discarded.c.path)).scalars()}
+    free = []
+    for name in wanted:
+        number, directory = 1, name
+        while directory in taken:
+            number += 1
+            directory = f"{name}~{number}"
+        taken.add(directory)
+        free.append(directory)
+    return free
 
 
 def _rename_one(db: Connection, root: Path, user_id: int, name: str, target: str) -> int:
@@ -366,12 +379,13 @@ def _rename_one(db: Connection, root: Path, user_id: int, name: str, target: str
     return box.id
 
 
-def _subscribe(db: Connection, user_id: int, name: str) -> None:
+def _subscribe(db: Connection, user_id: int, names: Collection[str]) -> None:
     known = select(subscriptions.c.name).where(
-        subscriptions.c.user_id == user_id, subscriptions.c.name == name
+        subscriptions.c.user_id == user_id, subscriptions.c.name.in_(names)
     )
-    if db.execute(known).first() is None:
-        db.execute(insert(subscriptions).values(user_id=user_id, name=name))
+    new = set(names).difference(db.execute(known).scalars())
+    if new:
+        db.execute(insert(subscriptions), [{"user_id": user_id, "name": name} for name in sorted(new)])
 
 
 def _write_subscriptions(db: Connection, root: Path, user_id: int, home: str) -> None:
