@@ -30,7 +30,7 @@ LONGEST = 256  # characters of a needle that are asked for
 _EXTENSIONS = ("pg_trgm", "btree_gin")
 _MAKING = 0x66756C6C  # an advisory lock ("full"): one process makes the tables
 _TRIGRAMS = (
-    "fulltext_trigrams_2"  # another name where what is taken in becomes another: all is made anew then
+    "fulltext_trigrams_2"  # another name where what is taken in has changed: all is made anew
 )
 _TABLES = (
     """CREATE TABLE fulltext_marks (
