@@ -29,9 +29,7 @@ T = TypeVar("T")
 LONGEST = 256  # characters of a needle that are asked for
 _EXTENSIONS = ("pg_trgm", "btree_gin")
 _MAKING = 0x66756C6C  # an advisory lock ("full"): one process makes the tables
-_TRIGRAMS = (
-    "fulltext_trigrams_2"  # another name where what is taken in has changed: all is made anew
-)
+_TRIGRAMS = "fulltext_trigrams_2"  # another name where what is taken in has changed: all is made anew
 _TABLES = (
     """CREATE TABLE fulltext_marks (
     mailbox_id BIGINT PRIMARY KEY REFERENCES mailboxes (id) ON DELETE CASCADE,
