@@ -112,15 +112,15 @@ class Server:
     def next_event(self) -> c.Event | None:
         """The next thing the client says; None until more octets arrive or the last event is answered.
 
-        Also None, and `busy`, where a piece was inflated that is nothing to answer, such as empty lines: it is
-        to be asked again once others had their turn, as a few octets may be very many such pieces.
+        Also None, and `busy`, where a piece was inflated that is nothing to answer, such as empty lines: to
+        be asked again once others had their turn, as a few octets may be very many such pieces.
         """
         inflated = self.busy = False
         while not self.closed and not self.upgrading:
             event = self._next_plain()
             if event is not None or self._mode in (_Mode.WAITING, _Mode.ENDED):
                 return event
-            if inflated:
+            if inflated and self._codec is not None and self._codec.waiting:
                 self.busy = True
                 return None
             inflated = self._inflate()
