@@ -54,6 +54,9 @@ def check_(user: str | None, everybody: bool, as_json: bool) -> None:
         total = now.read(check.count_messages, user_id)
         with _progress(address, total) as looked:
             found = now.read(check.check_user, now.config.store.path, user_id, looked)
+        if found:  # a server may be at work: what counts is still there
+            again = now.read(check.check_user, now.config.store.path, user_id, lambda more: None)
+            found = check.lasting(found, again)
         rows += [{"user": address, **asdict(problem)} for problem in found]
     if rows or as_json:
         show_rows(("user", "mailbox", "kind", "detail"), rows, as_json)

@@ -183,6 +183,8 @@ class Delivery:
         for user_id in {parcel.user_id for parcel in missing.values() if parcel.mailbox == INBOX}:
             try:
                 await self._store.provision(user_id)
+            except StoreError:
+                continue  # the user was just removed
             except Exception:
                 _log.failure("{id}: no INBOX", id=envelope.id)
         again = {key: replace(parcel, mailbox=INBOX) for key, parcel in missing.items()}
@@ -205,6 +207,9 @@ class Delivery:
             case OverQuota():
                 return FULL_FOR_NOW if self._config.over_quota == "defer" else FULL_FOR_GOOD
             case None:
+                return LOCAL_ERROR
+            case NoSuchMailbox():
+                _log.warn("{id}: not stored, the user is being removed: {why}", id=envelope.id, why=outcome)
                 return LOCAL_ERROR
         _log.error("{id}: not stored: {why!r}", id=envelope.id, why=outcome)
         return LOCAL_ERROR

@@ -102,12 +102,20 @@ def rights_in(db: Connection, user_id: int, mailbox_id: int) -> str:
     owner = db.execute(select(mailboxes.c.user_id).where(mailboxes.c.id == mailbox_id)).scalar_one_or_none()
     if owner is None:
         return ""
-    return ALL_RIGHTS if owner == user_id else effective(entries_of(db, mailbox_id), address_of(db, user_id))
+    if owner == user_id:
+        return ALL_RIGHTS
+    try:
+        return effective(entries_of(db, mailbox_id), address_of(db, user_id))
+    except NoSuchMailbox:  # the user was just removed
+        return ""
 
 
 def shared_with(db: Connection, user_id: int) -> list[MailboxInfo]:
     """The mailboxes of others that the user may see, by name."""
-    address = address_of(db, user_id)
+    try:
+        address = address_of(db, user_id)
+    except NoSuchMailbox:  # the user was just removed
+        return []
     names = [ANYONE, address]
     query = (
         select(mailboxes.c.user_id, mailboxes.c.id)

@@ -25,6 +25,7 @@ from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT, Keywords, info, letters_mask
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
+from mailstack.store.surveying import BURIED
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
 from mailstack.store.values import Facts
 
@@ -88,18 +89,19 @@ def settle(
     modseq = box.modseq + 1
     known = keywords_of(db, mailbox_id)
     keys = [key for file in found if (key := _delivery(file)) is not None]
-    names = _known(db, box, messages.c.name, [file.base for file in found])
-    arrivals = _Arrivals(names, _known(db, box, messages.c.delivery, keys), found, known, modseq, now)
+    names = _known(db, box, messages.c.name, [file.base for file in found]) | _buried(db, box, found)
     rows: Sequence[Any] = ()
     changed: list[Row] = []
     gone: list[Any] = []
     if doubtful:
         rows = db.execute(_FILES.add_columns(*_MORE).where(messages.c.mailbox_id == mailbox_id)).all()
-        files = maildir.list_files(box.path(root))
+        files = maildir.find_files(box.path(root), [row.name for row in rows])
         gone = [row for row in rows if row.name not in files]
         changed = _take_over(db, box.path(root), rows, files, known, modseq)
         _bury(db, gone, modseq, now)
-    uidnext, added = _adopt(db, root, box, arrivals)
+    # Asked only now: what has another base name is no second copy of a row that has lost its file by that.
+    deliveries = _known(db, box, messages.c.delivery, keys)
+    uidnext, added = _adopt(db, root, box, _Arrivals(names, deliveries, found, known, modseq, now))
     if not (changed or gone or added):
         return None
     before = sum(1 for row in rows if not row.flags & SEEN_BIT)
@@ -114,8 +116,8 @@ def settle(
 
 @dataclass(frozen=True, slots=True)
 class _Arrivals:
-    names: set[str]  # those of the files found that rows have, as they were
-    deliveries: set[str]  # the same of their deliveries
+    names: set[str]  # those of the files found that rows have, as they were, or expunged messages
+    deliveries: set[str]  # the deliveries of those found that rows have
     found: Sequence[Found]
     known: Keywords
     modseq: int
@@ -192,7 +194,7 @@ def _adopt(db: Connection, root: Path, box: Box, arrivals: _Arrivals) -> tuple[i
         if file.base in names:
             continue
         key = _delivery(file)
-        if key is not None and (key in deliveries or _expunged(db, box, key)):
+        if key is not None and (key in deliveries or _expunged(db, box, key, file)):
             maildir.remove(box.path(root) / file.path)  # a crash left it, and the delivery was repeated
             continue
         written_uid = maildir.uid_of(file.base) or 0
@@ -270,6 +272,15 @@ def _delivery(file: Found) -> str | None:
     return maildir.delivery_of(file.base) if maildir.uid_of(file.base) else None
 
 
-def _expunged(db: Connection, box: Box, key: str) -> bool:
+def _expunged(db: Connection, box: Box, key: str, file: Found) -> bool:
+    """Whether a delivery came under another UID and was expunged; under the same somebody put it back."""
     query = select(expunged.c.id).where(expunged.c.mailbox_id == box.id, expunged.c.delivery == key)
-    return db.execute(query).first() is not None
+    uids = [id & UID_MASK for id in db.execute(query).scalars()]
+    return bool(uids) and maildir.uid_of(file.base) not in uids
+
+
+def _buried(db: Connection, box: Box, found: Sequence[Found]) -> set[str]:
+    """The base names of those expunged messages whose files are about to be unlinked."""
+    if not found:
+        return set()
+    return {maildir.base_of(path) for path in db.execute(BURIED, {"mailbox": box.id}).scalars()}

@@ -17,7 +17,7 @@ from mailstack.db import sync_directory
 from mailstack.store import maildir
 from mailstack.store.flags import info
 from mailstack.store.hot import Hot
-from mailstack.store.maildir import KEPT, find, fsync_directory, relative, remove
+from mailstack.store.maildir import KEPT, fsync_directory, relative, remove, take
 from mailstack.store.rows import box_by_id, mailbox_path
 from mailstack.store.tables import UID_BITS, discarded, expunged, mailboxes, message_id, messages, usage
 from mailstack.store.values import NoSuchMailbox
@@ -220,10 +220,7 @@ def _rename(mailbox: str, id: int, base: str, flags: int, letters: str, is_new: 
 
 
 def _unlink(mailbox: Path, name: str) -> None:
-    path = mailbox / name
-    if path.exists():
-        remove(path)
-        return
-    found = find(mailbox, path.name.partition(":2,")[0])
-    if found is not None:
-        remove(mailbox / found)
+    if name.startswith(f"{KEPT}/"):  # a file of that name elsewhere was put there by hand
+        remove(mailbox / name)
+    else:
+        take(mailbox, name, lambda now: os.unlink(mailbox / now))

@@ -18,6 +18,8 @@ from mailstack.store.statefile import MailboxState
 from mailstack.store.tables import UID_MASK, expunged, mailboxes, messages, usage
 
 _SHOWN = 20  # of one kind in one mailbox
+_MORE = "and "  # how the rest of them is told
+_OF_FILES = frozenset({"lost-file", "unknown-file", "size", "uid"})  # kinds that name a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def count_messages(db: Connection, user_id: int) -> int:
 def check_user(db: Connection, root: Path, user_id: int, looked: Callable[[int], None]) -> list[Problem]:
     """Every problem; `looked` is told how many messages were looked at. In a read transaction.
 
-    While a server runs, mail that is just being delivered may look like a problem: look again then.
+    While a server runs, mail that is just being delivered may look like a problem: see `lasting`.
     """
     boxes = [Box._make(row) for row in db.execute(BOX.where(mailboxes.c.user_id == user_id))]
     problems: list[Problem] = []
@@ -54,13 +56,25 @@ def check_user(db: Connection, root: Path, user_id: int, looked: Callable[[int],
     return problems
 
 
+def lasting(before: Sequence[Problem], after: Sequence[Problem]) -> list[Problem]:
+    """Those of the problems found `after` that were found `before` too: the others were mail on its way."""
+    known = set(map(_same, before))
+    return [problem for problem in after if _same(problem) in known]
+
+
+def _same(problem: Problem) -> tuple[str, ...]:
+    """What two looks at one problem have in common: a counter's figures move on a busy server."""
+    of_file = problem.kind in _OF_FILES and not problem.detail.startswith(_MORE)
+    return (problem.mailbox, problem.kind, *([problem.detail] if of_file else []))
+
+
 def _mailbox(
     db: Connection, root: Path, box: Box, looked: Callable[[int], None]
 ) -> Iterator[tuple[str, str]]:
     rows = db.execute(select(messages).where(messages.c.mailbox_id == box.id).order_by(messages.c.id)).all()
     path = box.path(root)
     try:
-        files = maildir.list_files(path)
+        files = maildir.find_files(path, [row.name for row in rows])
     except OSError as error:
         yield "directory", f"{error.filename}: {error.strerror}"
         return
@@ -124,4 +138,4 @@ def _files(
             yield kind, detail
     for kind, count in counts.items():
         if count > _SHOWN:
-            yield kind, f"and {count - _SHOWN} more"
+            yield kind, f"{_MORE}{count - _SHOWN} more"

@@ -27,7 +27,7 @@ def link(db: Connection, source: str, target: str) -> None:
         mailbox, _, path = _split(source)
         found = maildir.find(mailbox, maildir.base_of(path))
         if found is None:
-            raise Expunged(f"{source} is lost") from None
+            raise Expunged("a file is lost") from None
         _link_or_copy(db, str(mailbox / found), target)
     except OSError as error:
         if error.errno not in _NO_LINK:
@@ -39,7 +39,7 @@ def _link_or_copy(db: Connection, source: str, target: str) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError:
-        raise Expunged(f"{source} is lost") from None
+        raise Expunged("a file is lost") from None
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise

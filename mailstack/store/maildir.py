@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from base64 import b32encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from mailstack.store.values import Facts
 KEPT = "mailstack-expunged"  # in a mailbox's directory: files of expunged messages that can be put back
 IN_MEMORY = 1024 * 1024  # octets of a message that is read whole
 STALE = 36 * 3600  # seconds after which a file in tmp/ belongs to nobody
+_LOOKS = 3  # at a directory in which a file is missing, and tries at one that is renamed and renamed
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:60] or "localhost"
 _PROCESS = secrets.token_hex(8)  # with _COUNT, what no other file in any tmp/ is called
 _COUNT = itertools.count()
@@ -78,6 +79,19 @@ def list_files(mailbox: Path) -> dict[str, str]:
     """The files of new/ and cur/, as paths from the mailbox's directory, by base name. Raise OSError."""
     paths = [f"{name}/{file}" for name in ("new", "cur") for file in list_names(mailbox, name)]
     return {base_of(path): path for path in sorted(paths, reverse=True)}
+
+
+def find_files(mailbox: Path, bases: Collection[str]) -> dict[str, str]:
+    """`list_files` for those who miss it if one of `bases` is not there. Raise OSError.
+
+    A file that is renamed while its directory is read may be seen under neither name: so they look again.
+    """
+    files = list_files(mailbox)
+    for _ in range(_LOOKS - 1):
+        if files.keys() >= set(bases):
+            break
+        files |= list_files(mailbox)
+    return files
 
 
 def base_of(path: str) -> str:
@@ -324,11 +338,30 @@ def _crlf(chunk: bytes, after_cr: bool) -> bytes:
 
 def find(mailbox: Path, base: str) -> str | None:
     """The path, from the mailbox's directory, of the file with that base name, wherever it was renamed to."""
-    for directory in ("cur", "new"):
-        for name in os.listdir(mailbox / directory):
-            if name.partition(":2,")[0] == base:
-                return f"{directory}/{name}"
+    for _ in range(2):  # see `find_files`
+        for directory in ("cur", "new"):
+            for name in os.listdir(mailbox / directory):
+                if name.partition(":2,")[0] == base:
+                    return f"{directory}/{name}"
     return None
+
+
+def take(mailbox: Path, path: str, act: Callable[[str], None]) -> str | None:
+    """Do something to a file that others may rename: `act` gets its path from the mailbox's directory.
+
+    The path that it had; None if it is nowhere. Raise OSError; FileNotFoundError if the mailbox is gone.
+    """
+    for _ in range(_LOOKS):
+        try:
+            act(path)
+        except FileNotFoundError:
+            found = find(mailbox, base_of(path))
+            if found is None:
+                return None
+            path = found
+        else:
+            return path
+    raise OSError(errno.EBUSY, "the file is renamed again and again", str(mailbox / path))
 
 
 def list_kept(mailbox: Path) -> list[str]:
@@ -344,26 +377,26 @@ def keep(mailbox: Path, path: str) -> str | None:
 
     Raise OSError.
     """
-    if not (mailbox / path).exists():
-        found = find(mailbox, base_of(path))
-        if found is None:
-            return None
-        path = found
-    kept = f"{KEPT}/{path.partition('/')[2]}"
     (mailbox / KEPT).mkdir(mode=0o700, exist_ok=True)
-    os.rename(mailbox / path, mailbox / kept)
-    return kept
+    taken = take(mailbox, path, lambda now: os.rename(mailbox / now, mailbox / _kept(now)))
+    if taken is not None:
+        return _kept(taken)
+    base = base_of(path)  # another process may have been quicker
+    return next((f"{KEPT}/{name}" for name in list_kept(mailbox) if base_of(f"/{name}") == base), None)
+
+
+def _kept(path: str) -> str:
+    return f"{KEPT}/{path.partition('/')[2]}"
 
 
 def remove_stale(mailbox: Path) -> None:
-    """Remove what has lain in tmp/ for longer than anyone writes.
+    """Remove what has lain in tmp/ for longer than anyone writes. Raise OSError.
 
     By the time of its last change in the file system: that of its octets is the message's INTERNALDATE,
     of years ago where mail is moved in.
     """
     oldest = time.time() - STALE
-    if not (mailbox / "tmp").is_dir():
-        make_mailbox(mailbox)
+    (mailbox / "tmp").mkdir(mode=0o700, exist_ok=True)  # but no mailbox that was just removed
     with os.scandir(mailbox / "tmp") as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # a message on its way leaves tmp/ any moment

@@ -39,6 +39,7 @@ from mailstack.store.values import (
     Delivered,
     MailboxInfo,
     New,
+    NoSuchMailbox,
     Parcel,
     Quota,
     StoreError,
@@ -211,16 +212,11 @@ class MessageStore(Sharing, Service):
         OSError. Other errors (Overloaded, of the database) are raised: nothing is delivered then, deliver
         again.
         """
-        refused: dict[int, StoreError] = {}
-        homes: dict[int, Path] = {}
-        for user_id in {parcel.user_id for parcel in parcels}:
-            try:
-                homes[user_id] = await self._home(user_id)
-            except StoreError as error:
-                refused[user_id] = error
-        chosen = [parcel for parcel in parcels if parcel.user_id in homes]
-        done = iter(await self._deliver(chosen, homes))
-        return [refused[p.user_id] if p.user_id in refused else next(done) for p in parcels]
+        outcomes = await self._deliver_once(parcels)
+        if any(isinstance(outcome, FileNotFoundError) for outcome in outcomes):
+            # Somebody's folder is gone, most likely with its user: the others are not to wait for that.
+            outcomes = await self._deliver_once(parcels)
+        return outcomes
 
     async def append(
         self,
@@ -290,9 +286,16 @@ class MessageStore(Sharing, Service):
 
     async def open(self, user_id: int, name: str) -> Mailbox:
         """The live mailbox, what other programs did to its files taken over. Raise NoSuchMailbox, OSError."""
-        place = await self._located(user_id, name, "r")
-        box = await self._work.read(box_by_name, place.owner_id, place.name, False)
-        return await self._opened.open(box)
+        before: int | None = None
+        while True:
+            place = await self._located(user_id, name, "r")
+            box = await self._work.read(box_by_name, place.owner_id, place.name, False)
+            try:
+                return await self._opened.open(box)
+            except NoSuchMailbox:
+                if box.id == before:
+                    raise
+                before = box.id  # the name may be another's now: the index may just have been made anew
 
     # Life
 
@@ -313,6 +316,18 @@ class MessageStore(Sharing, Service):
         return Deferred.fromCoroutine(self.upkeep.finish())
 
     # Inside
+
+    async def _deliver_once(self, parcels: Sequence[Parcel]) -> list[Delivered | StoreError | OSError]:
+        refused: dict[int, StoreError] = {}
+        homes: dict[int, Path] = {}
+        for user_id in {parcel.user_id for parcel in parcels}:
+            try:
+                homes[user_id] = await self._home(user_id)
+            except StoreError as error:
+                refused[user_id] = error
+        chosen = [parcel for parcel in parcels if parcel.user_id in homes]
+        done = iter(await self._deliver(chosen, homes))
+        return [refused[p.user_id] if p.user_id in refused else next(done) for p in parcels]
 
     async def _deliver(
         self, parcels: Sequence[Parcel], homes: dict[int, Path]

@@ -55,8 +55,13 @@ class Octets:
                 return await self._work.files(maildir.read_file, path, offset, length)
             except FileNotFoundError:
                 self._places.clear()
-        path = await self._search(uid)
-        return await self._work.files(maildir.read_file, path, offset, length)
+        for _ in range(3):  # and again between the search and the disk
+            path = await self._search(uid)
+            try:
+                return await self._work.files(maildir.read_file, path, offset, length)
+            except FileNotFoundError:
+                continue
+        raise Expunged(f"message {uid} goes from name to name")
 
     async def bodies(self, wanted: Sequence[tuple[int, int, int | None]]) -> list[bytes | None]:
         """See `Mailbox.bodies`."""
@@ -142,7 +147,13 @@ class Octets:
         """The file of a message that another program renamed. Raise Expunged."""
         self._doubted(self._id)
         await self.path(uid)
-        found = await self._work.files(maildir.find, self._directory, self._places[uid].name)
+        base = self._places[uid].name
+        try:
+            found = await self._work.files(maildir.find, self._directory, base)
+        except FileNotFoundError:  # the mailbox was deleted while we look, or its directory is lost
+            self._places.pop(uid, None)
+            await self.path(uid)
+            raise
         if found is None:
             raise Expunged(f"message {uid} has lost its file")
         return self._directory / found

@@ -66,7 +66,11 @@ class Opened:
 
     async def scan(self, mailbox_id: int) -> None:
         """Take over what other programs did to a mailbox's files. Raise NoSuchMailbox, OSError."""
-        found = await surveying.look(self._work, self._root, mailbox_id, self._marks.get(mailbox_id))
+        try:
+            found = await surveying.look(self._work, self._root, mailbox_id, self._marks.get(mailbox_id))
+        except FileNotFoundError:  # deleted while we look, or lost
+            await self._work.read(reading.directory, self._root, mailbox_id)
+            raise
         self._marks[mailbox_id] = found.marks
         self._marks.move_to_end(mailbox_id)
         if len(self._marks) > _MARKS:
@@ -132,6 +136,9 @@ class Opened:
             mailbox.uses += 1
             for change in early:
                 mailbox.hear(change)
+            if mailbox.deleted:
+                self.released(mailbox)
+                raise NoSuchMailbox(mailbox.name)
             return mailbox
         finally:
             for waiter in self._loading.pop(box.id):
@@ -170,5 +177,7 @@ class Opened:
             await mailbox.refresh()
             if not mailbox.deleted:
                 await self.scan(mailbox.id)
+        except NoSuchMailbox:
+            pass  # deleted: its sessions hear of that
         except (StoreError, OSError) as error:
             _log.warn("mailbox {id} could not be looked at: {error}", id=mailbox.id, error=error)

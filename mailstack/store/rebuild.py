@@ -25,6 +25,7 @@ from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
 from mailstack.store.statefile import MailboxState, read_subscriptions
 from mailstack.store.tables import (
+    discarded,
     expunged,
     keywords,
     mailbox_annotations,
@@ -39,6 +40,7 @@ from mailstack.store.tables import (
 from mailstack.store.values import BadMailboxName, Usage
 
 _SLICE = 200  # messages read and inserted at a time
+_LOOKS = 5  # at a directory whose files other programs go on renaming
 
 
 def rebuild_user(
@@ -111,7 +113,11 @@ class _Rebuild:
     def states(self) -> Iterator[tuple[str, MailboxState]]:
         """Every mailbox's directory, from the user's Maildir, with what its file says or its name tells."""
         top = self.root / self.home / MAILDIR
-        folders = sorted(path.name for path in top.iterdir() if path.name.startswith(".") and path.is_dir())
+        names = {path.name for path in top.iterdir() if path.name.startswith(".") and path.is_dir()}
+        removed = set(
+            self.db.execute(select(discarded.c.path)).scalars()
+        )  # deleted, if not yet from the disk
+        folders = sorted(name for name in names if f"{self.home}/{MAILDIR}/{name}" not in removed)
         taken: set[str] = set()
         for directory in ["", *folders]:
             path = mailbox_path(self.root, self.home, directory)
@@ -253,36 +259,49 @@ class _Contents:
 
     def index(self) -> None:
         """Read every file. Files without a UID of ours come last and get new ones."""
-        lying = maildir.list_files(self._path)
+        seen: set[str] = set()
+        buried = {base for base in self._claims.known.gone.values() if base}
+        for number in range(_LOOKS):  # one that another program renames meanwhile is met at its new place
+            lying = maildir.list_files(self._path)
+            more = [path for base, path in lying.items() if base not in seen | buried]
+            if number and not more:
+                break
+            self._look(lying)
+            paths = sorted(more, key=self._order)
+            for start in range(0, len(paths), _SLICE):
+                seen |= self._insert(examine(self._path, paths[start : start + _SLICE]))
+                self._looked(len(paths[start : start + _SLICE]))
+        kept = [f"{maildir.KEPT}/{name}" for name in maildir.list_kept(self._path)]
+        self._remember([*kept, *(path for base, path in sorted(lying.items()) if base in buried)])
+
+    def _look(self, lying: dict[str, str]) -> None:
         kept = [f"/{name}" for name in maildir.list_kept(self._path)]
         self._claims.look([*lying, *map(maildir.base_of, kept)])
-        paths = sorted(lying.values(), key=self._order)
-        own = {uid for uid in map(self._own_uid, [*paths, *kept]) if uid}
-        self.uidnext = max([*own, 0, self._reserved - 1]) + 1
-        for start in range(0, len(paths), _SLICE):
-            self._insert(examine(self._path, paths[start : start + _SLICE]))
-            self._looked(len(paths[start : start + _SLICE]))
-        self._remember_kept()
+        own = {uid for uid in map(self._own_uid, [*lying.values(), *kept]) if uid}
+        self.uidnext = max([*own, 0, self._reserved - 1, self.uidnext - 1]) + 1
 
-    def _remember_kept(self) -> None:
-        """Expunged mail whose files are kept: it can still be put back."""
+    def _remember(self, paths: list[str]) -> None:
+        """Expunged mail whose files are kept, and can still be put back, or are not yet unlinked."""
         graves = []
-        for name in maildir.list_kept(self._path):
-            base = maildir.base_of(f"/{name}")
-            uid = self._own_uid(f"/{name}")
+        for path in paths:
+            base = maildir.base_of(path)
+            try:
+                status = os.stat(self._path / path)
+            except FileNotFoundError:
+                continue  # now it is
+            uid = self._own_uid(path)
             if uid is None or uid in self._uids:
                 uid, self.uidnext = self.uidnext, self.uidnext + 1
             self._uids.add(uid)
-            status = os.stat(self._path / maildir.KEPT / name)
             graves.append(
                 {
                     "id": message_id(self._mailbox_id, uid),
                     "mailbox_id": self._mailbox_id,
                     "modseq": self._modseq,
-                    "name": f"{maildir.KEPT}/{name}",
+                    "name": path,
                     "delivery": maildir.delivery_of(base),
                     "at": self._modseq,
-                    "flags": letters_mask(maildir.letters_of(f"/{name}")) & self._meant,
+                    "flags": letters_mask(maildir.letters_of(path)) & self._meant,
                     "internal_date": int(status.st_mtime),
                     "zone": 0,
                     "size": maildir.size_of(base) or status.st_size,
@@ -297,33 +316,45 @@ class _Contents:
     def _own_uid(self, path: str) -> int | None:
         return self._claims.uid(maildir.base_of(path))
 
-    def _insert(self, found: list[Found]) -> None:
-        rows = [self._row(file) for file in found]
-        if not rows:
-            return
+    def _insert(self, found: list[Found]) -> set[str]:
+        """The base names that these files had and have now."""
+        named = [(file, placed) for file in found if (placed := self._place(file)) is not None]
+        if not named:
+            return set()
+        rows = [self._row(file, *placed) for file, placed in named]
         self._db.execute(insert(messages), rows)
         facts = [
             {"message_id": row["id"], **{name: getattr(file.facts, name) for name in _FACTS}}
-            for row, file in zip(rows, found, strict=True)
+            for row, (file, _) in zip(rows, named, strict=True)
         ]
         self._db.execute(insert(message_facts), facts)
+        return {row["name"] for row in rows} | {file.base for file, _ in named}
 
-    def _row(self, file: Found) -> dict[str, Any]:
+    def _place(self, file: Found) -> tuple[int, str] | None:
+        """Its UID and its name, which says that; None if another program renamed it meanwhile."""
         uid = self._own_uid(file.path)
         if uid is None or uid in self._uids:
-            uid, self.uidnext = self.uidnext, self.uidnext + 1
+            uid = self.uidnext
+        name = maildir.with_uid(file.base, file.size, uid)
+        if maildir.size_of(file.base) == file.size and maildir.uid_of(file.base) == uid:
+            name = file.base
+        is_new = file.path.startswith("new/")
+        target = self._path / maildir.relative(name, maildir.letters_of(file.path), is_new)
+        if target != self._path / file.path:
+            try:
+                (self._path / file.path).rename(target)
+            except FileNotFoundError:
+                return None
+            sync_directory(self._db, target.parent)
         self._uids.add(uid)
+        self.uidnext = max(self.uidnext, uid + 1)
+        return uid, name
+
+    def _row(self, file: Found, uid: int, name: str) -> dict[str, Any]:
         key = maildir.delivery_of(file.base)
         key = None if key in self._deliveries else key
         self._deliveries.add(key or "")
         letters, is_new = maildir.letters_of(file.path), file.path.startswith("new/")
-        name = maildir.with_uid(file.base, file.size, uid)
-        if maildir.size_of(file.base) == file.size and maildir.uid_of(file.base) == uid:
-            name = file.base
-        target = self._path / maildir.relative(name, letters, is_new)
-        if target != self._path / file.path:
-            (self._path / file.path).rename(target)
-            sync_directory(self._db, target.parent)
         mask = letters_mask(letters) & self._meant
         self.count += 1
         self.octets += file.size

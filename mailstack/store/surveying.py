@@ -37,8 +37,11 @@ _EXPECTED = {  # the names that files should have: `maildir.relative`, said in S
     ),
     "cur": Hot(select(_INFO).where(_OF_BOX, ~messages.c.is_new)),
 }
-_BURIED = select(expunged.c.name).where(
-    expunged.c.mailbox_id == bindparam("mailbox"), expunged.c.name.is_not(None)
+# Of those kept to be put back none lies in new/ or cur/, unless somebody has put it there.
+BURIED = select(expunged.c.name).where(
+    expunged.c.mailbox_id == bindparam("mailbox"),
+    expunged.c.name.is_not(None),
+    ~expunged.c.name.startswith(f"{maildir.KEPT}/"),
 )
 _NOTE = update(mailboxes).where(mailboxes.c.id == bindparam("mailbox")).values(surveyed=bindparam("marks"))
 
@@ -152,7 +155,7 @@ def _differing(
 ) -> Survey:
     """What they do not agree in, apart from files that are about to be unlinked."""
     missing = frozenset(maildir.base_of(path) for path in _paths(expected, lies))
-    buried = db.execute(_BURIED, {"mailbox": box.id}).scalars()
+    buried = db.execute(BURIED, {"mailbox": box.id}).scalars()
     explained = missing | {maildir.base_of(path) for path in buried}
     # By base name, which begins with the time of delivery: parts of them are taken over in this order.
     found = sorted((maildir.base_of(path), path) for path in _paths(lies, expected))

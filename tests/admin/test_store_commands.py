@@ -100,9 +100,7 @@ def test_a_file_that_is_renamed_meanwhile_ends_no_check(
     list_files = maildir.list_files
     with monkeypatch.context() as patched:
         patched.setattr(maildir, "list_files", listed_and_renamed)
-        result = mail.run("store", "check", ALICE)
-    assert result.exit_code == 1
-    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == ["lost-file"]
+        assert mail.ok("store", "check", ALICE) == "no problems\n"
     mail.ok("store", "rebuild", ALICE, "--yes")
     assert mail.ok("store", "check", ALICE) == "no problems\n"
 

@@ -144,6 +144,15 @@ class TestParcels(DeliveryCase):
         self.assertEqual(await self.send("bob"), {"bob": "250 2.1.5"})
         self.assertEqual(self.store.provisioned, [2])
 
+    async def test_a_user_who_is_removed_meanwhile_is_no_error_of_ours(self) -> None:
+        async def provision(user_id: int) -> None:
+            raise NoSuchMailbox(f"there is no user {user_id}")
+
+        self.store.provision = provision  # type: ignore[method-assign]
+        self.store.says = {"2 INBOX": NoSuchMailbox()}
+        replies = await self.send("bob", "alice")
+        self.assertEqual(replies, {"bob": "451 4.3.0", "alice": "250 2.1.5"})
+
     async def test_nothing_to_deliver_asks_nothing_of_the_store(self) -> None:
         await self.send("nobody")
         self.assertEqual(self.store.calls, [])

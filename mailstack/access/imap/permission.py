@@ -22,6 +22,7 @@ def listen(context: Context, selected: Selected) -> None:
     owner = selected.mailbox.user_id
     if owner == context.user_id:
         return
+    selected.doubted = True  # they may have changed since they were looked at, before anybody listened
 
     def doubt(item: Listed) -> None:
         selected.doubted = True

@@ -56,7 +56,7 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     context.current = selected
     listen(context, selected)
     try:
-        await _opened(context, selected, command, info.object_id)
+        await _opened(context, selected, command)
     except BaseException:  # it may be deleted while we look
         context.leave()
         raise
@@ -66,10 +66,10 @@ async def select(context: Context, command: c.Select) -> AnyResponse:
     return Tagged(command.tag, "OK", "SELECT completed", "READ-WRITE")
 
 
-async def _opened(context: Context, selected: Selected, command: c.Select, object_id: str) -> None:
+async def _opened(context: Context, selected: Selected, command: c.Select) -> None:
     """Say what the mailbox holds, and what the client has missed."""
     selected.view.catch_up(expunges=True)  # the client starts with the picture as it is
-    await context.say(await _described(context, selected, object_id))
+    await context.say(await _described(context, selected))
     if context.revised:  # RFC 9051 section 6.3.2
         await context.say(await listed(context, command.mailbox))
     if command.qresync is not None:
@@ -78,7 +78,7 @@ async def _opened(context: Context, selected: Selected, command: c.Select, objec
         await context.say(late)
 
 
-async def _described(context: Context, selected: Selected, object_id: str) -> bytes:
+async def _described(context: Context, selected: Selected) -> bytes:
     """What the mailbox holds, all of one moment: that of the view."""
     mailbox, view = selected.mailbox, selected.view
     numbers = encode(
@@ -86,7 +86,7 @@ async def _described(context: Context, selected: Selected, object_id: str) -> by
             Untagged("OK", "UIDs valid", f"UIDVALIDITY {mailbox.uidvalidity}"),
             Untagged("OK", "Predicted next UID", f"UIDNEXT {mailbox.uidnext}"),
             Untagged("OK", "Highest", f"HIGHESTMODSEQ {mailbox.highest_modseq}"),
-            Untagged("OK", "Mailbox id", mailbox_id(object_id)),
+            Untagged("OK", "Mailbox id", mailbox_id(mailbox.object_id)),
             Untagged("OK", "URLs can be signed", url_mechanisms()),
         )
     )

@@ -37,7 +37,7 @@ from mailstack.net.conversation import Vanished
 from mailstack.store.flags import SEEN_BIT
 from mailstack.store.news import Change, Listed, Noted, by
 from mailstack.store.tables import UID_MASK
-from mailstack.store.values import Counts
+from mailstack.store.values import Counts, NoSuchMailbox
 from mailstack.wire.imap.codes import NOTIFICATION_OVERFLOW
 from mailstack.wire.imap.extension_responses import MetadataChanged
 from mailstack.wire.imap.responses import Response, StatusResponse, Untagged
@@ -266,6 +266,8 @@ class Watch:
                     break
         except Vanished:
             self.close()
+        except NoSuchMailbox:
+            self.overflow()  # the user was just removed
         except Exception:
             _log.failure("a client could not be notified")
             self.overflow()

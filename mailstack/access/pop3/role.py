@@ -27,6 +27,8 @@ _log = Logger(namespace="mailstack.access.pop3")
 SMALL = 64 * 1024  # octets of a message that is read and written at once
 MAX_MALFORMED = 50  # lines that are no command, before the connection is closed
 
+GONE = pop3.Err("The maildrop was removed or made anew; log in again")
+
 Say = Callable[[pop3.Reply], Awaitable[None]]
 
 
@@ -79,7 +81,12 @@ class Pop3Role:
             return pop3.Err("The message was removed meanwhile")
         except Overloaded:
             return pop3.Err("Too busy; try again later", "SYS/TEMP")
-        except (NoSuchMailbox, PermissionError):  # RFC 3206 section 4: somebody must see to it
+        except NoSuchMailbox:
+            if self._login.maildrop is not None:
+                return GONE
+            _log.warn("somebody logs in who has no INBOX")
+            return pop3.Err("The maildrop cannot be read; tell the postmaster", "SYS/PERM")
+        except PermissionError:  # RFC 3206 section 4: somebody must see to it
             _log.failure("the maildrop is not as it should be")
             return pop3.Err("The maildrop cannot be read; tell the postmaster", "SYS/PERM")
         except StoreError:
@@ -231,6 +238,8 @@ class Pop3Role:
             return pop3.Ok("Good-bye")
         try:
             await maildrop.commit()
+        except NoSuchMailbox:
+            return GONE
         except Exception:
             _log.failure("marked messages could not be removed")
             return pop3.Err("Messages could not be removed", "SYS/TEMP")
@@ -241,6 +250,8 @@ class Pop3Role:
     async def _leave(self, maildrop: Maildrop) -> None:
         try:
             await maildrop.leave()
+        except NoSuchMailbox:
+            pass
         except Exception:
             _log.failure("what was fetched could not be marked as seen")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mailstack.store.mailbox import Mailbox
 from tests.access.imap.harness import HELLO, Client, World
 
 Talk = Callable[[Client, str], None]
@@ -105,6 +106,23 @@ def test_write_and_read_only(alice: Client, bob: Client, talk: Talk) -> None:
     """)  # fmt: skip
     alice.ask("c SETACL INBOX -bob@example.test r")
     assert b"* NO [NOPERM]" in bob.ask("e NOOP")
+
+
+def test_they_change_while_the_mailbox_is_opened(
+    world: World, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After they were looked at, before anybody listens."""
+
+    async def opened_and_taken(user_id: int, name: str) -> Mailbox:
+        mailbox = await opened(user_id, name)
+        monkeypatch.setattr(world.store, "open", opened)
+        alice.ask("a SETACL INBOX bob@example.test lr")
+        return mailbox
+
+    opened = world.store.open
+    monkeypatch.setattr(world.store, "open", opened_and_taken)
+    assert b"[READ-ONLY] Your rights have changed" in bob.ask(f"s SELECT {SHARED}")
+    assert b"READ-ONLY" in bob.ask(r"a STORE 1 +FLAGS (\Seen)")
 
 
 def test_examined_stays_so(alice: Client, bob: Client) -> None:

@@ -20,6 +20,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.message import Message
 from mailstack.net.conversation import Conversation
 from mailstack.store import changes
+from mailstack.store.rebuild import rebuild_user
 from mailstack.store.values import New
 from mailstack.wire import pop3
 from tests.net.sign_ins import sign_in_with
@@ -100,6 +101,20 @@ class StoreTests(StoreCase):
             lambda: self.harness.database.write(changes.expunge, live.id, [(1, 1)]),
         )
         self.assertTrue(said.endswith(b"+OK Good-bye\r\n"), said)
+        self.assertTrue(self.session(b"STAT\r\n").startswith(b"+OK 1 "))
+
+    def test_a_maildrop_that_is_made_anew_meanwhile(self) -> None:
+        """Nothing of it can be removed or marked any more, and that is no error of ours."""
+        self.harness.deliver(1)
+
+        def remake() -> None:
+            root = self.harness.root
+            self.harness.database.write(lambda db: rebuild_user(root, db, 1, "example.org/alice"))
+
+        gone = b"-ERR The maildrop was removed or made anew; log in again\r\n"
+        said = self.session(b"RETR 1\r\nDELE 1\r\nQUIT\r\n", remake)
+        self.assertTrue(said.endswith(b"marked\r\n" + gone), said)
+        self.session(b"RETR 1\r\n", remake)
         self.assertTrue(self.session(b"STAT\r\n").startswith(b"+OK 1 "))
 
     def test_big_message(self) -> None:
