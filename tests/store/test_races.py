@@ -320,6 +320,29 @@ def test_a_file_that_is_renamed_again_when_it_was_found(
     assert now(box.body(1)) == text(0)
 
 
+def test_a_file_that_is_renamed_while_it_gets_its_line_ends(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be there twice, and come back once it is expunged."""
+    now(harness.store.provision(1))
+    dropped = harness.path() / "cur" / "1.a.b:2,"
+    dropped.write_bytes(b"Subject: x\n\nbody\n")
+    rename_file = os.rename
+
+    def raced(source: Path, target: Path) -> None:
+        if target == dropped and target.exists():
+            rename_file(target, f"{target}S")
+        rename_file(source, target)
+
+    monkeypatch.setattr(os, "rename", raced)
+    harness.contents()
+    monkeypatch.undo()
+    harness.settle_clock()
+    assert list(harness.contents().values()) == [b"Subject: x\r\n\r\nbody\r\n"]
+    assert len(os.listdir(harness.path() / "cur")) == 1
+    harness.check()
+
+
 def test_what_is_said_of_a_lost_file_tells_no_path(harness: Harness) -> None:
     harness.append(range(1))
     box = now(harness.store.open(1, "INBOX"))
