@@ -19,6 +19,7 @@ class _Mapping(dict[int, str]):
 _MAPPING = _Mapping()
 _ASCII = bytes(range(128))
 _FEW = 40  # kinds of characters that are replaced one after the other
+_PIECE = 65_536  # characters that are mapped at a time
 
 
 def casemap(text: str) -> str:
@@ -28,6 +29,14 @@ def casemap(text: str) -> str:
     """
     if text.isascii():
         return text.upper()
+    if len(text) <= _PIECE:
+        return _mapped(text)
+    # Each character is mapped by itself. In pieces, as no other thread runs while one of these calls does.
+    pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+    return "".join([casemap(piece) for piece in pieces])
+
+
+def _mapped(text: str) -> str:
     # Most text is ASCII but for a few kinds of characters: to look up each one takes ten times as long.
     octets = text.encode("utf-8", "surrogatepass")
     others = set(octets.translate(None, _ASCII).decode("utf-8", "surrogatepass"))

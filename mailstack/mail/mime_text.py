@@ -38,8 +38,9 @@ def decode_header(part: Part, data: Data) -> str:
 def search_text(part: Part, data: Data, header: bool = True) -> str:
     """All text that SEARCH TEXT looks at, or SEARCH BODY with `header` False; never raises.
 
-    Header sections of the parts within count as body (RFC 3501 section 6.4.4). Parts that are not text are
-    left out, save their header sections, which hold file names; HTML keeps its tags.
+    Header sections of the parts within count as body (RFC 3501 section 6.4.4), and so does what a report says
+    to programs (message/delivery-status and its like). Parts that are not text are left out, save their
+    header sections, which hold file names; HTML keeps its tags.
     """
     found: list[str] = []
     waiting = [(part, header)]
@@ -49,7 +50,7 @@ def search_text(part: Part, data: Data, header: bool = True) -> str:
             found.append(decode_header(entity, data))
         if entity.children:
             waiting.extend((child, True) for child in reversed(entity.children))
-        elif entity.type == "text":
+        elif entity.type in ("text", "message"):
             found.append(decode_body(entity, data))
     return "\r\n".join(found)
 

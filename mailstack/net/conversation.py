@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -183,10 +184,11 @@ class Conversation(TwistedProtocol):
         self._ending = True
         self._silence.cancel()
         self._cancel_greeting()
+        answering = self._answering  # then the end of that tells the role
         self._wake()
         if self._gone:
             self._gone(self)
-        if not self._answering:
+        if not answering:
             self._role.lost()
 
     def pauseProducing(self) -> None:
@@ -199,8 +201,10 @@ class Conversation(TwistedProtocol):
         self._wake()
 
     def stopProducing(self) -> None:
-        """The connection is lost; connectionLost follows."""
-        self._wake()
+        """The connection is lost; connectionLost follows, and wakes who waits.
+
+        Who woke now would not know of it: all that the client had sent would be answered to nobody, at once.
+        """
 
     # What the role calls.
 
@@ -281,6 +285,9 @@ class Conversation(TwistedProtocol):
         session = self._session
         while not self._ending:
             event = session.next_event()
+            if event is None and getattr(session, "busy", False):
+                await deferLater(self._clock, 0)  # others have their turn
+                continue
             if event is None:
                 return
             reply = await self._answer(event)

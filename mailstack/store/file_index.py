@@ -19,7 +19,7 @@ from mailstack.store.tables import UID_MASK, message_id
 
 FILE = "mailstack-index.db"
 MOST_GRAMS = 32  # of a needle that are asked for
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = f"""
 CREATE TABLE marks(mailbox_id INTEGER PRIMARY KEY, uidvalidity INTEGER NOT NULL, uid INTEGER NOT NULL);
 CREATE TABLE too_long(id INTEGER PRIMARY KEY);

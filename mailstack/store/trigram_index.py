@@ -29,6 +29,7 @@ T = TypeVar("T")
 LONGEST = 256  # characters of a needle that are asked for
 _EXTENSIONS = ("pg_trgm", "btree_gin")
 _MAKING = 0x66756C6C  # an advisory lock ("full"): one process makes the tables
+_TRIGRAMS = "fulltext_trigrams_2"  # another name where what is taken in has changed: all is made anew
 _TABLES = (
     """CREATE TABLE fulltext_marks (
     mailbox_id BIGINT PRIMARY KEY REFERENCES mailboxes (id) ON DELETE CASCADE,
@@ -40,9 +41,9 @@ _TABLES = (
     message_id BIGINT PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     mailbox_id BIGINT NOT NULL,
     text TEXT NOT NULL)""",
-    "CREATE INDEX fulltext_trigrams ON fulltext_texts USING gin (mailbox_id, text gin_trgm_ops)",
+    f"CREATE INDEX {_TRIGRAMS} ON fulltext_texts USING gin (mailbox_id, text gin_trgm_ops)",
 )
-_EXISTS = text("SELECT to_regclass('fulltext_trigrams') IS NOT NULL")
+_EXISTS = text(f"SELECT to_regclass('{_TRIGRAMS}') IS NOT NULL")
 _MARK = text("SELECT uid FROM fulltext_marks WHERE mailbox_id = :mailbox AND uidvalidity = :epoch")
 _SEARCH = text(
     "SELECT message_id FROM fulltext_texts WHERE mailbox_id = :mailbox AND text LIKE ANY (:patterns)"
@@ -249,7 +250,7 @@ def _staying(
 
 def _settle(db: Connection) -> None:
     if _exists(db):
-        db.execute(text("SELECT gin_clean_pending_list('fulltext_trigrams')"))
+        db.execute(text(f"SELECT gin_clean_pending_list('{_TRIGRAMS}')"))
 
 
 def _forget(db: Connection, mailbox_ids: Sequence[int]) -> None:

@@ -395,6 +395,16 @@ class TestText:
         )
         assert mime.decode_body(scan(data), data) == text
 
+    @pytest.mark.parametrize("subtype", ["delivery-status", "disposition-notification", "partial", "global"])
+    def test_reports_are_text(self, subtype: str) -> None:
+        """SEARCH BODY finds the address that a bounce is about, where no text names it."""
+        data = crlf(
+            "Content-Type: multipart/report; boundary=x\n\n"
+            f"--x\nContent-Type: message/{subtype}\n\nFinal-Recipient: rfc822; lost@example.org\n"
+            "--x--\n"
+        )
+        assert "lost@example.org" in search_text(scan(data), data, header=False)
+
     def test_one_bad_field_does_not_spoil_the_others(self) -> None:
         data = b"Subject: \xc3\xbc\r\nX: \xfc\r\n\r\n"
         assert search_text(scan(data), data).count("ü") == 2

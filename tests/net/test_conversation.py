@@ -64,6 +64,20 @@ class Lines:
         return "failure"
 
 
+class Busy(Lines):
+    """Has more to read than it did when it is first asked."""
+
+    busy = True
+    asked = False
+
+    def next_event(self) -> bytes | None:
+        if self.asked:
+            self.busy = False
+            return super().next_event()
+        self.asked = True
+        return None
+
+
 class Answers:
     """A role that does what the line says."""
 
@@ -195,6 +209,22 @@ class WithoutSockets(TestCase):
         self.assertEqual(self.hear(b"a\r\nb\r\n"), ["a"])
         self.conversation.resumeProducing()
         self.assertEqual(self.transport.lines(), ["b"])
+
+    def test_what_a_lost_client_had_sent_is_not_answered(self) -> None:
+        """Twisted says stopProducing before connectionLost; two million commands were answered in between."""
+        self.conversation.pauseProducing()
+        self.hear(b"a\r\n" + b"b\r\n" * 100)
+        self.conversation.stopProducing()
+        self.conversation.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.service.events, [b"a"])
+        self.assertEqual(self.service.lost, 1)
+
+    def test_a_busy_session_lets_others_have_their_turn(self) -> None:
+        self.conversation._session = Busy()
+        self.assertEqual(self.hear(b"a\r\n"), [])
+        self.clock.advance(0)
+        self.assertEqual(self.transport.lines(), ["a"])
+        self.assertEqual(self.hear(b"b\r\n"), ["b"])
 
     def test_an_answer_in_the_making_ends_before_the_role_is_told(self) -> None:
         self.hear(b"slow\r\n")

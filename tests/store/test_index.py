@@ -259,7 +259,7 @@ class TestTable:
             db.execute(text("SET LOCAL enable_seqscan = off"))
             return "\n".join(db.execute(text(f"EXPLAIN {asked}")).scalars())
 
-        assert "fulltext_trigrams" in harness.database.read(plan)
+        assert "fulltext_trigrams_2" in harness.database.read(plan)
 
     def test_rows_go_with_their_messages(self, harness: Harness, box: Mailbox) -> None:
         now(box.expunge([1, 2]))

@@ -71,7 +71,7 @@ class Server:
 
     __slots__ = (
         "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
-        "closed", "labels", "state", "tap", "upgrading", "utf8",
+        "busy", "closed", "labels", "state", "tap", "upgrading", "utf8",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = _DEFAULT, *, preauthenticated: bool = False) -> None:
@@ -83,6 +83,7 @@ class Server:
         self.state = state
         self.closed = False
         self.upgrading = False
+        self.busy = False  # there is more to read, once others had their turn
         self._framer = Framer()
         self._mode = _Mode.COMMAND
         self._bad = 0  # bad commands since the last good one
@@ -109,12 +110,21 @@ class Server:
             self._codec.feed(data)
 
     def next_event(self) -> c.Event | None:
-        """The next thing the client says; None until more octets arrive or the last event is answered."""
+        """The next thing the client says; None until more octets arrive or the last event is answered.
+
+        Also None, and `busy`, where a piece was inflated that is nothing to answer, such as empty lines: to
+        be asked again once others had their turn, as a few octets may be very many such pieces.
+        """
+        inflated = self.busy = False
         while not self.closed and not self.upgrading:
             event = self._next_plain()
             if event is not None or self._mode in (_Mode.WAITING, _Mode.ENDED):
                 return event
-            if not self._inflate():
+            if inflated and self._codec is not None and self._codec.waiting:
+                self.busy = True
+                return None
+            inflated = self._inflate()
+            if not inflated:
                 return self._garbled()
         return None
 

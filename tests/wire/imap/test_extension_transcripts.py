@@ -288,6 +288,20 @@ class TestCompress:
         assert said.startswith(b"* BAD line too long\r\n* BYE [TOOBIG] ")
         assert len(session._framer._buffer) < 200_000
 
+    def test_a_bomb_of_nothing_to_answer_gives_way_to_others(self) -> None:
+        session = Server(preauthenticated=True)
+        session.receive_data(b"a COMPRESS DEFLATE\r\n")
+        session.next_event()
+        session.send(r.Tagged("a", "OK", "on"))
+        session.receive_data(Deflate().deflate(b"\r\n" * 150_000 + b"b NOOP\r\n"))
+        turns = 0
+        while (event := session.next_event()) is None and session.busy:
+            turns += 1
+        assert event == c.Noop("b")
+        assert turns == 4
+        assert session.next_event() is None
+        assert not session.busy
+
     def test_rubbish_is_the_end(self) -> None:
         script = Script(opened(IN))
         codec = compressing(script)
