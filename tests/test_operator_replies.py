@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,13 @@ def text_of(node: ast.expr, named: dict[str, str]) -> str | None:
     return None
 
 
-def in_code() -> Iterator[tuple[str, str, str, str]]:
+@functools.cache
+def in_code() -> tuple[tuple[str, str, str, str], ...]:
     """Where, code, enhanced code and text of each refusal that is written down with constants."""
+    return tuple(_refusals())
+
+
+def _refusals() -> Iterator[tuple[str, str, str, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         place = str(path.relative_to(ROOT))
         if "imap" in path.parts or "pop3" in path.parts or place.startswith("admin"):
@@ -57,6 +63,7 @@ def in_code() -> Iterator[tuple[str, str, str, str]]:
                         yield place, str(code), enhanced, text_of(rest[0], named) or "" if rest else ""
 
 
+@functools.cache
 def rows() -> set[tuple[str, str]]:
     """The replies of the page."""
     first = re.findall(r"^\| (\d{3} [^|]*) \|", PAGE, re.MULTILINE)
@@ -106,5 +113,5 @@ def test_every_setting_of_smtp_is_on_a_page() -> None:
 
 
 def test_there_are_many() -> None:
-    assert len(list(in_code())) > 60
+    assert len(in_code()) > 60
     assert len(rows()) > 45

@@ -20,8 +20,9 @@ def replies() -> Iterator[tuple[str, int, str]]:
     for path in sorted(ROOT.rglob("*.py")):
         if "imap" in path.parts or "pop3" in path.parts:
             continue
+        name = path.relative_to(ROOT)
         for node in ast.walk(ast.parse(path.read_text())):
-            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            place = f"{name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Reply" and len(node.args) >= 2:
                 code, enhanced = node.args[:2]
                 if isinstance(code, ast.Constant) and isinstance(enhanced, ast.Constant):
@@ -32,7 +33,10 @@ def replies() -> Iterator[tuple[str, int, str]]:
                     yield place, int(match[1]), (match[2] or b"").decode()
 
 
-@pytest.mark.parametrize(("place", "code", "enhanced"), list(replies()))
+FOUND = list(replies())
+
+
+@pytest.mark.parametrize(("place", "code", "enhanced"), FOUND)
 def test_enhanced(place: str, code: int, enhanced: str) -> None:
     if not enhanced:
         assert code in PLAIN
@@ -41,4 +45,4 @@ def test_enhanced(place: str, code: int, enhanced: str) -> None:
 
 
 def test_there_are_many() -> None:
-    assert len(list(replies())) > 60
+    assert len(FOUND) > 60
