@@ -132,8 +132,9 @@ def become(command: list[str]) -> int:
 
 
 def environment() -> dict[str, str]:
-    """Our environment variables, as after `source .venv/bin/activate`."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    """Our environment variables, as after `source .venv/bin/activate`; but bytecode is kept."""
+    dropped = ("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {
         **kept,
         "VIRTUAL_ENV": str(VENV),

@@ -1,11 +1,28 @@
-"""What every test gets: a working directory of its own run, so that nothing is ever written into the checkout."""
+"""What every test gets: a working directory of its own run, so that nothing is ever written into the checkout.
+
+Nothing but bytecode: the suite starts a hundred processes, and images for containers often forbid to keep it. Each
+would compile all of mailstack again, which is a third of a server's start; so would each worker all tests.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+gc.disable()  # until everything is collected
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives to the end: the garbage collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

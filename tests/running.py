@@ -25,6 +25,10 @@ from click.testing import CliRunner
 from mailstack.admin.cli import cli
 
 SERVICES = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
+CHEAP = (
+    "directory.argon2_memory_kib=8",
+    "directory.argon2_time_cost=1",
+)  # a hundred users, a thousand logins
 PATIENCE = 60  # seconds that any one step may take on a busy machine
 
 _LOWEST, _PORTS = 11_000, 20_000
@@ -65,6 +69,7 @@ class RunningStack:
         self.settings = [
             'listeners.addresses=["127.0.0.1"]',
             *(f"listeners.{name}={port}" for name, port in self.ports.items()),
+            *CHEAP,
             *settings,
         ]
         self.process: subprocess.Popen[bytes] | None = None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, text, update
 
-from mailstack.db import sync_directory
+from mailstack.db import sync_directory, undo
 from mailstack.store import maildir
 from mailstack.store.flags import info
 from mailstack.store.hot import Hot
@@ -45,6 +46,7 @@ _GRAVES = (
     .limit(bindparam("most"))
 )
 _KEPT = expunged.c.name.startswith(f"{KEPT}/")
+_ASIDE = "mailstack-removed-"  # how directories are called that nobody looks into any more
 _NOTED = 7 * 86_400  # seconds for which an expunged delivery is recognized when it is repeated, in any case
 
 
@@ -174,8 +176,40 @@ def discarded_paths(db: Connection) -> list[str]:
     return list(db.execute(select(discarded.c.path)).scalars())
 
 
+def set_aside(db: Connection, root: Path) -> list[str]:
+    """Give those directories names that no mailbox gets; all such names. In a transaction.
+
+    So nobody, however late, removes a mailbox that was made in the place of one that another process has
+    removed. Raise OSError.
+    """
+    paths = discarded_paths(db)
+    names = {path for path in paths if path.rpartition("/")[2].startswith(_ASIDE)}
+    for path in sorted(set(paths) - names):
+        aside = _name_aside(root, path, names)
+        names.add(aside)
+        try:
+            os.rename(root / path, root / aside)
+        except FileNotFoundError:  # it is gone, or it was renamed before a crash
+            pass
+        else:
+            undo(db, partial(os.rename, root / aside, root / path))
+            sync_directory(db, (root / aside).parent)
+        db.execute(update(discarded).where(discarded.c.path == path).values(path=aside))
+    return sorted(names)
+
+
+def _name_aside(root: Path, path: str, taken: Container[str]) -> str:
+    folder, _, name = path.rpartition("/")
+    number = 1
+    while True:
+        aside = f"{folder}/{_ASIDE}{number}{name if name.startswith('.') else f'.{name}'}"
+        if aside not in taken and not ((root / path).exists() and (root / aside).exists()):
+            return aside
+        number += 1
+
+
 def remove_directories(root: Path, paths: Sequence[str]) -> list[str]:
-    """Remove those directories; those that are done. In a file thread."""
+    """Remove directories that were set aside; those that are done. In a file thread."""
     done = []
     for path in paths:
         directory = root / path

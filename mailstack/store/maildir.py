@@ -315,6 +315,22 @@ def make_crlf(mailbox: Path, path: Path) -> None:
         except BaseException:
             remove(copy)
             raise
+        if text.links and _lies_elsewhere(mailbox, path, status.st_ino):
+            remove(path)  # it was renamed in the last moment, and would be there twice
+            raise FileNotFoundError(errno.ENOENT, "the file was renamed", str(path))
+
+
+def _lies_elsewhere(mailbox: Path, path: Path, inode: int) -> bool:
+    """Whether a file, which was at `path`, lies in the mailbox under another name of the same base."""
+    base = base_of(f"{path.parent.name}/{path.name}")
+    for directory in ("new", "cur"):
+        for name in list_names(mailbox, directory):
+            other = mailbox / directory / name
+            if other != path and base_of(f"{directory}/{name}") == base:
+                with contextlib.suppress(FileNotFoundError):
+                    if os.stat(other).st_ino == inode:
+                        return True
+    return False
 
 
 def _with_last(text: Text) -> Iterator[tuple[bytes, bool]]:

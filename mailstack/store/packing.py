@@ -230,6 +230,11 @@ class Text:
                 raise Damaged("it holds too much")
             yield data
 
+    @property
+    def links(self) -> int:
+        """How many names the file has now; 0: it was removed or replaced."""
+        return os.fstat(self._file.fileno()).st_nlink
+
     def close(self) -> None:
         """Let the file go."""
         self._file.close()

@@ -129,8 +129,8 @@ class Upkeep:
                 break
 
     async def _clear(self) -> None:
-        paths = await self._work.read(behind.discarded_paths)
-        if paths:
+        if await self._work.read(behind.discarded_paths):
+            paths = await self._work.transaction(behind.set_aside, self._root)
             done = await self._work.files(behind.remove_directories, self._root, paths)
             await self._work.transaction(behind.forget_discarded, done)
 

@@ -16,20 +16,10 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-import mailstack.directory.tables
-import mailstack.mta.tables
-import mailstack.signing.tables
-import mailstack.store.tables
-import mailstack.trail.tables
 from mailstack.db import Database, DatabaseConfig, metadata, schema
+from tests.databases import DECLARED
 
-OURS = (
-    mailstack.directory.tables,
-    mailstack.mta.tables,
-    mailstack.signing.tables,
-    mailstack.store.tables,
-    mailstack.trail.tables,
-)  # they declare on `metadata`
+assert DECLARED  # all tables are on `metadata`
 
 
 def tables(db: Connection) -> set[str]:

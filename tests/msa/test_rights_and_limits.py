@@ -11,28 +11,24 @@ import pytest
 from mailstack.db import Database
 from mailstack.directory import verbs
 from mailstack.directory.grants import grant, is_granted, list_grants, revoke
-from mailstack.directory.tables import aliases, domains, grants, secrets, sent_counts, user_keys, users
 from mailstack.mail.message import Message
 from mailstack.msa import counts
 from mailstack.msa.counts import Count
 from mailstack.msa.fix_up import Draft
 from mailstack.msa.limits import HourlyLimits
 from mailstack.msa.settings import MsaConfig
-from tests.databases import empty_database
+from tests.databases import made_database
 from tests.msa.test_submission import Office
 from tests.net.fakes import ALICE, NOW
 
-__all__ = ["empty_database"]
+__all__ = ["made_database"]
 
 
 @pytest.fixture
-def database(empty_database: Database) -> Database:
-    with empty_database.engine.begin() as db:
-        for table in (domains, users, user_keys, secrets, aliases, grants, sent_counts):
-            table.create(db)
-    empty_database.write(verbs.add_domain, "example.org")
-    empty_database.write(verbs.add_user, "alice@example.org", "x")
-    return empty_database
+def database(made_database: Database) -> Database:
+    made_database.write(verbs.add_domain, "example.org")
+    made_database.write(verbs.add_user, "alice@example.org", "x")
+    return made_database
 
 
 class Straight:

@@ -13,7 +13,6 @@ from twisted.internet.testing import StringTransport
 
 from mailstack.config import ConfigError, parse
 from mailstack.db import Database
-from mailstack.directory.tables import client_counts
 from mailstack.mail.address import Address
 from mailstack.mail.reply import Reply
 from mailstack.msa.limits import HourlyLimits
@@ -25,12 +24,12 @@ from mailstack.net.gateways import default_gateways
 from mailstack.net.listener import Listener, Speaks
 from mailstack.net.places import PlaceLimits, Places
 from mailstack.wire.smtp import Server
-from tests.databases import empty_database
+from tests.databases import made_database
 from tests.msa.test_rights_and_limits import Straight
 from tests.msa.test_submission import SECRET, Office
 from tests.net.fakes import Box, Connection
 
-__all__ = ["empty_database"]
+__all__ = ["made_database"]
 
 PRINTER = "10.0.0.9"
 STRANGER = "192.0.2.7"
@@ -339,11 +338,9 @@ class TestByProxy:
 
 class TestLimits:
     @pytest.fixture
-    def limited(self, tmp_path: Path, empty_database: Database) -> Site:
-        with empty_database.engine.begin() as db:
-            client_counts.create(db)
+    def limited(self, tmp_path: Path, made_database: Database) -> Site:
         site = Site(tmp_path / "site", messages_per_hour=2, recipients_per_hour=4, unknown_per_hour=2)
-        limits = HourlyLimits(site.trust.config, Straight(empty_database), site.clock)
+        limits = HourlyLimits(site.trust.config, Straight(made_database), site.clock)
         object.__setattr__(site.trust, "limits", limits)
         return site
 

@@ -22,7 +22,6 @@ from mailstack.mta.settings import MtaConfig
 from mailstack.signing import verbs
 from mailstack.signing.keyring import Keyring
 from mailstack.signing.signing import Signing
-from mailstack.signing.tables import dkim_keys
 from mailstack.trail import rows
 from mailstack.trail.settings import TrailConfig
 from mailstack.trail.trail import Trail
@@ -55,9 +54,6 @@ class ForwardingWorld(world.World):
 
     def setUp(self) -> None:
         super().setUp()
-        from mailstack.db import metadata
-
-        metadata.create_all(self.database.engine, [dkim_keys])
         made = self.database.write(
             verbs.add, "a.test", [RSA, ED25519], "sel", world.START - 10, world.START - 10
         )

@@ -15,11 +15,9 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.mta import sts_policies as module
 from mailstack.mta.sts import BadPolicy, StsPolicy, read_policy, record_id
 from mailstack.mta.sts_policies import StsPolicies
-from mailstack.mta.tables import sts_policies
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.https import Https
 from mailstack.net.name_server import NameServer
@@ -28,6 +26,7 @@ from mailstack.net.resolver import Resolver
 from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
+from tests.databases import made
 
 GOOD = b"version: STSv1\r\nmode: enforce\r\nmx: mx.b.test\r\nmx: *.Backup.test\r\nmax_age: 86400\r\n"
 
@@ -116,8 +115,7 @@ class TestFetching(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
-        self.database = Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}"))
-        metadata.create_all(self.database.engine, [sts_policies])
+        self.database = self.enterContext(made("sqlite")).database
         self.work = Work(reactor, self.database)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
         self.zone = {

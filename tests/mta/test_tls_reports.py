@@ -18,15 +18,12 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
 from mailstack.mail.reply import Reply
 from mailstack.mta import tls_report, tls_reports
 from mailstack.mta.security import Outcome
-from mailstack.mta.tables import tls_reports as received_table
-from mailstack.mta.tables import tls_results
 from mailstack.mta.tls_report import BadReport, Count
 from mailstack.mta.tls_reports import ReportReader, TlsReports
 from mailstack.net.dns_settings import DnsConfig
@@ -37,6 +34,7 @@ from mailstack.net.resolver import Resolver
 from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
+from tests.databases import made
 
 STS = ("version: STSv1", "mode: enforce", "mx: mx.b.test", "max_age: 86400")
 GOOD = Outcome("b.test", "sts", STS, ("mx.b.test",), "mx.b.test", "192.0.2.1", "")
@@ -158,8 +156,7 @@ class TestSending(TestCase):
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
-        self.database = Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}"))
-        metadata.create_all(self.database.engine, [tls_results, received_table])
+        self.database = self.enterContext(made("sqlite")).database
         self.work = Work(reactor, self.database)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
         self.names = NameServer(

@@ -5,26 +5,25 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from mailstack.db import Database, metadata
+from mailstack.db import Database
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mta import claims, entries, verbs
 from mailstack.mta.entries import Lease, NewEntry, NewMessage
 from mailstack.mta.tables import queue_entries, queue_messages
-from tests.databases import empty_database
+from tests.databases import made_database
 
-__all__ = ["empty_database"]
+__all__ = ["made_database"]
 
 NOW = 1000.0
 
 
 @pytest.fixture
-def database(empty_database: Database) -> Database:
-    metadata.create_all(empty_database.engine, [queue_messages, queue_entries])
-    put(empty_database, "q1", "alice@a.test", "x@b.test", "y@c.test")
-    put(empty_database, "q2", None, "x@b.test")
-    put(empty_database, "q3", "Bob@a.test", "X@sub.b.test")
-    return empty_database
+def database(made_database: Database) -> Database:
+    put(made_database, "q1", "alice@a.test", "x@b.test", "y@c.test")
+    put(made_database, "q2", None, "x@b.test")
+    put(made_database, "q3", "Bob@a.test", "X@sub.b.test")
+    return made_database
 
 
 def put(database: Database, queue_id: str, sender: str | None, *recipients: str) -> None:

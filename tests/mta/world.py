@@ -11,7 +11,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sqlalchemy import delete
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -19,9 +18,7 @@ from twisted.trial.unittest import TestCase
 
 import mailstack.directory.tables
 import mailstack.store.tables  # noqa: F401
-from mailstack.db import Database, DatabaseConfig, metadata
 from mailstack.directory import Local, Resolution, User
-from mailstack.directory.tables import secrets
 from mailstack.mail.address import Address
 from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.message import Message
@@ -30,13 +27,10 @@ from mailstack.mta import verbs
 from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
-from mailstack.mta.tables import held_senders, queue_entries, queue_messages, return_paths, suppressed
 from mailstack.mta.transfer import Result
-from mailstack.trail.tables import trail
 from mailstack.work import Work
-from tests.postgres import fresh_database
+from tests.databases import made
 
-TABLES = [queue_messages, queue_entries, return_paths, suppressed, held_senders, secrets, trail]
 OK = Reply(250, "2.0.0", "taken")
 LATER = Reply(451, "4.2.0", "not now")
 NEVER = Reply(550, "5.1.1", "no such user")
@@ -138,15 +132,11 @@ class World(TestCase):
 
     kind = "sqlite"
     timeout = 90
-    _urls: dict[type, str] = {}
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
-        self.database = Database(DatabaseConfig(self._url()))
-        metadata.create_all(self.database.engine, TABLES)
-        for table in TABLES:
-            self.database.write(lambda db, table=table: db.execute(delete(table)) and None)
+        self.database = self.enterContext(made(self.kind)).database
         self.work = Work(reactor, self.database)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
         self.clock = Clock()
@@ -155,13 +145,6 @@ class World(TestCase):
         self.addCleanup(self.work_settled)
         self.queues: list[Queue] = []
         self.queue = self.make()
-
-    def _url(self) -> str:
-        if self.kind == "sqlite":
-            return f"sqlite:///{self.folder / 'test.db'}"
-        if type(self) not in self._urls:
-            self._urls[type(self)] = fresh_database()
-        return self._urls[type(self)]
 
     def make(self, work: Any = None, **options: Any) -> Queue:
         """A queue on our database; the tests that call it again play a process that starts anew."""

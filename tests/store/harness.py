@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, inspect
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -91,7 +91,8 @@ class Harness:
         self.database = database
         self.root = folder / "mail"
         self.root.mkdir()
-        metadata.create_all(database.engine)
+        if not database.read(_has_tables):
+            metadata.create_all(database.engine)
         database.write(_add_users)
         self.restart()
 
@@ -178,6 +179,10 @@ class Harness:
             assert used.messages == sum(info.messages for info in boxes)
             assert used.octets == sum(info.octets for info in boxes)
         self.database.read(look)
+
+
+def _has_tables(db: Connection) -> bool:
+    return inspect(db).has_table(directory.users.name)
 
 
 def _add_users(db: Connection) -> None:

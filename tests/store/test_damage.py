@@ -6,6 +6,7 @@ tests/store/test_damage.py``. What must hold afterwards is in `Before.holds`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections import Counter
@@ -17,7 +18,6 @@ from random import Random
 import pytest
 from sqlalchemy import delete, select
 
-from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.message import Message
 from mailstack.store import undelete
 from mailstack.store.check import check_user
@@ -27,6 +27,7 @@ from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import FILE, SUBSCRIPTIONS, MailboxState
 from mailstack.store.tables import mailboxes, messages
 from mailstack.store.values import New
+from tests.databases import made
 from tests.store.harness import Harness, now
 
 EXAMPLES = int(os.environ.get("MAILSTACK_MODEL_EXAMPLES", "5"))
@@ -264,20 +265,18 @@ class Damage:
 def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Harness]]:
     """The files are the same whatever the database is; none need outlive the machine."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    made: list[Harness] = []
+    stack = contextlib.ExitStack()
 
     def make(seed: int) -> Harness:
         folder = tmp_path / str(seed)
         folder.mkdir()
-        harness = Harness(Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}")), folder)
+        harness = Harness(stack.enter_context(made("sqlite")).database, folder)
         harness.restart(keep_expunged=7, index=False)
         now(harness.store.provision(1))
-        made.append(harness)
         return harness
 
-    yield make
-    for harness in made:
-        harness.database.dispose()
+    with stack:
+        yield make
 
 
 KINDS = (

@@ -221,7 +221,7 @@ class TestLife:
         assert now(box.similar(frozenset())) is None
 
 
-@pytest.mark.parametrize("empty_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("made_database", ["sqlite"], indirect=True)
 class TestFile:
     """What only an index in a file can come to."""
 
@@ -248,7 +248,7 @@ class TestFile:
         assert now(box.candidates("another")) == {7}
 
 
-@pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("made_database", ["postgresql"], indirect=True)
 class TestTable:
     """What only an index in PostgreSQL can come to."""
 

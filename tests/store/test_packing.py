@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mailstack.db import Database, DatabaseConfig
 from mailstack.mail.message import Message
 from mailstack.store import packing
 from mailstack.store.check import check_user
 from mailstack.store.maildir import read_file
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.values import New
+from tests.databases import made
 from tests.store.harness import Harness, now, text
 from tests.store.test_dovecot import Dovecot, append, folder, mail, take_over
 
@@ -51,9 +51,8 @@ MESSAGES = {
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     """The files are the same whatever the database is."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    database = Database(DatabaseConfig(f"sqlite:///{tmp_path / 'test.db'}"))
-    yield Harness(database, tmp_path)
-    database.dispose()
+    with made("sqlite") as one:
+        yield Harness(one.database, tmp_path)
 
 
 @pytest.fixture(params=["zlib", "zstd"])

@@ -13,12 +13,12 @@ from sqlalchemy import Connection, delete
 from mailstack.db import Database, DatabaseConfig
 from mailstack.directory.tables import users
 from mailstack.mail.message import Message
-from mailstack.store import adoption, mailboxes, maildir, reading, rebuild, surveying, undelete
+from mailstack.store import adoption, behind, mailboxes, maildir, reading, rebuild, surveying, undelete
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.rows import Box, box_by_id
 from mailstack.store.surveying import DOUBT, Survey
 from mailstack.store.values import Delivered, Expunged, NoSuchMailbox, Parcel
-from tests.store.harness import Harness, now, text
+from tests.store.harness import Crash, Harness, now, text
 
 
 @pytest.fixture
@@ -184,6 +184,61 @@ class TestDeleted:
             now(harness.store.open(1, "Archive"))
         assert not path.exists()
 
+    def test_one_that_is_made_again_before_a_second_process_removes_it(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which had learned of it in time, and then was slow."""
+        harness.append(range(1), "Archive")
+        now(harness.store.delete(1, "Archive"))
+        remove = behind.remove_directories
+
+        def late(root: Path, paths: list[str]) -> list[str]:
+            done = remove(root, paths)  # by the first process
+            harness.database.write(behind.forget_discarded, done)
+            now(harness.store.create(1, "Archive"))
+            harness.append([7], "Archive")
+            assert done
+            return remove(root, paths)
+
+        monkeypatch.setattr(behind, "remove_directories", late)
+        harness.upkeep()
+        assert harness.contents("Archive") == {1: text(7)}
+        assert harness.path("Archive").name == ".Archive"
+
+    def test_it_is_removed_after_a_crash_all_the_same(self, harness: Harness) -> None:
+        harness.append(range(1), "Archive")
+        maildir_of_alice = harness.path()
+        before = {*os.listdir(maildir_of_alice)} - {".Archive"}
+        now(harness.store.delete(1, "Archive"))
+
+        def crash() -> None:
+            raise Crash
+
+        harness.work.before_commit = crash
+        with pytest.raises(Crash):
+            now(harness.work.transaction(behind.set_aside, harness.root))
+        harness.database.dispose()
+        harness.restart()
+        assert {*os.listdir(maildir_of_alice)} - before == {"mailstack-removed-1.Archive"}
+        harness.upkeep()
+        assert {*os.listdir(maildir_of_alice)} == before
+        assert harness.database.read(behind.discarded_paths) == []
+
+    def test_many_of_one_name(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While nothing can be removed from the disk."""
+        now(harness.store.provision(1))
+        before = {*os.listdir(harness.path())} - {".Archive"}
+        with monkeypatch.context() as patched:
+            patched.setattr(behind, "remove_directories", lambda root, paths: [])
+            for _ in range(3):
+                now(harness.store.delete(1, "Archive"))
+                harness.upkeep()
+                now(harness.store.create(1, "Archive"))
+        assert len(harness.database.read(behind.discarded_paths)) == 3
+        harness.upkeep()
+        assert {*os.listdir(harness.path())} - {".Archive"} == before
+        assert harness.contents("Archive") == {}
+
     def test_its_directory_is_not_made_again(self, harness: Harness) -> None:
         harness.append(range(1), "Archive")
         path = harness.path("Archive")
@@ -263,6 +318,29 @@ def test_a_file_that_is_renamed_again_when_it_was_found(
     again = once(maildir.find, lambda found: (rename(harness, 1, "FS"), found)[1])
     monkeypatch.setattr(maildir, "find", again)
     assert now(box.body(1)) == text(0)
+
+
+def test_a_file_that_is_renamed_while_it_gets_its_line_ends(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be there twice, and come back once it is expunged."""
+    now(harness.store.provision(1))
+    dropped = harness.path() / "cur" / "1.a.b:2,"
+    dropped.write_bytes(b"Subject: x\n\nbody\n")
+    rename_file = os.rename
+
+    def raced(source: Path, target: Path) -> None:
+        if target == dropped and target.exists():
+            rename_file(target, f"{target}S")
+        rename_file(source, target)
+
+    monkeypatch.setattr(os, "rename", raced)
+    harness.contents()
+    monkeypatch.undo()
+    harness.settle_clock()
+    assert list(harness.contents().values()) == [b"Subject: x\r\n\r\nbody\r\n"]
+    assert len(os.listdir(harness.path() / "cur")) == 1
+    harness.check()
 
 
 def test_what_is_said_of_a_lost_file_tells_no_path(harness: Harness) -> None:

@@ -1,5 +1,5 @@
-"""Both databases, empty."""
+"""Both databases, with all tables."""
 
-from tests.databases import empty_database
+from tests.databases import made_database
 
-__all__ = ["empty_database"]
+__all__ = ["made_database"]

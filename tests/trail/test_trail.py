@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from mailstack.db import Database, schema
+from mailstack.db import Database
 from mailstack.mail.address import Address
 from mailstack.trail import rows, trail
 from mailstack.trail.notes import Note, message_id_of
@@ -40,7 +40,6 @@ class Writer:
 
 class Scene:
     def __init__(self, database: Database, keep: float = 100.0) -> None:
-        schema.upgrade(database)
         self.database = database
         self.writer = Writer(database)
         self.clock = Clock()
@@ -53,8 +52,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(empty_database: Database) -> Scene:
-    return Scene(empty_database)
+def scene(made_database: Database) -> Scene:
+    return Scene(made_database)
 
 
 @pytest.fixture
@@ -117,8 +116,8 @@ class TestWriting:
         assert scene.find("q1") == [("q1", "received", None)]
         assert scene.clock.getDelayedCalls() == []
 
-    def test_switched_off_it_writes_nothing(self, empty_database: Database) -> None:
-        scene = Scene(empty_database, keep=0)
+    def test_switched_off_it_writes_nothing(self, made_database: Database) -> None:
+        scene = Scene(made_database, keep=0)
         scene.trail.note("q1", "received")
         scene.database.write(lambda db: scene.trail.write(db, [Note(NOW, "q1", "queued")]))
         assert (scene.clock.getDelayedCalls(), scene.find("q1")) == ([], [])

@@ -14,7 +14,6 @@ from twisted.trial.unittest import TestCase
 
 from mailstack.access.pop3 import Pop3Access
 from mailstack.access.settings import Pop3Config
-from mailstack.db import Database, DatabaseConfig
 from mailstack.directory import User
 from mailstack.mail.address import Address
 from mailstack.mail.message import Message
@@ -23,6 +22,7 @@ from mailstack.store import changes
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.values import New
 from mailstack.wire import pop3
+from tests.databases import made
 from tests.net.sign_ins import sign_in_with
 from tests.store.harness import Harness, now, text
 
@@ -39,9 +39,7 @@ class StoreCase(TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         folder = Path(temporary.name)
-        database = Database(DatabaseConfig(f"sqlite:///{folder / 'test.db'}"))
-        self.addCleanup(database.dispose)
-        self.harness = Harness(database, folder)
+        self.harness = Harness(self.enterContext(made("sqlite")).database, folder)
         now(self.harness.store.provision(1))
         work: Any = self.harness.work
         self.access = Pop3Access(
