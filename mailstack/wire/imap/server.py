@@ -70,8 +70,8 @@ class Server:
     """
 
     __slots__ = (
-        "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_limits", "_mode",
-        "busy", "closed", "labels", "state", "tap", "upgrading", "utf8",
+        "_append", "_bad", "_codec", "_current", "_framer", "_gathered", "_held", "_inflated", "_limits",
+        "_mode", "busy", "closed", "labels", "state", "tap", "upgrading", "utf8",
     )  # fmt: skip
 
     def __init__(self, limits: Limits = _DEFAULT, *, preauthenticated: bool = False) -> None:
@@ -84,6 +84,7 @@ class Server:
         self.closed = False
         self.upgrading = False
         self.busy = False  # there is more to read, once others had their turn
+        self._inflated = False  # a piece of what is compressed, in this turn
         self._framer = Framer()
         self._mode = _Mode.COMMAND
         self._bad = 0  # bad commands since the last good one
@@ -104,6 +105,7 @@ class Server:
         """Keep octets from the peer; after the end they are dropped."""
         if self.closed or self._mode is _Mode.ENDED:
             return
+        self._inflated = False
         if self._codec is None:
             self._framer.feed(data)
         else:
@@ -112,19 +114,19 @@ class Server:
     def next_event(self) -> c.Event | None:
         """The next thing the client says; None until more octets arrive or the last event is answered.
 
-        Also None, and `busy`, where a piece was inflated that is nothing to answer, such as empty lines: to
-        be asked again once others had their turn, as a few octets may be very many such pieces.
+        Also None, and `busy`, where a piece of what is compressed was read and more waits: to be asked again
+        once others had their turn, as a few octets may be very many commands, or empty lines.
         """
-        inflated = self.busy = False
+        self.busy = False
         while not self.closed and not self.upgrading:
             event = self._next_plain()
             if event is not None or self._mode in (_Mode.WAITING, _Mode.ENDED):
                 return event
-            if inflated and self._codec is not None and self._codec.waiting:
-                self.busy = True
+            if self._inflated and self._codec is not None and self._codec.waiting:
+                self._inflated, self.busy = False, True
                 return None
-            inflated = self._inflate()
-            if not inflated:
+            self._inflated = self._inflate()
+            if not self._inflated:
                 return self._garbled()
         return None
 

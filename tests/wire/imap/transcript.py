@@ -26,7 +26,9 @@ class Script:
         """What the server says to these octets."""
         self.session.receive_data(data)
         said = b""
-        while (event := self.session.next_event()) is not None:
+        while (event := self.session.next_event()) is not None or self.session.busy:
+            if event is None:
+                continue
             self._keep(event)
             answer = self._answer(event)
             if answer is not None:
