@@ -87,7 +87,7 @@ def cli(context: click.Context, file: Path | None, overrides: tuple[str, ...]) -
 
 def main() -> None:
     """The entry point: runs the command line and exits."""
-    # What the imports bring stays: to look for garbage in it after every few hundred objects takes a fifth of
-    # the time in which a command or the server starts.
+    # What the imports bring stays: to look for garbage in it after every few hundred objects takes more than
+    # a twentieth of the time in which a command or the server starts.
     gc.set_threshold(300_000, 50, 100)
     cli(prog_name="mailstack")
