@@ -17,12 +17,7 @@ from __future__ import annotations
 import mmap
 
 from mailstack.mail.fields import ENVELOPE_FIELDS, select_fields
-from mailstack.mail.mime_content import (
-    DEFAULT,
-    DIGEST,
-    Content,
-    read_content,
-)
+from mailstack.mail.mime_content import DEFAULT, DIGEST, Content, read_content
 from mailstack.mail.mime_part import Part, find, pack, unpack
 from mailstack.mail.mime_text import decode_body, parameter, search_text
 

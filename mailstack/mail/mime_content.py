@@ -37,7 +37,7 @@ class Content:
     encoding: str = "7bit"
     disposition: tuple[str, Parameters] | None = None
     language: tuple[str, ...] = ()
-    id: str | None = None  # this one and the next are unfolded and stripped, or None
+    id: str | None = None  # this and the three below: unfolded and stripped, or None
     description: str | None = None
     md5: str | None = None
     location: str | None = None

@@ -25,7 +25,7 @@ from mailstack.store import maildir
 from mailstack.store.flags import SEEN_BIT, Keywords, info, letters_mask
 from mailstack.store.news import Change, Row
 from mailstack.store.rows import Box, advance, box_by_id, keywords_of, reserve_uids
-from mailstack.store.surveying import BURIED
+from mailstack.store.surveying import buried
 from mailstack.store.tables import UID_BITS, UID_MASK, expunged, message_facts, message_id, messages
 from mailstack.store.values import Facts
 
@@ -89,7 +89,9 @@ def settle(
     modseq = box.modseq + 1
     known = keywords_of(db, mailbox_id)
     keys = [key for file in found if (key := _delivery(file)) is not None]
-    names = _known(db, box, messages.c.name, [file.base for file in found]) | _buried(db, box, found)
+    names = _known(db, box, messages.c.name, [file.base for file in found])
+    if found:
+        names |= buried(db, mailbox_id)
     rows: Sequence[Any] = ()
     changed: list[Row] = []
     gone: list[Any] = []
@@ -277,10 +279,3 @@ def _expunged(db: Connection, box: Box, key: str, file: Found) -> bool:
     query = select(expunged.c.id).where(expunged.c.mailbox_id == box.id, expunged.c.delivery == key)
     uids = [id & UID_MASK for id in db.execute(query).scalars()]
     return bool(uids) and maildir.uid_of(file.base) not in uids
-
-
-def _buried(db: Connection, box: Box, found: Sequence[Found]) -> set[str]:
-    """The base names of those expunged messages whose files are about to be unlinked."""
-    if not found:
-        return set()
-    return {maildir.base_of(path) for path in db.execute(BURIED, {"mailbox": box.id}).scalars()}

@@ -86,9 +86,9 @@ def find_files(mailbox: Path, bases: Collection[str]) -> dict[str, str]:
 
     A file that is renamed while its directory is read may be seen under neither name: so they look again.
     """
-    files = list_files(mailbox)
+    files, wanted = list_files(mailbox), set(bases)
     for _ in range(_LOOKS - 1):
-        if files.keys() >= set(bases):
+        if files.keys() >= wanted:
             break
         files |= list_files(mailbox)
     return files

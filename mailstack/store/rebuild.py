@@ -19,13 +19,13 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 from mailstack.db import sync_directory
 from mailstack.store import dovecot, maildir
 from mailstack.store.adoption import Found, examine
+from mailstack.store.behind import discarded_paths
 from mailstack.store.claims import Claims, Known, Place, known_of
 from mailstack.store.flags import SEEN_BIT, letters_mask
 from mailstack.store.names import INBOX, mailbox_name, superiors
 from mailstack.store.rows import MAILDIR, RESERVE, mailbox_path
 from mailstack.store.statefile import MailboxState, read_subscriptions
 from mailstack.store.tables import (
-    discarded,
     expunged,
     keywords,
     mailbox_annotations,
@@ -114,9 +114,7 @@ class _Rebuild:
         """Every mailbox's directory, from the user's Maildir, with what its file says or its name tells."""
         top = self.root / self.home / MAILDIR
         names = {path.name for path in top.iterdir() if path.name.startswith(".") and path.is_dir()}
-        removed = set(
-            self.db.execute(select(discarded.c.path)).scalars()
-        )  # deleted, if not yet from the disk
+        removed = set(discarded_paths(self.db))  # deleted, if not yet from the disk
         folders = sorted(name for name in names if f"{self.home}/{MAILDIR}/{name}" not in removed)
         taken: set[str] = set()
         for directory in ["", *folders]:

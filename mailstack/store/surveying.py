@@ -38,7 +38,7 @@ _EXPECTED = {  # the names that files should have: `maildir.relative`, said in S
     "cur": Hot(select(_INFO).where(_OF_BOX, ~messages.c.is_new)),
 }
 # Of those kept to be put back none lies in new/ or cur/, unless somebody has put it there.
-BURIED = select(expunged.c.name).where(
+_BURIED = select(expunged.c.name).where(
     expunged.c.mailbox_id == bindparam("mailbox"),
     expunged.c.name.is_not(None),
     ~expunged.c.name.startswith(f"{maildir.KEPT}/"),
@@ -107,6 +107,11 @@ def note(db: Connection, mailbox_id: int, marks: Marks) -> None:
     db.execute(_NOTE, {"mailbox": mailbox_id, "marks": " ".join(mark or "-" for mark in marks)})
 
 
+def buried(db: Connection, mailbox_id: int) -> set[str]:
+    """The base names of those expunged messages whose files are about to be unlinked."""
+    return {maildir.base_of(path) for path in db.execute(_BURIED, {"mailbox": mailbox_id}).scalars()}
+
+
 def marks_of(paths: Sequence[Path]) -> list[Marks | None]:
     """The times of some mailboxes' directories; None where they cannot be seen. In a file thread."""
     found: list[Marks | None] = []
@@ -155,8 +160,7 @@ def _differing(
 ) -> Survey:
     """What they do not agree in, apart from files that are about to be unlinked."""
     missing = frozenset(maildir.base_of(path) for path in _paths(expected, lies))
-    buried = db.execute(BURIED, {"mailbox": box.id}).scalars()
-    explained = missing | {maildir.base_of(path) for path in buried}
+    explained = missing | buried(db, box.id)
     # By base name, which begins with the time of delivery: parts of them are taken over in this order.
     found = sorted((maildir.base_of(path), path) for path in _paths(lies, expected))
     unknown = tuple(path for base, path in found if base not in explained)

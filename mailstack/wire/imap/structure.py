@@ -56,7 +56,7 @@ def envelope_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, raw in fields:
         if name in _ADDRESS_FIELDS:
             written = _recurring(raw) if len(raw) <= _SHORT else _addresses(raw)
-            lists[name] = lists[name] + written if name in lists else written
+            lists[name] = lists.get(name, b"") + written
         elif name in ENVELOPE_FIELDS:
             texts[name] = field_value(raw)
     from_ = lists.get(b"from")
