@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.running import free_ports
+
 NEEDED = ("unbound", "ldns-keygen", "ldns-signzone")
 
 
@@ -30,7 +32,7 @@ class SignedZones:
         self._anchors: list[str] = []
         self._zones = [self._sign(name, text) for name, text in signed.items()]
         self._zones += [(name, self._write(name, text)) for name, text in plain.items()]
-        self.port = _free_port()
+        [self.port] = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
 
     def forge(self, name: str, old: str, new: str) -> None:
@@ -105,10 +107,3 @@ class SignedZones:
             server += f'auth-zone:\n  name: "{name}."\n  zonefile: "{file}"\n'
             server += "  for-downstream: no\n  for-upstream: yes\n  fallback-enabled: no\n"
         return server + "remote-control:\n  control-enable: no\n"
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
