@@ -253,7 +253,7 @@ class TestCopy:
         assert b"Bcc: eve@elsewhere.example" in first
         assert b"Message-ID: <" in first
         assert b"Received" not in first
-        assert b"Bcc" not in place.box.taken[0][1]
+        assert b"\nBcc:" not in place.box.taken[0][1]
         assert second.endswith(b"\r\n\r\nwords alone\r\n")
 
     def test_a_full_mailbox_stops_no_mail(self, tmp_path: Path) -> None:
