@@ -1,10 +1,10 @@
 """TLS to other servers: with whoever answers, or with a look at the certificate.
 
 Theory of operation. Of an SMTP server the handshake itself never fails over a certificate: what the server
-showed, and what our roots make of it, is kept, and whoever asked judges it (a name from MTA-STS, a TLSA record,
-nothing at all). So a refusal has its reason, and what a policy in testing would have refused can be reported.
-Of an HTTPS server it fails, before anything is asked: in doubt, too. (Twisted's own check takes a certificate
-with a name that is none, such as an address as a dNSName, for one of any host.)
+showed, and what our roots make of it, is kept, and whoever asked judges it (a name from MTA-STS, a TLSA
+record, nothing at all). So a refusal has its reason, and what a policy in testing would have refused can be
+reported. Of an HTTPS server it fails, before anything is asked: in doubt, too. (Twisted's own check takes a
+certificate with a name that is none, such as an address as a dNSName, for one of any host.)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One HTTPS request and its answer: the server proven, all that it says bounded, its connection ended with it.
+"""One HTTPS request and its answer: the server proven, what it says bounded, its connection ended with it.
 
-Theory of operation. Twisted's Agent has no limit for a header section, cannot abort the connection that a body
-comes by, and lets it live on when nobody waits for the body any more. So the connection is made by an endpoint
-of ours that counts what the server says and keeps the transport. While the header section is read it may say
-HEADERS octets, then so many as the body may have, with what chunks add. However the request ends, well, with
-an error or by being cancelled, the connection is aborted.
+Theory of operation. Twisted's Agent has no limit for a header section, cannot abort the connection that a
+body comes by, and lets it live on when nobody waits for the body any more. So the connection is made by an
+endpoint of ours that counts what the server says and keeps the transport. While the header section is read
+it may say HEADERS octets, then so many as the body may have, with what chunks add. However the request ends,
+well, with an error or by being cancelled, the connection is aborted.
 """
 
 from __future__ import annotations
