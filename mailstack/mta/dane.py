@@ -39,7 +39,7 @@ class Tlsa:
         return bool(self.data) if self.matching == 0 else _LENGTHS.get(self.matching) == len(self.data)
 
     def matches(self, certificate: x509.Certificate) -> bool:
-        """Whether it is about this certificate (RFC 6698 section 2.1); none is of a key that cannot be read."""
+        """Whether it is about this certificate (RFC 6698 section 2.1); not if its key cannot be read."""
         try:
             chosen = _selected(certificate, self.selector)
         except (ValueError, UnsupportedAlgorithm):
