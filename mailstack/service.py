@@ -26,6 +26,8 @@ BUSY = {
     "imap": b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
 }
+# IANA's names of protocols in TLS (RFC 7301); it has none for SMTP, for which these are Exim's.
+ALPN = {"smtp": (b"smtp", b"esmtp"), "imap": (b"imap",), "pop3": (b"pop3",)}
 
 _log = Logger(namespace="mailstack")
 
@@ -47,7 +49,7 @@ def listeners(ground: Ground, speaks: Mapping[str, Spoken]) -> list[Listener]:
     return [
         Listener(
             ground.reactor,
-            Speaks(place.service, spoken.session, BUSY[spoken.protocol]),
+            Speaks(place.service, spoken.session, BUSY[spoken.protocol], ALPN[spoken.protocol]),
             spoken.service,
             places=places,
             port=place.port,
