@@ -73,6 +73,8 @@ class TestTokens:
             ({"iss": None}, "missing"),
             ({"email": None}, "without an address"),
             ({"email": "alice"}, "without an address"),
+            ({"email": "\ud800@example.org"}, "without an address"),
+            ({"email": "alice@\udfff.org"}, "without an address"),
             ({"email": ["alice@example.org"]}, "without an address"),
             ({"email_verified": False}, "not verified"),
             ({"email_verified": "false"}, "not verified"),
