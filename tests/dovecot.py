@@ -20,7 +20,8 @@ _VERSIONS = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" 
 
 
 @functools.cache
-def _is_2_3() -> bool:
+def is_2_3() -> bool:
+    """Whether the Dovecot that is here is the old one."""
     program = shutil.which("dovecot") or "/usr/sbin/dovecot"
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=PATIENCE).stdout
     return said.startswith("2.3.")
@@ -32,10 +33,8 @@ def dovecot_conf(folder: Path, settings: str, *, old: str, new: str) -> Path:
     base = (
         f"base_dir = {folder}/run\nstate_dir = {folder}/run\nlog_path = {folder}/log\nfirst_valid_uid = 1\n"
     )
-    own = old if _is_2_3() else new
-    path.write_text(
-        ("" if _is_2_3() else _VERSIONS) + base + textwrap.dedent(settings) + textwrap.dedent(own)
-    )
+    own = old if is_2_3() else new
+    path.write_text(("" if is_2_3() else _VERSIONS) + base + textwrap.dedent(settings) + textwrap.dedent(own))
     return path
 
 

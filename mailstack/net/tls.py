@@ -67,5 +67,16 @@ class ServerTls:
             enableSessions=True,
             enableSessionTickets=True,
         )
-        options.getContext().check_privatekey()
+        context = options.getContext()
+        context.check_privatekey()
+        context.set_alpn_select_callback(_no_protocol)
         return options
+
+
+def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> object:
+    """Leave a client's ALPN (RFC 7301) unanswered: the port says what we speak.
+
+    Twisted's own answer, where it knows of no protocol, is one of no length, for which OpenSSL ends the
+    handshake: Dovecot 2.4 as a client, which offers "imap", came no further.
+    """
+    return SSL.NO_OVERLAPPING_PROTOCOLS

@@ -57,7 +57,9 @@ def test_it_subscribes_to_everything(talk: tuple[dict[str, Any], str]) -> None:
         conversation,
     )
     assert notify
-    assert bool(notify[1]) == (' PREVIEW "' in conversation)  # RFC 8970: Camel 3.56 asks for it, and 3.46 does not
+    assert bool(notify[1]) == (
+        ' PREVIEW "' in conversation
+    )  # RFC 8970: Camel 3.56 asks for it, and 3.46 does not
     assert "OK NOTIFY completed" in conversation
     assert (
         "RETURN (CHILDREN SUBSCRIBED STATUS (MESSAGES UNSEEN UIDVALIDITY UIDNEXT HIGHESTMODSEQ)"
