@@ -73,7 +73,7 @@ class ServerTls:
         return options
 
 
-def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> object:
+def _no_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
     """Leave a client's ALPN (RFC 7301) unanswered: the port says what we speak.
 
     Twisted's own answer, where it knows of no protocol, is one of no length, for which OpenSSL ends the
