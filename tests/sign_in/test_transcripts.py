@@ -214,6 +214,8 @@ TRANSCRIPTS = {
         S: +\x20
         C: {bad}
         S: -ERR Expected key=value, each key once
+        C: AUTH XOAUTH2 AAAA
+        S: -ERR Expected ^A at the end
         C: AUTH OAUTHBEARER {bad}
         S: + {told}
         C: {dummy}
