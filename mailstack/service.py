@@ -26,8 +26,8 @@ BUSY = {
     "imap": b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
 }
-# IANA's names of protocols in TLS (RFC 7301). It has none for SMTP: these are Exim's, and what else a client of
-# one of SMTP's ports may call it.
+# IANA's names of protocols in TLS (RFC 7301). It has none for SMTP: these are Exim's, and what else clients
+# of SMTP's ports may say.
 ALPN = {"smtp": (b"smtp", b"esmtp", b"submission", b"lmtp"), "imap": (b"imap",), "pop3": (b"pop3",)}
 
 _log = Logger(namespace="mailstack")
