@@ -261,7 +261,7 @@ def test_gsasl_binds(program: str, stack: RunningStack, mechanism: str) -> None:
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
 class TestBound:
-    """By tls-server-end-point, which no program of Debian 12 that we know does."""
+    """By tls-server-end-point, which no program of Debian 12 or 13 that we know does."""
 
     def client(
         self, stack: RunningStack, mechanism: str, socket: ssl.SSLSocket, binding: bytes = b""
