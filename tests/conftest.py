@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.umask(0o022)  # other people's servers, which change users, must read what is written for them
 sys.dont_write_bytecode = False
 gc.disable()  # until everything is collected
 

@@ -118,7 +118,7 @@ class _Server:
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # its fast shutdown: open connections do not keep it
         try:
-            self._process.wait(10)
+            self._process.wait(_START_WITHIN)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._log.close()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mailstack.admin.init import initialize
 from mailstack.admin.serve import arguments, explain
 from mailstack.net.listener import PortUnavailable
+from tests.running import PATIENCE
 
 OFF = [f"listeners.{name}=false" for name in ("submission", "submissions", "imap", "imaps", "pop3", "pop3s")]
 
@@ -59,7 +60,7 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
             lines.append(line)
             if " port " in line:
                 port = int(line.split()[-1])
-                with socket.create_connection(("127.0.0.1", port), 30) as client:
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
                     assert client.makefile("rb").readline().startswith(b"220 mail.example.test ")
                 process.send_signal(signal.SIGTERM)
         watchdog.cancel()

@@ -14,6 +14,8 @@ from tests.clients.conftest import needs
 from tests.clients.test_libraries import imap, letter, submit
 from tests.running import PATIENCE, RunningStack
 
+LOCALE = {"LC_ALL": "C.UTF-8"}  # of every client, whatever ours is
+
 
 def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> str:
     """Run a client; return all it printed."""
@@ -21,9 +23,9 @@ def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> 
         words,
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=PATIENCE,
-        env={**os.environ, **environment},
+        env={**os.environ, **LOCALE, **environment},
     )
     assert not good or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -200,7 +202,7 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
     waiting = list(types)
     pid, screen = pty.fork()
     if pid == 0:
-        os.execvpe(words[0], words, {**os.environ, "TERM": "xterm", **environment})
+        os.execvpe(words[0], words, {**os.environ, **LOCALE, "TERM": "xterm", **environment})
     give_up = time.monotonic() + PATIENCE
     shown = b""
     try:

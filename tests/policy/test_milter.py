@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
@@ -20,6 +20,7 @@ from mailstack.policy import Surroundings
 from mailstack.policy.milter import Milter, MilterSettings
 from mailstack.policy.panel import Panel, Seat
 from tests.net.fakes import Box, Connection, Here, Town, reception
+from tests.net.own_time import OwnTime
 
 CONTINUE = b"\0\0\0\x01c"
 NAMES = {"C": "connect", "H": "helo", "M": "mail", "R": "rcpt", "T": "data", "L": "header", "N": "eoh", "B": "body",
@@ -88,22 +89,6 @@ class Filters(Factory):
         return [data for step, data in self.said if step == name]
 
 
-class Reactor:
-    """Connections by the real reactor, time by a clock that a test moves."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(reactor, name)
-
-    def callLater(self, *args: Any) -> Any:
-        return self._clock.callLater(*args)
-
-    def seconds(self) -> float:
-        return self._clock.seconds()
-
-
 class WithFilter(TestCase):
     unix = False
 
@@ -131,7 +116,7 @@ class WithFilter(TestCase):
         self.arrange()
 
     def arrange(self, on_error: Any = "tempfail", count: int = 1, **settings: Any) -> None:
-        around = Surroundings("milter", "mx.example.org", Reactor(self.clock), None, None)
+        around = Surroundings("milter", "mx.example.org", OwnTime(self.clock), None, None)
         checks = [Milter(MilterSettings(self.address, **settings), around) for _ in range(count)]
         seats = [Seat(f"milter{n}", check, ("relay",), on_error, 60, 480) for n, check in enumerate(checks)]
         self.made.policy = Panel(seats, self.clock)

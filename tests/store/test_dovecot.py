@@ -14,6 +14,7 @@ import pytest
 
 from mailstack.store import dovecot
 from mailstack.store.rows import MAILDIR
+from tests.running import PATIENCE
 from tests.store.harness import Harness, now
 
 IMAP = Path("/usr/lib/dovecot/imap")
@@ -66,7 +67,7 @@ class Dovecot:
             [IMAP, "-c", self.folder / "dovecot.conf"],
             input=script,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
             env={"USER": "alice", "HOME": str(self.folder / "home"), "PATH": os.environ["PATH"]},
             user=uid if os.geteuid() == 0 else None,
             group=gid if os.geteuid() == 0 else None,
