@@ -212,8 +212,9 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
             if waiting and waiting[0][0] in shown:
                 os.write(screen, waiting.pop(0)[1])
                 shown = b""
-    except OSError:
-        return  # the program has ended and closed its terminal
+    except OSError:  # the program has ended and closed its terminal
+        assert not waiting, f"{words[0]} ended before {waiting[0][0]!r}: {shown[-2000:]!r}"
+        return
     finally:
         os.close(screen)
         os.waitpid(pid, 0)
