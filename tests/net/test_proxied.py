@@ -296,7 +296,7 @@ class WithSockets(TestCase):
                 secure.sendall(
                     b"HELO y\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n.\r\nQUIT\r\n"
                 )
-                while b"221" not in said:
+                while b"\r\n221 " not in said:
                     said += secure.recv(1000)
         return said.decode()
 
