@@ -79,7 +79,7 @@ class Around:
 
     def taken(self, sender: str = "") -> list[dict[str, Any]]:
         """What Node's server got."""
-        lines = self.out.read_text().splitlines() if self.out.exists() else []
+        lines = self.out.read_text("utf-8").splitlines() if self.out.exists() else []
         return [json.loads(line) for line in lines]
 
     def ended(self, to: str) -> str:
