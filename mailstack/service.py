@@ -26,6 +26,9 @@ BUSY = {
     "imap": b"* BYE [UNAVAILABLE] Too many connections, try again later\r\n",
     "pop3": b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
 }
+# IANA's names of protocols in TLS (RFC 7301). It has none for SMTP: these are Exim's, and what else clients
+# of SMTP's ports may say.
+ALPN = {"smtp": (b"smtp", b"esmtp", b"submission", b"lmtp"), "imap": (b"imap",), "pop3": (b"pop3",)}
 
 _log = Logger(namespace="mailstack")
 
@@ -47,7 +50,7 @@ def listeners(ground: Ground, speaks: Mapping[str, Spoken]) -> list[Listener]:
     return [
         Listener(
             ground.reactor,
-            Speaks(place.service, spoken.session, BUSY[spoken.protocol]),
+            Speaks(place.service, spoken.session, BUSY[spoken.protocol], ALPN[spoken.protocol]),
             spoken.service,
             places=places,
             port=place.port,

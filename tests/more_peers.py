@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import _wait_for, dovecot_running, needs_root, open_folder
+from tests.dovecot import dovecot_conf, dovecot_running
+from tests.peers import needs_root, open_folder, wait_for
 from tests.running import PATIENCE, free_ports
 
 PEERS = Path(os.environ.get("MAILSTACK_PEERS", Path(__file__).parent.parent / ".peers"))
@@ -258,46 +259,65 @@ class Gateway:
             f"us:{{PLAIN}}dove-secret:8:8::{folder}/mail::{fields}\n"
             f"on:{{PLAIN}}dove-secret:8:8::{folder}/mail::\n"
         )
-        self.conf = folder / "dovecot.conf"
-        self.conf.write_text(_gateway(folder, certificate, key, self.port, onward))
+        own = {"certificate": certificate, "key": key, "users": folder / "users", "port": self.port}
+        self.conf = dovecot_conf(
+            folder,
+            _GATEWAY.format(onward=onward),
+            old=_GATEWAY_OLD.format(**own),
+            new=_GATEWAY_NEW.format(**own),
+        )
 
 
-def _gateway(folder: Path, certificate: Path, key: Path, port: int, onward: int) -> str:
-    return textwrap.dedent(f"""
-        base_dir = {folder}/run
-        state_dir = {folder}/run
-        log_path = {folder}/log
-        protocols = submission
-        ssl = yes
-        ssl_cert = <{certificate}
-        ssl_key = <{key}
-        first_valid_uid = 1
-        mail_location = maildir:~/Maildir
-        hostname = gate.test
-        userdb {{
-          driver = passwd-file
-          args = {folder}/users
-        }}
-        passdb {{
-          driver = passwd-file
-          args = {folder}/users
-        }}
-        submission_relay_host = 127.0.0.1
-        submission_relay_port = {onward}
-        submission_relay_ssl_verify = no
-        service submission-login {{
-          inet_listener submission {{
-            address = 127.0.0.1
-            port = {port}
-          }}
-        }}
-        service anvil {{
-          chroot =
-        }}
-        service stats {{
-          chroot =
-        }}
-    """)
+_GATEWAY = """
+protocols = submission
+ssl = yes
+hostname = gate.test
+submission_relay_host = 127.0.0.1
+submission_relay_port = {onward}
+submission_relay_ssl_verify = no
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+"""
+_GATEWAY_OLD = """
+ssl_cert = <{certificate}
+ssl_key = <{key}
+mail_location = maildir:~/Maildir
+userdb {{
+  driver = passwd-file
+  args = {users}
+}}
+passdb {{
+  driver = passwd-file
+  args = {users}
+}}
+service submission-login {{
+  inet_listener submission {{
+    address = 127.0.0.1
+    port = {port}
+  }}
+}}
+"""
+_GATEWAY_NEW = """
+ssl_server_cert_file = {certificate}
+ssl_server_key_file = {key}
+mail_driver = maildir
+mail_path = ~/Maildir
+passwd_file_path = {users}
+userdb passwd-file {{
+}}
+passdb passwd-file {{
+}}
+service submission-login {{
+  inet_listener submission {{
+    listen = 127.0.0.1
+    port = {port}
+  }}
+}}
+"""
 
 
 @contextmanager
@@ -344,7 +364,7 @@ def _running(words: list[str], port: int, environment: dict[str, str] | None = N
         words, stdin=_QUIET, stdout=_QUIET, stderr=_QUIET, env=environment, start_new_session=True
     )
     try:
-        _wait_for(port)
+        wait_for(port)
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)

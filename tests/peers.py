@@ -1,9 +1,8 @@
-"""Other people's servers, each private to a test run: Postfix (needs root) and Dovecot's LMTP."""
+"""Postfix, private to a test run (it needs root), and what the other servers' modules beside this one share."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -115,7 +114,7 @@ def postfix(domain: str, settings: Mapping[str, str]) -> Iterator[Postfix]:
         one = Postfix(folder, domain, settings)
         one.run("start")
         try:
-            _wait_for(one.port)
+            wait_for(one.port)
             yield one
         finally:
             one.run("stop")
@@ -130,107 +129,8 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-class Dovecot:
-    """Dovecot's LMTP for anybody at any domain, by TCP and by a socket in the file system.
-
-    Where its Sieve is installed, mail for bdat@dove.test goes on to bob@example.test at the port `redirects_to`.
-    """
-
-    def __init__(self, folder: Path, redirects_to: int = 25) -> None:
-        needs_root("dovecot-lmtpd", "dovecot", "doveadm")
-        self.folder = folder
-        [self.port] = free_ports(1)
-        self.mail = folder / "mail"
-        self.socket = folder / "lmtp"
-        self.mail.mkdir(parents=True)
-        (folder / "run").mkdir()
-        mail = pwd.getpwnam("mail")
-        os.chown(self.mail, mail.pw_uid, mail.pw_gid)
-        (folder / "before.sieve").write_text(
-            'require ["envelope"];\nif envelope "to" "bdat@dove.test" { redirect "bob@example.test"; }\n'
-        )
-        if self.has_sieve:
-            # Compiled here: whom it delivers as may not write in this folder.
-            subprocess.run(["sievec", str(folder / "before.sieve")], check=True, timeout=PATIENCE)
-        self.conf = folder / "dovecot.conf"
-        self.conf.write_text(
-            textwrap.dedent(f"""
-            base_dir = {folder}/run
-            state_dir = {folder}/run
-            log_path = {folder}/log
-            protocols = lmtp
-            ssl = no
-            first_valid_uid = 1
-            mail_location = maildir:~/Maildir
-            userdb {{
-              driver = static
-              args = uid=mail gid=mail home={self.mail}/%u allow_all_users=yes
-            }}
-            passdb {{
-              driver = static
-              args = nopassword=y
-            }}
-            protocol lmtp {{
-              postmaster_address = postmaster@dove.test
-              {self._sieve()}
-            }}
-            submission_host = 127.0.0.1:{redirects_to}
-            plugin {{
-              sieve_before = {folder}/before.sieve
-            }}
-            service lmtp {{
-              inet_listener lmtp {{
-                address = 127.0.0.1
-                port = {self.port}
-              }}
-              unix_listener {self.socket} {{
-                mode = 0666
-              }}
-            }}
-            service anvil {{
-              chroot =
-            }}
-            """)
-        )
-
-    @property
-    def has_sieve(self) -> bool:
-        """Whether Debian's dovecot-sieve is installed."""
-        return shutil.which("sievec") is not None
-
-    def _sieve(self) -> str:
-        return "mail_plugins = sieve" if self.has_sieve else ""
-
-    def messages(self, address: str) -> list[str]:
-        """What lies in an address's new mail."""
-        found = sorted((self.mail / address / "Maildir" / "new").glob("*"))
-        return [path.read_text(errors="replace") for path in found]
-
-
-@contextmanager
-def dovecot(redirects_to: int = 25) -> Iterator[Dovecot]:
-    """A started Dovecot that is stopped at the end."""
-    with open_folder() as folder:
-        one = Dovecot(folder, redirects_to)
-        with dovecot_running(one.conf, one.port):
-            yield one
-
-
-@contextmanager
-def dovecot_running(conf: Path, port: int) -> Iterator[None]:
-    """Dovecot by this configuration, from the time its port answers to the end of the block."""
-    quiet = subprocess.DEVNULL  # it keeps its standard streams for good: a pipe would never end
-    words = ["dovecot", "-c", str(conf)]
-    subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE, check=True)
-    try:
-        _wait_for(port)
-        yield
-    finally:
-        words = ["doveadm", "-c", str(conf), "stop"]
-        subprocess.run(words, stdout=quiet, stderr=quiet, timeout=PATIENCE)
-
-
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Return when somebody answers at this port of loopback."""
     give_up = time.monotonic() + PATIENCE
     while True:
         try:

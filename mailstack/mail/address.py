@@ -37,7 +37,7 @@ class Address:
         if not rest.startswith("@"):
             raise BadAddress("no @ after the local-part")
         address = cls(local_part, parse_domain(rest[1:]))
-        if len(text.encode()) > MAX_PATH:
+        if _octets(text) > MAX_PATH:
             raise BadAddress(f"longer than {MAX_PATH} octets")
         return address
 
@@ -58,7 +58,7 @@ class Address:
 
 def parse_domain(text: str) -> str:
     """A domain name or an address literal, in lower case; raise BadAddress (RFC 5321 section 4.1.3)."""
-    if len(text.encode()) > MAX_DOMAIN:
+    if _octets(text) > MAX_DOMAIN:
         raise BadAddress(f"domain longer than {MAX_DOMAIN} octets")
     if text.startswith("["):
         return _literal(text)
@@ -84,9 +84,17 @@ def _local_part(text: str) -> tuple[str, str]:
         if not match:
             raise BadAddress("malformed local-part")
         local_part = match[0]
-    if len(local_part.encode()) > MAX_LOCAL_PART:
+    if _octets(local_part) > MAX_LOCAL_PART:
         raise BadAddress(f"local-part longer than {MAX_LOCAL_PART} octets")
     return local_part, text[match.end() :]
+
+
+def _octets(text: str) -> int:
+    """How many it takes; raise BadAddress for half of a surrogate pair, as JSON may have it."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadAddress("half of a character") from error
 
 
 def _literal(text: str) -> str:

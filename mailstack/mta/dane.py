@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
 
@@ -38,8 +39,11 @@ class Tlsa:
         return bool(self.data) if self.matching == 0 else _LENGTHS.get(self.matching) == len(self.data)
 
     def matches(self, certificate: x509.Certificate) -> bool:
-        """Whether it is about this certificate (RFC 6698 section 2.1)."""
-        chosen = _selected(certificate, self.selector)
+        """Whether it is about this certificate (RFC 6698 section 2.1); not if its key cannot be read."""
+        try:
+            chosen = _selected(certificate, self.selector)
+        except (ValueError, UnsupportedAlgorithm):
+            return False
         if self.matching:
             chosen = _DIGESTS[self.matching](chosen).digest()
         return hmac.compare_digest(chosen, self.data)

@@ -16,6 +16,7 @@ from mailstack.mta.settings import MtaConfig, Route, parse_route
 from mailstack.net.reach import Reach
 from mailstack.net.resolver import DnsError, NoSuchDomain, NullMx, Resolver, TemporaryDnsError
 
+MOST_SILENT = 5  # exchangers whose addresses cannot be had now; each such look-up takes its whole time
 MOST_ADDRESSES = 10  # tried for one transfer; RFC 5321 section 5.1 lets a client set a limit
 
 
@@ -117,6 +118,8 @@ class Exchangers:
                 addresses = await self._resolver.addresses(name)
             except DnsError as error:
                 errors.append(error)
+                if sum(isinstance(one, TemporaryDnsError) for one in errors) >= MOST_SILENT:
+                    break
                 continue
             if route is None and not self._own.isdisjoint(addresses):
                 found = [one for one in found if one[0] < preference]

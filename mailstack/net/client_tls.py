@@ -1,8 +1,10 @@
 """TLS to other servers: with whoever answers, or with a look at the certificate.
 
-Theory of operation. The handshake itself never fails over a certificate: what the server showed, and what
-our roots make of it, is kept, and whoever asked judges it (a name from MTA-STS, a TLSA record, nothing at
-all). So a refusal has its reason, and what a policy in testing would have refused can be reported.
+Theory of operation. Of an SMTP server the handshake itself never fails over a certificate: what the server
+showed, and what our roots make of it, is kept, and whoever asked judges it (a name from MTA-STS, a TLSA
+record, nothing at all). So a refusal has its reason, and what a policy in testing would have refused can be
+reported. Of an HTTPS server it fails, before anything is asked: in doubt, too. (Twisted's own check takes a
+certificate with a name that is none, such as an address as a dNSName, for one of any host.)
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from zope.interface import implementer
+
+from mailstack.net.peer import ip_address
 
 # What OpenSSL's X509_verify_cert numbers mean, in a few words (openssl-verification-options(1)).
 _PROBLEMS = {
@@ -61,7 +64,7 @@ def certificate_is_for(certificate: x509.Certificate, name: str) -> bool:
             verify_certificate_ip_address(certificate, str(address))
         else:
             verify_certificate_hostname(certificate, name)
-    except (VerificationError, CertificateError, ValueError):
+    except Exception:  # VerificationError, and whatever odd extensions make `cryptography` raise
         return False
     return True
 
@@ -86,6 +89,36 @@ class Roots:
     def connection(self, server_name: str) -> ClientTls:
         """What begins TLS with a server of this name."""
         return ClientTls(server_name, self._context)
+
+    def proving(self, host: str) -> ProvingTls:
+        """What begins TLS with a server that must prove this name or address, or there is no TLS."""
+        return ProvingTls(host, self._context)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ProvingTls:
+    """Begins TLS with a server whose certificate a root vouches for and whose name it is (RFC 9525)."""
+
+    def __init__(self, host: str, context: SSL.Context) -> None:
+        self._host = host
+        self._context = context
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """Called by Twisted."""
+        connection = SSL.Connection(self._context, None)
+        if ip_address(self._host) is None:
+            connection.set_tlsext_host_name(self._host.encode("ascii", "ignore"))  # RFC 6066 section 3
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge)
+        return connection
+
+    def _judge(self, _connection: Any, certificate: Any, _number: int, depth: int, ok: int) -> bool:
+        """Called by OpenSSL for each certificate, the server's own last."""
+        if not ok or depth:
+            return bool(ok)
+        try:
+            return certificate_is_for(certificate.to_cryptography(), self._host)
+        except Exception:  # nothing may leave a callback of OpenSSL
+            return False
 
 
 def _note(connection: SSL.Connection, certificate: Any, number: int, depth: int, ok: int) -> bool:

@@ -104,7 +104,9 @@ class Conversation(TwistedProtocol):
         transcript: Callable[[Peer], Transcript] | None = None,
         gone: Callable[[Conversation], None] | None = None,
         origin: tuple[str, int] | None = None,
+        alpn: tuple[bytes, ...] = (),
     ) -> None:
+        self.alpn = alpn  # the names of what is spoken, for TLS
         self._session = session
         self._service = service
         self._clock = clock

@@ -170,8 +170,8 @@ class Dialogue(Protocol):
     async def send_content(self, message: Message, work: Work, replies: int = 1) -> list[Reply]:
         """After a 354: send `message`, return the replies to it, in LMTP several; raise Broken.
 
-        Octets in a file are read in a thread and sent as the connection takes them. A reply that comes before
-        the end stops the sending: it is returned for all, and the connection is of no more use.
+        Octets in a file are read in a thread and sent as the connection takes them. A refusal that comes
+        before the end stops the sending: it is returned for all, and the connection is of no more use.
         """
         stuffing = DotStuffing()
         if message.size <= AT_ONCE:
@@ -239,9 +239,12 @@ class Dialogue(Protocol):
         return replies
 
     async def _early(self) -> Reply:
+        """A refusal holds; nobody can have taken what was not sent, so anything else is a reply too many."""
         reply = await self._reply(self.timeouts.command, "reply to the content")
-        self._break(Broken("the server answered before the end of the content"))
+        self._break(Broken(f"the server answered before the end of the content: {reply}"))
         self._abort()
+        if reply.code < 400:
+            self.check()
         return reply
 
     @property

@@ -2,13 +2,16 @@
 
 Theory of operation. dnspython's asynchronous resolver awaits sockets of a "backend"; here they are Twisted
 ports and connections whose waits are Deferreds. Every query has a UDP port of its own, chosen at random by
-the system (RFC 5452 section 9.2), and a TCP connection where the answer was truncated (RFC 7766).
+the system (RFC 5452 section 9.2), and a TCP connection where the answer was truncated (RFC 7766). Whoever
+owns a domain decides what is in an answer about it, and dnspython takes one apart in one go: so an answer of
+thousands of records is shortened before, to more than anybody looks at.
 """
 
 from __future__ import annotations
 
 import random
 import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any
@@ -24,6 +27,10 @@ from twisted.python.failure import Failure
 
 MAX_DATAGRAMS = 16  # kept for one query: the answer, and whatever strangers throw at its port
 MAX_UNREAD = 128 * 1024  # octets of a TCP answer kept unread; a DNS message has at most 64 KiB
+MOST_RECORDS = 300  # of one message; the 4000 that fit into 64 KiB would hold the reactor for 300 ms
+_LENGTH = 2  # octets before a message in TCP (RFC 1035 section 4.2.2)
+_COUNTS = struct.Struct("!4H")  # of a header: questions and the records of three sections
+_COUNTS_AT, _HEADER = 4, 12  # octets
 _PORT_CHOICES = 8  # random UDP ports tried before the system is asked for any
 
 
@@ -88,7 +95,7 @@ class Datagrams(DatagramProtocol, DatagramSocket):
         host, port = addr[:2]
         if self.family == socket.AF_INET6:
             addr = (host, port, 0, 0)
-        self._received.append((datagram, addr))
+        self._received.append((shortened(datagram), addr))
         self._inbox.wake()
 
     async def sendto(self, what: bytes, destination: Any, limit: float | None) -> int:
@@ -126,6 +133,7 @@ class Stream(Protocol, StreamSocket):
         StreamSocket.__init__(self, family, socket.SOCK_STREAM)
         self._inbox = _Inbox(clock)
         self._unread = bytearray()
+        self._begun = False  # the one answer is whole, and being read
         self._ended = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -148,6 +156,14 @@ class Stream(Protocol, StreamSocket):
 
     async def recv(self, size: int, limit: float | None) -> bytes:
         """At most `size` octets; none at the end."""
+        while not (self._begun or self._ended):
+            whole = _LENGTH + int.from_bytes(self._unread[:_LENGTH], "big")
+            if len(self._unread) >= max(whole, _LENGTH):
+                message = shortened(bytes(self._unread[_LENGTH:whole]))
+                self._unread[:whole] = len(message).to_bytes(_LENGTH, "big") + message
+                self._begun = True
+            else:
+                await self._inbox.wait(limit)
         while not self._unread and not self._ended:
             await self._inbox.wait(limit)
         data = bytes(self._unread[:size])
@@ -173,6 +189,37 @@ class Stream(Protocol, StreamSocket):
         assert self.transport is not None
         host: Any = self.transport.getHost()
         return (host.host, host.port)
+
+
+def shortened(message: bytes) -> bytes:
+    """A message of more than MOST_RECORDS with the first of its answers alone (RFC 1035 section 4.1)."""
+    if len(message) < _HEADER:
+        return message
+    questions, *counts = _COUNTS.unpack_from(message, _COUNTS_AT)
+    if questions + sum(counts) <= MOST_RECORDS:
+        return message
+    if questions > 1:  # no answer to what we ask
+        return message[:_COUNTS_AT] + _COUNTS.pack(0, 0, 0, 0)
+    answers = min(counts[0], MOST_RECORDS)
+    try:
+        at = _HEADER
+        for _ in range(questions):
+            at = _behind_name(message, at) + 4
+        for _ in range(answers):
+            at = _behind_name(message, at) + 10
+            at += int.from_bytes(message[at - 2 : at], "big")
+    except IndexError:
+        return message  # dnspython comes no further than we did
+    return message[:_COUNTS_AT] + _COUNTS.pack(questions, answers, 0, 0) + message[_HEADER:at]
+
+
+def _behind_name(message: bytes, at: int) -> int:
+    """Where a name ends (RFC 1035 section 4.1.4); raise IndexError where the message ends before."""
+    while length := message[at]:
+        if length >= 0xC0:
+            return at + 2
+        at += 1 + length
+    return at + 1
 
 
 class TwistedBackend(Backend):

@@ -41,6 +41,7 @@ class Speaks:
     name: str  # smtp, submission, submissions, imap, imaps, pop3, pop3s: as in the log
     session: Callable[[], Session]
     busy: bytes
+    alpn: tuple[bytes, ...] = ()  # what a client may call it in TLS (RFC 7301); none: that is not looked at
 
 
 class Listener(Service):
@@ -186,7 +187,7 @@ class _Conversations(Factory):
             if self._places.first_refusal(host):
                 name = self._speaks.name
                 _log.warn("{name}: {host} is sent away: {against}", name=name, host=host, against=against)
-            return _Busy(self._speaks.busy)
+            return _Busy(self._speaks)
         conversation = Conversation(
             self._speaks.session(),
             self._service,
@@ -196,6 +197,7 @@ class _Conversations(Factory):
             transcript=self._transcript,
             gone=lambda gone: self._closed(gone, host),
             origin=(host, getattr(addr, "port", 0)),
+            alpn=self._speaks.alpn,
         )
         self._open.add(conversation)
         return conversation
@@ -221,8 +223,9 @@ class _Conversations(Factory):
 class _Busy(TwistedProtocol):
     """Says one line and closes."""
 
-    def __init__(self, words: bytes) -> None:
-        self._words = words
+    def __init__(self, speaks: Speaks) -> None:
+        self._words = speaks.busy
+        self.alpn = speaks.alpn
 
     def connectionMade(self) -> None:
         transport: Any = self.transport

@@ -33,7 +33,12 @@ WELL_KNOWN = "/.well-known/openid-configuration"  # OpenID Connect Discovery sec
 
 _MOST_OCTETS = 512 * 1024  # of a document from the provider
 _MOST_KEYS = 100
-_ODD = (ValueError, TypeError, OverflowError, RecursionError)  # what odd claims may raise on their way
+_ODD = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)  # what odd claims and keys may raise on their way
 _FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the key type of each algorithm
 
 
@@ -187,7 +192,7 @@ class Provider:
                 continue
             try:
                 found[f"{number}"] = self._jwt.PyJWK(one, family)
-            except self._jwt.PyJWTError:
+            except (self._jwt.PyJWTError, AttributeError, *_ODD):
                 continue  # one that we cannot use does not spoil the others
         if not found:
             raise ValueError("no usable key in the provider's key set (JWKS)")

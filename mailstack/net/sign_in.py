@@ -222,7 +222,7 @@ class Door:
             self._service.nonce(),
             self._service.hostname,
             self._peer.bindings if self._name.endswith(sasl.PLUS) else {},
-            binding_offered=offered != self._service.unbound,
+            binding_offered=self._name.removesuffix(sasl.PLUS) + sasl.PLUS in offered,
         )
         self._mechanism = sasl.start(name, terms)
         return await self.respond(initial, initial=True)

@@ -4,6 +4,7 @@ restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from zope.interface import implementer
 _log = Logger(namespace="mailstack.tls")
 
 Context = SSL.Context
+
+
+class NoCommonProtocol(SSL.Error):
+    """A client offers protocols by ALPN, and none is that of the service."""
 
 
 @implementer(IOpenSSLContextFactory)
@@ -68,4 +73,20 @@ class ServerTls:
             enableSessionTickets=True,
         )
         options.getContext().check_privatekey()
+        options.getContext().set_alpn_select_callback(_chosen)
         return options
+
+
+def _chosen(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
+    """Which of the protocols that a client offers is spoken (RFC 7301 section 3.2). Called by OpenSSL.
+
+    A client that offers others only means another server: what it says is not for us, nor what we say for it
+    (RFC 9325 section 3.8). Raises NoCommonProtocol, which OpenSSL answers with a fatal alert.
+    """
+    spoken = getattr(connection.get_app_data().wrappedProtocol, "alpn", ())
+    if not spoken:
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+    for name in spoken:
+        if name in offered:
+            return name
+    raise NoCommonProtocol([("", "", "no protocol that the client offers is spoken here")])

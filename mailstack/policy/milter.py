@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from mailstack import __version__
 from mailstack.mail.envelope import Recipient
@@ -29,6 +30,8 @@ REJECTED = Reply(550, "5.7.1", "Rejected by policy")
 REJECTED_AT_CONNECT = Reply(554, "5.7.1", "Rejected by policy")
 LATER = Reply(451, "4.7.1", "Service unavailable; try again later")
 CLOSING = Reply(421, "4.7.1", "Service unavailable; closing")
+
+_AT_ONCE = 5  # changes: each may look through a header of tens of thousands of fields
 
 T = TypeVar("T")
 
@@ -204,6 +207,7 @@ class MilterSession:
         link, seconds = self._linked(), self._settings.content_seconds
         facts = self._macros(Stage.END_OF_MESSAGE, {"i": now.id})
         await link.write(facts + milter.end_of_message(), seconds)
+        count = 0
         while True:
             event = await link.event(seconds)
             if event is Answer.SHUT_DOWN:
@@ -211,6 +215,9 @@ class MilterSession:
             if isinstance(event, (Answer, ReplyCode)):
                 return event
             await edited.apply(event)
+            count += 1
+            if count % _AT_ONCE == 0:
+                await deferLater(self._around.reactor, 0)  # others have their turn
 
     def reset(self) -> None:
         """Forget the transaction."""

@@ -1,4 +1,9 @@
-"""One connection to a milter: say a step, await what the filter makes of it."""
+"""One connection to a milter: say a step, await what the filter makes of it.
+
+Theory of operation. What the filter says is read as it is asked for: beyond MOST_UNREAD octets the transport
+stops reading, until what is there has been taken. So neither a body that comes faster than it is written nor
+a filter that talks for ever fills memory.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from zope.interface import implementer
 
 from mailstack.wire import milter
 from mailstack.wire.milter import Answer, Options, ReplyCode
+
+MOST_UNREAD = 2 * milter.MAX_PACKET  # octets; one whole packet always fits
 
 
 class Unreachable(OSError):
@@ -43,6 +50,7 @@ class MilterLink(Protocol):
         self._reader = milter.Reader()
         self._waiting: Deferred[None] | None = None
         self._full = False
+        self._reading = True  # the transport does
         self.broken: str | None = None  # why nothing more can be said
 
     # What Twisted calls.
@@ -57,6 +65,9 @@ class MilterLink(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes of a packet."""
         self._reader.receive_data(data)
+        if self._reading and self._reader.unread > MOST_UNREAD:
+            self._reading = False
+            self.transport.pauseProducing()  # type: ignore[union-attr]
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -95,6 +106,9 @@ class MilterLink(Protocol):
                 event = self._reader.next_event()
             except milter.BadPacket as error:
                 self.fail(f"it does not speak the protocol: {error}")
+            if not self._reading and self._reader.unread <= MOST_UNREAD:
+                self._reading = True
+                self.transport.resumeProducing()  # type: ignore[union-attr]
             if event is None:
                 await self._wait(seconds)
             elif event is not Answer.PROGRESS:

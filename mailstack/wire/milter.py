@@ -199,6 +199,11 @@ class Reader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def unread(self) -> int:
+        """Octets kept that no event was made of."""
+        return len(self._buffer)
+
     def receive_data(self, data: bytes) -> None:
         """Keep bytes."""
         self._buffer += data

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,13 +203,17 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
     waiting = list(types)
     pid, screen = pty.fork()
     if pid == 0:
+        termios.tcsetwinsize(0, (24, 80))  # ncurses since 6.5 takes no terminal without a size
         os.execvpe(words[0], words, {**os.environ, **LOCALE, "TERM": "xterm", **environment})
     give_up = time.monotonic() + PATIENCE
-    shown = b""
+    shown = last = b""
     try:
         while time.monotonic() < give_up:
             if select.select([screen], [], [], 0.5)[0]:
-                shown += os.read(screen, 65536)
+                piece = os.read(screen, 65536)
+                if b"\x1b[c" in last + piece:  # what are you? aerc ends only when it has been told
+                    os.write(screen, b"\x1b[?1;2c")
+                shown, last = shown + piece, piece[-2:]
             if waiting and waiting[0][0] in shown:
                 os.write(screen, waiting.pop(0)[1])
                 shown = b""

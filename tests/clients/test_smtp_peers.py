@@ -17,7 +17,8 @@ import pytest
 from tests.clients.conftest import needs
 from tests.clients.test_libraries import imap
 from tests.clients.test_programs import run
-from tests.peers import Dovecot, Postfix, dovecot, postfix
+from tests.dovecot import Dovecot, dovecot
+from tests.peers import Postfix, postfix
 from tests.running import RunningStack, eventually, free_ports
 
 

@@ -74,6 +74,17 @@ class TestByTheHour:
         assert said == ["250 2.0.0", "450 4.7.1"]
         assert len(place.box.taken) == 1
 
+    def test_who_is_quicker_has_the_recipients(self, tmp_path: Path, database: Database) -> None:
+        place = office(tmp_path, database, recipients_per_hour=3)
+        connections = [place.logged_in() for _ in range(2)]
+        to = [f"RCPT TO:<u{n}@elsewhere.example>" for n in range(2)]
+        for connection in connections:
+            connection.say("MAIL FROM:<alice@example.org>", *to, "DATA")
+        said = [connection.send(b"S: x\r\n\r\n.\r\n") for connection in connections]
+        assert said[0].startswith("250 2.0.0")
+        assert said[1].startswith("450 4.7.1 At most 3 recipients in an hour; come again after ")
+        assert len(place.box.taken) == 1
+
     def test_recipients(self, tmp_path: Path, database: Database) -> None:
         place = office(tmp_path, database, recipients_per_hour=2)
         connection = place.logged_in()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,7 @@ class TestInAnotherName:
             ("From: a@example.org\r\nFrom: x@elsewhere.example", "550 5.6.0 Message has more than one From"),
             ("From: nobody", "550 5.7.1"),
             ("From:", "550 5.6.0"),
+            ("From: " + "a@example.org,\r\n " * 600 + "a@example.org", "550 5.6.0 From field is too long"),
         ],
     )
     def test_the_from_field_counts_too(self, site: Site, field: str, reply: str) -> None:
@@ -171,6 +173,13 @@ class TestInAnotherName:
         assert site.box.taken == []
         assert "250 2.0.0 Ok" in send(site.from_(PRINTER), "alice@example.org", "bob@example.org", text=text)
         assert len(site.unsigned.taken) == 1, "among us it may, as on port 25: unsigned"
+
+    def test_not_through_us_to_a_sender_elsewhere(self, site: Site) -> None:
+        site.trust = replace(site.trust, is_return_path=lambda address: address.local_part == "alice")
+        site.submission = TrustedFirst(site.trust, site.service, site.service)
+        assert STRANGERS_NAME in send(site.from_(PRINTER), "root@host.lan", "alice@example.org")
+        assert "250 2.0.0 Ok" in send(site.from_(PRINTER), "root@host.lan", "bob@example.org")
+        assert "250 2.0.0 Ok" in send(site.from_(PRINTER), "bob@example.org", "alice@example.org")
 
     def test_one_message_says_nothing_of_the_next(self, site: Site) -> None:
         connection = site.from_(PRINTER)

@@ -85,6 +85,10 @@ class TestNextHops(Base):
             ({"RCPT": HANG, "DATA": HANG}, ("PIPELINING",), "4.4.2", "timed out waiting for reply to RCPT"),
             ({"DATA": CLOSE}, (), "4.4.2", "connection lost"),
             ({"DATA": HANG}, (), "4.4.2", "timed out waiting for reply to DATA"),
+            # a reply too many is no word for a message that was not sent
+            ({"DATA": b"354 go\r\n250 2.0.0 taken\r\n"}, (), "4.4.2", "before the end of the content: 250"),
+            ({"DATA": b"354 go\r\n250 x\r\n"}, ("PIPELINING",), "4.4.2", "before the end of the content"),
+            ({"DATA": b"354 go\r\n354 go\r\n"}, (), "4.4.2", "before the end of the content: 354"),
         )
         for one in rows:
             await row(*one)

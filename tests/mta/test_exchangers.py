@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused
-from mailstack.mta.exchangers import MOST_ADDRESSES, Exchangers
+from mailstack.mta.exchangers import MOST_ADDRESSES, MOST_SILENT, Exchangers
 from mailstack.mta.settings import MtaConfig, Route, parse_route
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.name_server import NameServer
-from mailstack.net.resolver import Resolver
+from mailstack.net.resolver import Resolver, TemporaryDnsError
 
 ZONE = {
     "inward.test": ["MX 10 mx10.inward.test.", "MX 20 localhost.inward.test."],
@@ -207,6 +207,26 @@ class TestBadAnswers(TestCase):
         self.assertEqual(dict(await gatherResults(asked)), self.cases)
 
 
+class Mute:
+    """A resolver that has no answer about the first exchangers of every domain."""
+
+    def __init__(self, silent: int) -> None:
+        self.asked: list[str] = []
+        self.pairs = [(n, f"silent{n}.test") for n in range(silent)] + [(99, "mx1.b.test")]
+
+    async def mx(self, domain: str) -> list[tuple[int, str]]:
+        return self.pairs
+
+    async def is_secure(self, name: str, kind: Any) -> bool:
+        return False
+
+    async def addresses(self, host: str) -> list[str]:
+        self.asked.append(host)
+        if host.startswith("silent"):
+            raise TemporaryDnsError(f"A look-up of {host}: LifetimeTimeout")
+        return ["192.0.2.1"]
+
+
 class TestFind(TestCase):
     def setUp(self) -> None:
         self.server = Server(reactor, ZONE)
@@ -262,6 +282,16 @@ class TestFind(TestCase):
         self.lifetime = 0.15
         self.assertEqual(await self.refused("silent.test"), "451 4.4.3")
         self.assertEqual(await self.refused("sick.test"), "451 4.4.3")
+
+    async def test_a_few_that_are_silent_are_enough(self) -> None:
+        """Else a domain with a hundred of them would keep its transfer waiting for an hour."""
+        mute = Mute(50)
+        made: Any = Exchangers(mute, MtaConfig(), "mail.a.test", Random(1))  # type: ignore[arg-type]
+        with self.assertRaises(Refused) as caught:
+            await made.find("b.test")
+        self.assertEqual((caught.exception.reply.code, len(mute.asked)), (451, MOST_SILENT))
+        made = Exchangers(Mute(MOST_SILENT - 1), MtaConfig(), "mail.a.test", Random(1))  # type: ignore[arg-type]
+        self.assertEqual([one.address for one in await made.find("b.test")], ["192.0.2.1"])
 
     async def test_one_bad_exchanger_does_not_matter(self) -> None:
         self.assertEqual(await self.found("half.test"), ["mx2.b.test 192.0.2.2 25"])

@@ -105,6 +105,7 @@ class TestReasons(world.World):
             note = said[f"q{n}"]
             self.assertEqual(note.event, event, (says, note.detail))
             self.assertIn(reason, note.detail["reply"], says)
+            self.assertEqual(note.detail["attempt"], 1)
             self.assertIn("127.0.0.1", note.detail["exchanger"])
             if event == "deferred":
                 entry = waiting[f"q{n}"]

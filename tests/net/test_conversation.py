@@ -7,6 +7,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,7 @@ class OverSockets(TestCase):
     def listen(self, **options: Any) -> int:
         listener = Listener(
             reactor,
-            Speaks("test", Lines, b"busy\r\n"),
+            Speaks("test", Lines, b"busy\r\n", options.pop("alpn", ())),
             self.service,
             places=options.pop("places", places(100, 100)),
             port=0,
@@ -329,6 +330,39 @@ class OverSockets(TestCase):
         lines = await self.client(self.listen(implicit_tls=True), talk)
         self.assertEqual(lines[0], b"hello\r\n")
         self.assertRegex(lines[1], rb"^TLSv1\.3 TLS_")
+
+    async def test_the_protocol_that_a_client_asks_for(self) -> None:
+        """RFC 7301 section 3.2, with TLS from the first byte and after an upgrade."""
+
+        def asking(*names: str, upgrade: bool) -> Callable[[socket.socket], object]:
+            def talk(connection: socket.socket) -> object:
+                context = self.context()
+                context.set_alpn_protocols(list(names))
+                if upgrade:
+                    connection.sendall(b"tls\r\n")
+                    file = connection.makefile("rb")
+                    file.readline()
+                    file.readline()
+                try:
+                    with context.wrap_socket(connection, server_hostname="mail.example.test") as secure:
+                        secure.sendall(b"quit\r\n")
+                        assert secure.makefile("rb").readlines()[-1] == b"bye\r\n"
+                        return secure.selected_alpn_protocol()
+                except ssl.SSLError:
+                    return "refused"
+
+            return talk
+
+        for upgrade in (False, True):
+            port = self.listen(implicit_tls=not upgrade, alpn=(b"imap", b"imap2"))
+            for names, answer in (
+                (("h2", "imap"), "imap"),
+                (("imap2",), "imap2"),
+                (("h2", "http/1.1"), "refused"),
+            ):
+                self.assertEqual(await self.client(port, asking(*names, upgrade=upgrade)), answer)
+        port = self.listen(implicit_tls=True)  # of a service without a name it is not asked
+        self.assertIsNone(await self.client(port, asking("h2", upgrade=False)))
 
     async def test_in_tls_answers_leave_at_once_and_in_order(self) -> None:
         asked = threading.Event()

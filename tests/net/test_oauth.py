@@ -73,6 +73,8 @@ class TestTokens:
             ({"iss": None}, "missing"),
             ({"email": None}, "without an address"),
             ({"email": "alice"}, "without an address"),
+            ({"email": "\ud800@example.org"}, "without an address"),
+            ({"email": "alice@\udfff.org"}, "without an address"),
             ({"email": ["alice@example.org"]}, "without an address"),
             ({"email_verified": False}, "not verified"),
             ({"email_verified": "false"}, "not verified"),
@@ -185,6 +187,12 @@ class TestSettings:
             {},
             1,
             {"kty": "RSA", "n": "x"},
+            {"kty": "RSA", "n": "AQAB", "e": "AAAA"},
+            {"kty": "RSA", "n": "AQ" * 9000, "e": "AQ"},
+            {"kty": "RSA", "n": 5, "e": None},
+            {"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43},  # not on the curve
+            {"kty": "EC", "crv": ["P-256"], "x": {}, "y": 1},
+            {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
             {**ES256.public, "use": "enc"},
             {**ES256.public, "alg": "ES512"},
         ]

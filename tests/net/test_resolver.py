@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SkipTest, TestCase
 
+from mailstack.net.dns_backend import shortened
 from mailstack.net.dns_settings import DnsConfig, split_address
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import NoSuchDomain, NullMx, Resolver, TemporaryDnsError
@@ -34,6 +36,7 @@ ZONE = {
     "text.test": ['TXT "v=spf1" " -all"'],
     "long.test": LONG_TXT,
     "xn--bcher-kva.test": ["A 192.0.2.7"],
+    "crowded.test": [f"MX {n} mx.crowded.test." for n in range(2000)],
 }
 
 
@@ -128,6 +131,20 @@ class TestLookUps(ResolverCase):
         self.assertEqual(sorted(found), [(str(n) * 200).encode() for n in range(1, 10)])
         self.assertEqual(self.server.asked, 2)
 
+    async def test_of_an_answer_of_thousands_only_the_first_records_are_taken_apart(self) -> None:
+        """All of them would hold everybody up for a third of a second."""
+        taken_apart: list[int] = []
+        parse = dns.message.from_wire
+
+        def counting(wire: bytes, *args: Any, **options: Any) -> Any:
+            message = parse(wire, *args, **options)
+            taken_apart.append(sum(map(len, message.answer)))
+            return message
+
+        self.patch(dns.message, "from_wire", counting)
+        self.assertEqual(len(await self.resolver.mx("crowded.test")), 100)
+        self.assertEqual(max(taken_apart), 300)
+
     async def test_failures_are_temporary(self) -> None:
         await self.refusal(self.make(lifetime=0.5).mx("broken.test"), TemporaryDnsError)
         await self.refusal(self.make(lifetime=0.5).addresses("broken.test"), TemporaryDnsError)
@@ -220,6 +237,37 @@ class TestNameServer(ResolverCase):
         self.assertIsNone(self.server.datagram(b"\xff" * 600))
         response = dns.message.make_response(dns.message.make_query("many.test", "MX"))
         self.assertIsNone(self.server.datagram(response.to_wire()))
+
+
+class TestShortening:
+    HEADER = b"\1\2\x81\x80"
+
+    def message(self, questions: int, *counts: int, body: bytes = b"") -> bytes:
+        return self.HEADER + struct.pack("!4H", questions, *counts) + body
+
+    def test_what_stays_as_it_is(self) -> None:
+        for message in (b"", b"\xff" * 11, self.message(1, 100, 100, 99, body=b"\xff" * 50)):
+            assert shortened(message) == message
+
+    def test_the_first_answers_are_kept(self) -> None:
+        question = b"\1b\4test\0" + struct.pack("!HH", 1, 1)
+        record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + b"\x7f\0\0\1"
+        long = self.message(1, 400, 0, 1, body=question + record * 400 + b"an option")
+        assert shortened(long) == self.message(1, 300, 0, 0, body=question + record * 300)
+        crowd = self.message(1, 2, 4000, 4000, body=question + record * 2 + b"whatever")
+        assert shortened(crowd) == self.message(1, 2, 0, 0, body=question + record * 2)
+
+    def test_what_lies(self) -> None:
+        assert shortened(self.message(65535, 1, 1, 1, body=b"\0" * 500)) == self.message(0, 0, 0, 0)
+        for body in (
+            b"",
+            b"\xc0",
+            b"\5abc",
+            b"\1a\0\0\1\0\1" + b"\0" * 40,
+            b"\0\0\1\0\1\0" + b"\xff" * 99,
+        ):
+            lying = self.message(1, 9999, 0, 0, body=body)
+            assert shortened(lying) == lying
 
 
 class TestSettings:

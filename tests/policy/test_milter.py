@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
@@ -18,7 +18,10 @@ from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
 from mailstack.policy.milter import Milter, MilterSettings
+from mailstack.policy.milter_link import MOST_UNREAD, MilterLink
 from mailstack.policy.panel import Panel, Seat
+from mailstack.wire import milter
+from tests.directory.inline import now
 from tests.net.fakes import Box, Connection, Here, Town, reception
 from tests.net.own_time import OwnTime
 
@@ -430,3 +433,38 @@ class WithUnixSocket(WithFilter):
     """The same by a Unix socket."""
 
     unix = True
+
+
+class Paused:
+    """A transport that knows whether it reads."""
+
+    reading = True
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+
+def test_what_nobody_has_asked_for_is_not_read_for_ever() -> None:
+    link: Any = MilterLink(Clock())
+    transport: Any = Paused()
+    link.makeConnection(transport)
+    part = packet("b", b"x" * 65535)
+    sent = 0
+    while transport.reading:
+        link.dataReceived(part)
+        sent += 1
+    assert sent * len(part) <= MOST_UNREAD + len(part)
+    taken = 0
+    while not transport.reading:
+        assert isinstance(now(link.event(1)), milter.ReplaceBody)
+        taken += 1
+    assert taken == 1
+    link.dataReceived(packet("c"))
+    for _ in range(sent - taken):
+        now(link.event(1))
+    assert now(link.answer(1)) is milter.Answer.CONTINUE

@@ -136,6 +136,20 @@ class TestWelcome:
         bound = {"header": b"p=tls-server-end-point,,", "binding": bytes(32)}
         assert World().scram(name, LOGIN, PASSWORD, **bound)[-1] == Welcome(USER)
 
+    def test_able_to_bind_where_this_mechanism_is_not_offered_bound(self) -> None:
+        """As by default: msmtp finds a -PLUS, mutt none that it would take before SCRAM-SHA-256."""
+        world = World(mechanisms=AuthConfig().mechanisms)
+        assert "SCRAM-SHA-1-PLUS" in world.door.mechanisms
+        assert "SCRAM-SHA-256-PLUS" not in world.door.mechanisms
+        assert world.scram("SCRAM-SHA-256", LOGIN, PASSWORD, header=b"y,,")[-1] == Welcome(USER)
+        bound = {"header": b"p=tls-server-end-point,,", "binding": bytes(32)}
+        assert world.scram("SCRAM-SHA-1-PLUS", LOGIN, PASSWORD, **bound)[-1] == Welcome(USER)
+
+    def test_somebody_took_plus_out_of_what_was_offered(self) -> None:
+        world = World(mechanisms=AuthConfig().mechanisms)
+        [refusal] = world.scram("SCRAM-SHA-1", LOGIN, PASSWORD, header=b"y,,")
+        assert refusal.why is Why.MALFORMED
+
     def test_names_in_any_case(self) -> None:
         assert World().begin("plain", f"\0{LOGIN}\0{PASSWORD}".encode()) == Welcome(USER)
 

@@ -70,6 +70,16 @@ TRANSCRIPTS = {
         C: AUTH PLAIN
         S: 503 5.5.1 Already authenticated
     """,
+    "smtp scram of Roundcube": SMTP + """
+        C: AUTH SCRAM-SHA-1
+        S: 334\x20
+        C: {first}
+        S: 334 {challenge}
+        C: {final}
+        S: 334 {signature}
+        C: NOOP
+        S: 235 2.7.0 Authentication successful
+    """,
     "smtp scram at once": SMTP + """
         C: AUTH SCRAM-SHA-1 {first}
         S: 334 {challenge}
@@ -204,6 +214,8 @@ TRANSCRIPTS = {
         S: +\x20
         C: {bad}
         S: -ERR Expected key=value, each key once
+        C: AUTH XOAUTH2 AAAA
+        S: -ERR Expected ^A at the end
         C: AUTH OAUTHBEARER {bad}
         S: + {told}
         C: {dummy}

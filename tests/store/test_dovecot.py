@@ -14,18 +14,14 @@ import pytest
 
 from mailstack.store import dovecot
 from mailstack.store.rows import MAILDIR
+from tests.dovecot import dovecot_conf
 from tests.running import PATIENCE
 from tests.store.harness import Harness, now
 
 IMAP = Path("/usr/lib/dovecot/imap")
-SETTINGS = """\
-base_dir = {folder}/run
-state_dir = {folder}/run
-log_path = {folder}/log
-mail_location = maildir:{folder}/home/Maildir
+SETTINGS = """
 mail_uid = {uid}
 mail_gid = {gid}
-first_valid_uid = 1
 ssl = no
 protocols = imap
 namespace inbox {{
@@ -33,6 +29,13 @@ namespace inbox {{
   separator = /
 }}
 """
+OLD = "mail_location = maildir:{folder}/home/Maildir\n"
+NEW = "mail_driver = maildir\nmail_path = {folder}/home/Maildir\n"
+READS_PACKED = ("mail_plugins = zlib\n", "mail_plugins {\n mail_compress = yes\n}\n")
+WRITES_PACKED = (
+    "plugin {{\n zlib_save = {how}\n zlib_save_level = 6\n}}\n",
+    "mail_compress_write_method = {how}\n",
+)
 
 
 @pytest.fixture
@@ -51,24 +54,35 @@ def folder() -> Iterator[Path]:
 class Dovecot:
     """Its imap program, logged in, without a server around it."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, packs: str | None = None) -> None:
+        """It packs messages by gz, bz2 or zstd; given "", it only reads those that are packed."""
         if not IMAP.exists():
             pytest.skip("Dovecot is not installed")
         self.folder = folder
         self.ids = (65534, 65534) if os.geteuid() == 0 else (os.getuid(), os.getgid())
-        text = SETTINGS.format(folder=folder, uid=self.ids[0], gid=self.ids[1]) + more
-        (folder / "dovecot.conf").write_text(text)
+        own = [text.format(folder=folder) for text in (OLD, NEW)]
+        if packs is not None:
+            own = [text + plugin for text, plugin in zip(own, READS_PACKED, strict=True)]
+        if packs:
+            own = [text + plugin.format(how=packs) for text, plugin in zip(own, WRITES_PACKED, strict=True)]
+        common = SETTINGS.format(uid=self.ids[0], gid=self.ids[1])
+        self.conf = dovecot_conf(folder, common, old=own[0], new=own[1])
 
     def run(self, *commands: bytes) -> bytes:
         """Do the commands; what it says."""
         script = b"".join(b"a%d %b\r\n" % (n, each) for n, each in enumerate((*commands, b"LOGOUT")))
         uid, gid = self.ids
         done = subprocess.run(
-            [IMAP, "-c", self.folder / "dovecot.conf"],
+            [IMAP, "-c", self.conf],
             input=script,
             capture_output=True,
             timeout=PATIENCE,
-            env={"USER": "alice", "HOME": str(self.folder / "home"), "PATH": os.environ["PATH"]},
+            env={
+                "USER": "alice",
+                "HOME": str(self.folder / "home"),
+                "PATH": os.environ["PATH"],
+                "DOVECOT_PRESERVE_ENVS": "USER HOME",  # 2.4 starts itself again
+            },
             user=uid if os.geteuid() == 0 else None,
             group=gid if os.geteuid() == 0 else None,
             extra_groups=[] if os.geteuid() == 0 else None,

@@ -136,8 +136,7 @@ def test_members_one_after_the_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save", ["gz", "bz2", "zstd"])
 def test_dovecot_wrote_them(harness: Harness, folder: Path, save: str) -> None:
-    plugin = f"mail_plugins = zlib\nplugin {{\n zlib_save = {save}\n zlib_save_level = 6\n}}\n"
-    theirs = Dovecot(folder, plugin)
+    theirs = Dovecot(folder, packs=save)
     long = mail(2) + b"and a line\r\n" * 3_000
     theirs.run(append(b"INBOX", mail(1)), append(b"INBOX", long), append(b"INBOX", MESSAGES["big"]))
     theirs.run(b"SELECT INBOX", rb"UID STORE 2 +FLAGS (\Seen)")
@@ -158,7 +157,7 @@ def test_dovecot_reads_ours(compressing: Harness, folder: Path) -> None:
     texts = [mail(1) * 50, MESSAGES["big"]]
     for each in texts:
         add(compressing, each)
-    theirs = Dovecot(folder, "mail_plugins = zlib\n")
+    theirs = Dovecot(folder, packs="")
     for directory in ("cur", "new", "tmp"):
         (theirs.maildir / directory).mkdir(parents=True)
         for path in (compressing.path() / directory).iterdir():

@@ -131,7 +131,7 @@ class Login:
             case Welcome(user):
                 return await self._enter(user)
             case Refusal(Why.MALFORMED, text):
-                reply = pop3.Err(text.capitalize())
+                reply = pop3.Err(text[:1].upper() + text[1:])
             case Refusal(why):
                 reply = _REFUSALS[why]
         return pop3.Bye(reply.text, reply.code) if self._door.is_worn else reply

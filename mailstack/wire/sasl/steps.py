@@ -98,7 +98,7 @@ class Terms:
     nonce: str = ""  # printable, without a comma, never used before
     hostname: str = "localhost"
     bindings: Mapping[str, bytes] = field(default_factory=dict)  # channel bindings (RFC 5929) by type
-    binding_offered: bool = False  # whether a -PLUS mechanism was offered
+    binding_offered: bool = False  # whether the -PLUS form of this mechanism was offered
 
 
 def decode(text: bytes) -> bytes:
