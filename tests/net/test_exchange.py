@@ -17,6 +17,7 @@ from mailstack.net.client_tls import Roots
 from mailstack.net.exchange import HEADERS, Answer, Request, TooMuch, ask
 from mailstack.net.fetch import Fetcher, FetchFailed
 from tests.certificates import issue
+from tests.running import PATIENCE
 
 reactor: Any = real_reactor
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -59,7 +60,7 @@ def says(data: bytes) -> Callable[[Any], None]:
 
 
 class ExchangeTests(TestCase):
-    timeout = 30
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         self.serve("example.test")
