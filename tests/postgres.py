@@ -80,8 +80,10 @@ class _Server:
         }
         options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
         self._log = (self._folder / "log").open("wb")
+        # A run that is killed comes to no end of its own: nobody else would stop it.
+        bound = ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []
         self._process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options],
+            [*bound, programs / "postgres", "-D", data, *options],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
