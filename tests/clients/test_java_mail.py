@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.test_libraries import imap, letter
-from tests.clients.test_programs import run
+from tests.clients.test_programs import ran
 from tests.running import RunningStack
 
 LIBRARY = Path("/usr/share/java/javax.mail.jar")
@@ -26,7 +26,7 @@ def test_its_stores(stack: RunningStack) -> None:
     jars = [LIBRARY, *LIBRARY.parent.glob("*activation*.jar")]
     words = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", ":".join(map(str, jars))]
     source = str(Path(__file__).with_name("JavaStore.java"))
-    said = run(*words, source, *ports, *people).splitlines()
+    said = ran(*words, source, *ports, *people).stdout.splitlines()
     assert said[:13] == [
         "id mailstack",  # in COMPRESS=DEFLATE from here on
         "namespaces 1 /",

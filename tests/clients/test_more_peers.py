@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.catch import Catch, Caught
-from tests.clients.test_programs import run
+from tests.clients.test_programs import ran
 from tests.clients.test_smtp_peers import found, letter, report, submission
 from tests.more_peers import Exim, Gateway, Sendmail, exim, gateway, node, sendmail, smtp_server
 from tests.running import PATIENCE, RunningStack, eventually, free_ports
@@ -296,7 +296,7 @@ def test_node_before_and_behind_us(around: Around) -> None:
     around.peer("node")
     environment = node("nodemailer")
     words = ["node", "-e", _NODEMAILER, str(around.ours.ports["submission"]), str(around.ours.ca)]
-    assert json.loads(run(*words, **environment)) == [
+    assert json.loads(ran(*words, **environment).stdout) == [
         [["bob@example.test"], ["nobody@example.test"], "250"],
         [["j\u00f6rg@node.test"], [], "250"],
         [["x@node.test"], [], "250"],
@@ -323,7 +323,7 @@ def test_java_mail_by_chunks(around: Around, tmp_path: Path) -> None:
     activation = [str(path) for path in _JAVA.parent.glob("*activation*.jar")]
     words = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", ":".join([str(_JAVA), *activation]),
              str(source), str(around.ours.ports["submission"])]  # fmt: skip
-    said = run(*words)
+    said = ran(*words).stdout
     assert "SENT [bob@example.test, j\u00f6rg@catch.test] INVALID [nobody@example.test]" in said, said
     message = eventually(lambda: found(around.ours, "bob", "java"))
     assert message.get_payload(decode=True).decode().split() == [GRUESSE] * 300

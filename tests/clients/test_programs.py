@@ -18,8 +18,10 @@ from tests.running import PATIENCE, RunningStack
 LOCALE = {"LC_ALL": "C.UTF-8"}  # of every client, whatever ours is
 
 
-def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> str:
-    """Run a client; return all it printed."""
+def ran(
+    *words: str, stdin: str = "", good: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a client; what it printed, its warnings apart from it."""
     done = subprocess.run(
         words,
         input=stdin,
@@ -29,6 +31,12 @@ def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> 
         env={**os.environ, **LOCALE, **environment},
     )
     assert not good or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> str:
+    """Run a client; return all it printed."""
+    done = ran(*words, stdin=stdin, good=good, **environment)
     return done.stdout + done.stderr
 
 
