@@ -275,6 +275,11 @@ hostname = gate.test
 submission_relay_host = 127.0.0.1
 submission_relay_port = {onward}
 submission_relay_ssl_verify = no
+service submission-login {{
+  inet_listener submissions {{
+    port = 0
+  }}
+}}
 service anvil {{
   chroot =
 }}

@@ -209,10 +209,16 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
     `types`: what to wait for on the screen, and then to type, one after the other.
     """
     waiting = list(types)
-    pid, screen = pty.fork()
-    if pid == 0:
-        termios.tcsetwinsize(0, (24, 80))  # ncurses since 6.5 takes no terminal without a size
-        os.execvpe(words[0], words, {**os.environ, **LOCALE, "TERM": "xterm", **environment})
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))  # ncurses since 6.5 takes no terminal without a size
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *words],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, **LOCALE, "TERM": "xterm", **environment},
+    )
+    os.close(terminal)
     give_up = time.monotonic() + PATIENCE
     shown = last = b""
     try:
@@ -230,5 +236,5 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
         return
     finally:
         os.close(screen)
-        os.waitpid(pid, 0)
+        process.wait()
     raise AssertionError(f"{words[0]} did not end: {shown[-2000:]!r}")
