@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mailstack.mta import sts
 from mailstack.mta.sts import BadPolicy, StsPolicy
@@ -73,15 +74,20 @@ class StsPolicies:
             self._asking[domain].append(answer)
             return await answer
         self._asking[domain] = []
-        policy: StsPolicy | None = None
         try:
             policy = await self._look(domain)
-        finally:
-            self._remember(self._known, domain, (self._clock.seconds() + FRESH, policy))
-            for answer in self._asking.pop(domain):
-                if not answer.called:
-                    answer.callback(policy)
+        except BaseException:  # that nobody could look is no policy of none
+            self._tell(domain, Failure())
+            raise
+        self._remember(self._known, domain, (self._clock.seconds() + FRESH, policy))
+        self._tell(domain, policy)
         return policy
+
+    def _tell(self, domain: str, found: StsPolicy | Failure | None) -> None:
+        """Answer those who wait for the same."""
+        for answer in self._asking.pop(domain):
+            if not answer.called:
+                answer.callback(found)
 
     async def _look(self, domain: str) -> StsPolicy | None:
         kept, now = await self._work.read(load, domain), self._clock.seconds()

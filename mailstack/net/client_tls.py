@@ -10,6 +10,7 @@ certificate with a name that is none, such as an address as a dNSName, for one o
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
@@ -161,18 +163,34 @@ class ClientTls:
         """What the server showed; call it once the handshake is over."""
         connection = self._connection
         assert connection is not None
-        presented = connection.get_peer_cert_chain(as_cryptography=True) or []
+        presented = connection.get_peer_cert_chain() or []
+        chain = _readable(presented)
         problem = None
         if self.problems:
             problem = _PROBLEMS.get(
                 self.problems[0], f"the certificate is not valid (X509 {self.problems[0]})"
             )
-        elif not presented:
-            problem = "the server showed no certificate"
+        elif not chain:
+            problem = "the certificate cannot be read" if presented else "the server showed no certificate"
         return Shown(
-            tuple(presented),
+            chain,
             problem,
             bool(self.problems) and all(number in _EXPIRED for number in self.problems),
             connection.get_protocol_version_name(),
             connection.get_cipher_name() or "",
         )
+
+
+def _readable(presented: Iterable[X509]) -> tuple[x509.Certificate, ...]:
+    """A chain without what `cryptography` cannot read, which is stricter than OpenSSL and many a server.
+
+    It is empty where that is the first, the server's own.
+    """
+    chain: list[x509.Certificate] = []
+    for place, one in enumerate(presented):
+        try:
+            chain.append(one.to_cryptography())
+        except Exception:  # ValueError, InvalidVersion, and others that it has for what is odd
+            if not place:
+                return ()
+    return tuple(chain)

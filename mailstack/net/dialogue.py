@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     UNIXClientEndpoint,
     connectProtocol,
 )
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
@@ -80,6 +81,8 @@ async def connect(
     try:
         dialogue = Dialogue(reactor, timeouts, transcript)
         await connectProtocol(endpoint, dialogue)
+    except (CancelledError, ConnectingCancelledError):
+        raise CancelledError from None  # whoever asked gives up: no reason to try the next address
     except Exception as error:
         where = address if address.startswith("/") else f"{address}:{port}"
         raise Broken(f"cannot connect to {where}: {_short(error)}") from error

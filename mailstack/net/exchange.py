@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Cooperator
@@ -75,6 +75,8 @@ async def ask(reactor: Any, endpoint: Any, request: Request) -> Answer:
         body = _Body(request.most)
         response.deliverBody(body)
         content = await body.done
+    except ConnectingCancelledError:
+        raise CancelledError from None  # as at any other time
     except Exception:
         if bounded.exceeded:
             raise TooMuch(bounded.limit) from None

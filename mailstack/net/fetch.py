@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 
 from mailstack.net.client_tls import Roots
@@ -41,7 +41,7 @@ class Fetcher:
         fetching.addTimeout(self._timeout, self._reactor)
         try:
             return await fetching
-        except FetchFailed:
+        except (FetchFailed, CancelledError):
             raise
         except Exception as error:  # of Twisted and OpenSSL, without a common root
             raise FetchFailed(f"{url[:200]}: {why(error)}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 
 from mailstack.net.client_tls import Roots
@@ -64,7 +64,7 @@ class Https:
         asked.addTimeout(SECONDS, self._reactor)
         try:
             return await asked
-        except HttpsError:
+        except (HttpsError, CancelledError):
             raise
         except Exception as error:
             raise HttpsError(why(error)) from error
@@ -84,6 +84,8 @@ class Https:
             plain = kind(self._reactor, address, port, timeout=CONNECTING)
             try:
                 return await ask(self._reactor, wrapClientTLS(self._roots.proving(host), plain), request)
+            except CancelledError:
+                raise  # the time is over, for the other addresses too
             except Exception as error:
                 last = error
         raise last

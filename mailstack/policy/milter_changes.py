@@ -10,6 +10,7 @@ from mailstack.mail.address import Address
 from mailstack.mail.fields import split_fields
 from mailstack.net.checks import Changes, Incoming, Verdict
 from mailstack.net.spool import Content
+from mailstack.policy.milter_link import Unreachable
 from mailstack.wire import milter
 
 MOST_CHANGES = 1000  # of one message, but for parts of its body
@@ -34,14 +35,14 @@ class Edited:
         self._count = 0
 
     async def apply(self, event: milter.Event) -> None:
-        """Note one modification; what makes no sense is logged and left out. Raises OSError, ValueError."""
+        """Note one modification; what makes no sense is logged and left out. Raises OSError."""
         if isinstance(event, milter.ReplaceBody):
             self._body = self._body or self._incoming.new_body()
             await self._body.write(event.data)
             return
         self._count += 1
         if self._count > MOST_CHANGES:
-            raise ValueError("the filter changes too much")
+            raise Unreachable("it changes too much")
         match event:
             case milter.AddHeader(name, value):
                 self._insert(len(self._split()), name, value)

@@ -86,6 +86,17 @@ class TestRules:
         assert problem([record(chain[1], 2, 0, 0)], chain[:1]) is None
         assert problem([Tlsa(2, 0, 0, b"nonsense")], chain) == "no TLSA record matches the certificate"
 
+    def test_a_key_that_nobody_can_read(self, chain) -> None:
+        """A chain may hold anything; what is odd in it is no record's, and spoils nothing."""
+        elliptic, unknown = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d0209")
+        der = chain[1].public_bytes(Encoding.DER)
+        odd = x509.load_der_x509_certificate(der.replace(elliptic, unknown))
+        assert (
+            problem([record(chain[1], 2, 1, 1)], (chain[0], odd)) == "no TLSA record matches the certificate"
+        )
+        assert problem([record(chain[1], 2, 1, 1)], (chain[0], chain[1], odd)) is None
+        assert problem([record(chain[0], 3, 1, 1)], (odd,)) == "no TLSA record matches the certificate"
+
     def test_no_certificate(self, chain) -> None:
         assert problem([record(chain[0], 3, 1, 1)], ()) == "the server showed no certificate"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -85,6 +85,31 @@ class TestPolicy:
         assert not policy.allows("a.mx9.backup.test")
         assert not policy.allows("backup.test")
         assert not policy.allows("evil.test")
+
+
+class TestAsking:
+    def test_that_nobody_could_look_is_no_policy_of_none(self) -> None:
+        """A cancelled look-up, or a database that is away: no message goes unprotected because of it."""
+        nothing: Any = None
+        policies = StsPolicies(nothing, nothing, nothing, Clock())
+        looking: list[Deferred[StsPolicy | None]] = []
+
+        async def look(domain: str) -> StsPolicy | None:
+            looking.append(Deferred())
+            return await looking[-1]
+
+        policies._look = look  # type: ignore[method-assign]
+        failed: list[Any] = []
+        asked = [Deferred.fromCoroutine(policies.policy("b.test")) for _ in range(2)]
+        for one in asked:
+            one.addErrback(failed.append)
+        asked[0].cancel()
+        assert [type(one.value) for one in failed] == [CancelledError, CancelledError]
+        good = StsPolicy("enforce", ("mx.b.test",), 86400.0)
+        found: list[Any] = []
+        Deferred.fromCoroutine(policies.policy("b.test")).addCallback(found.append)
+        looking[-1].callback(good)
+        assert found == [good]
 
 
 class Page(Resource):

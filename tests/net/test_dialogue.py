@@ -10,10 +10,10 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.task import Clock, deferLater
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -61,6 +61,14 @@ class DialogueCase(TestCase):
         self.addCleanup(shutil.rmtree, folder)
         files = issue(folder, "mx.b.test")
         return ServerTls(files.certificate, files.key)
+
+
+class TestConnecting(TestCase):
+    def test_who_gives_up_hears_of_no_broken_connection(self) -> None:
+        """It would be a reason to try the next exchanger, while the server stops."""
+        connecting = Deferred.fromCoroutine(connect(MemoryReactorClock(), "192.0.2.1", 25, LONG))
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
 
 
 class TestCommands(DialogueCase):

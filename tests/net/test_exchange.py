@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as real_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import TestCase
 
+from mailstack.net import https
 from mailstack.net.client_tls import Roots
 from mailstack.net.exchange import HEADERS, Answer, Request, TooMuch, ask
 from mailstack.net.fetch import Fetcher, FetchFailed
+from mailstack.net.reach import Reach
 from tests.certificates import issue
 from tests.running import PATIENCE
 
@@ -53,6 +56,13 @@ class Site(Factory):
 
     def buildProtocol(self, addr: Any) -> Server:
         return Server(self)
+
+
+class Two:
+    """A resolver that knows two addresses of every host."""
+
+    async def addresses(self, host: str) -> list[str]:
+        return ["127.0.0.1", "127.0.0.1"]
 
 
 def says(data: bytes) -> Callable[[Any], None]:
@@ -118,6 +128,22 @@ class ExchangeTests(TestCase):
             await fetcher.get(f"https://localhost:{self.port}/keys")
         if self.site.asked is not None:
             await self.site.lost
+
+    async def test_the_time_is_for_all_addresses_together(self) -> None:
+        self.patch(https, "SECONDS", 0.3)
+        self.site.says = says(OK + b"Content-Length: 100\r\n\r\nbegun")
+        client = https.Https(reactor, Two(), self.files.ca, self.port, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
+        with self.assertRaisesRegex(https.HttpsError, "it took too long"):
+            await client.get("https://example.test/x", MOST)
+
+    def test_the_time_counts_while_it_connects(self) -> None:
+        clock = MemoryReactorClock()
+        client = https.Https(clock, Two(), self.files.ca, 443, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
+        asked = Deferred.fromCoroutine(client.get("https://example.test/x", MOST))
+        self.assertEqual(len(clock.connectors), 1)
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(len(clock.connectors), 1)
 
     async def test_a_certificate_with_a_name_that_is_none_is_not_for_every_host(self) -> None:
         """RFC 9525 section 6: a name in it must match, whatever else it names."""

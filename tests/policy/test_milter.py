@@ -18,6 +18,7 @@ from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
 from mailstack.policy.milter import Milter, MilterSettings
+from mailstack.policy.milter_changes import MOST_CHANGES
 from mailstack.policy.milter_link import MOST_UNREAD, MilterLink
 from mailstack.policy.panel import Panel, Seat
 from mailstack.wire import milter
@@ -406,6 +407,16 @@ class WithFilter(TestCase):
         await self.until(lambda: "mail" in self.filters.steps_said())
         self.clock.advance(31)
         self.assertEqual((await self.heard(connection))[:3], "451")
+
+    async def test_too_many_changes_are_a_failure(self) -> None:
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.filters.answers["eom"] = packet("h", b"X\0y\0") * (MOST_CHANGES + 1) + CONTINUE
+        self.assertEqual(await self.deliver(), "451 4.7.1 Cannot check this now; try again later\r\n")
+        [event] = [event for event in events if event.get("log_namespace") == "mailstack.policy"]
+        self.assertEqual((event["why"], event["log_level"].name), ("it changes too much", "error"))
+        self.assertEqual(self.box.taken, [])
 
     async def test_unreachable(self) -> None:
         await self.port.stopListening()

@@ -10,7 +10,6 @@ the content for a careless server ("SMTP smuggling").
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from mailstack.mail.reply import Reply
 MAX_LINE = 2048  # octets of a reply line with its end; RFC 5321 section 4.5.3.1.5 promises 512
 MAX_LINES = 100  # of one reply
 MAX_TEXT = 8192  # characters kept of one reply
-MAX_WAITING = 250  # replies that nobody has asked for yet; we pipeline fewer commands
+MAX_UNREAD = MAX_LINE * MAX_LINES  # octets that nobody has asked for yet; we pipeline few commands
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
@@ -36,45 +35,55 @@ class BadReply(Exception):
 
 
 class ReplyReader:
-    """Bytes from a server to replies."""
+    """Bytes from a server to replies. They are taken apart as they are asked for: who is told more than that
+    keeps it as it came, and not much of it.
+    """
 
     def __init__(self) -> None:
         self._unread = b""
         self._lines: list[tuple[str, str]] = []  # enhanced code and text of the reply that has begun
         self._code = 0
         self._size = 0
-        self._ready: deque[Reply] = deque()
         self._wrong: BadReply | None = None
 
     @property
     def idle(self) -> bool:
         """Nothing was received that has not been given out."""
-        return not (self._unread or self._lines or self._ready or self._wrong)
+        return not (self._unread or self._lines or self._wrong)
 
     def receive_data(self, data: bytes) -> None:
         """Keep bytes; never fails. After something that is no reply, the rest is dropped."""
         if self._wrong:
             return
         self._unread += data
-        try:
-            while (end := self._unread.find(b"\n")) >= 0:
-                line, self._unread = self._unread[: end + 1], self._unread[end + 1 :]
-                self._line(line)
-            if len(self._unread) > MAX_LINE:
-                raise BadReply(f"a reply line of more than {MAX_LINE} octets")
-        except BadReply as error:
-            self._wrong = error
+        if len(self._unread) > MAX_UNREAD:
+            self._wrong = BadReply("more replies than commands")
             self._unread = b""
 
     def next_reply(self) -> Reply | None:
         """The next whole reply, or None until more bytes arrive; raise BadReply once there can be none."""
-        if self._ready:
-            return self._ready.popleft()
         if self._wrong:
             raise self._wrong
-        return None
+        try:
+            return self._read()
+        except BadReply as error:
+            self._wrong = error
+            self._unread = b""
+            raise
 
-    def _line(self, line: bytes) -> None:
+    def _read(self) -> Reply | None:
+        begin = 0
+        reply = None
+        while reply is None and (end := self._unread.find(b"\n", begin)) >= 0:
+            reply = self._line(self._unread[begin : end + 1])
+            begin = end + 1
+        self._unread = self._unread[begin:]
+        if reply is None and len(self._unread) > MAX_LINE:
+            raise BadReply(f"a reply line of more than {MAX_LINE} octets")
+        return reply
+
+    def _line(self, line: bytes) -> Reply | None:
+        """The reply that ends with this line, if one does."""
         if len(line) > MAX_LINE:
             raise BadReply(f"a reply line of more than {MAX_LINE} octets")
         match = _LINE.fullmatch(line.rstrip(b"\r\n"))
@@ -89,16 +98,14 @@ class ReplyReader:
         kept = text[: max(0, MAX_TEXT - self._size)]
         self._size += len(kept) + 1
         self._lines.append(_split(code, kept))
-        if not more:
-            self._finish()
+        return None if more else self._finish()
 
-    def _finish(self) -> None:
-        if len(self._ready) == MAX_WAITING:
-            raise BadReply("more replies than commands")
+    def _finish(self) -> Reply:
         enhanced = self._lines[-1][0] or self._lines[0][0]
-        self._ready.append(Reply(self._code, enhanced, "\n".join(text for _, text in self._lines)))
+        reply = Reply(self._code, enhanced, "\n".join(text for _, text in self._lines))
         self._lines = []
         self._size = 0
+        return reply
 
 
 def _clean(text: bytes) -> str:

@@ -58,6 +58,19 @@ class TestReplies:
         assert isinstance(reply, Reply)
         assert reply.text == "a [31mred \ufffd   x"
 
+    def test_what_is_not_asked_for_is_not_taken_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that pours out replies must not keep everybody else waiting while they are read."""
+        lines: list[bytes] = []
+        read = ReplyReader._line
+        monkeypatch.setattr(ReplyReader, "_line", lambda self, line: lines.append(line) or read(self, line))
+        reader = ReplyReader()
+        for _ in range(3):
+            reader.receive_data((b"250-x\r\n" * 99 + b"250 x\r\n") * 90)
+        for asked in (1, 2):
+            assert reader.next_reply() is not None
+            assert len(lines) == 100 * asked
+        assert not reader.idle
+
     @pytest.mark.parametrize(
         ("data", "complaint"),
         [
@@ -72,7 +85,7 @@ class TestReplies:
             (b"250-x\r\n" * 101, "100 lines"),
             (b"250 " + b"x" * 2048, "2048 octets"),
             (b"250 " + b"x" * 2048 + b"\r\n", "2048 octets"),
-            (b"250 ok\r\n" * 260, "more replies than commands"),
+            (b"250 ok\r\n" * 26_000, "more replies than commands"),
         ],
     )
     def test_what_is_no_reply_is_told_apart(self, data: bytes, complaint: str) -> None:

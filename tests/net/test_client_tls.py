@@ -1,0 +1,84 @@
+"""What servers show in a handshake, when it is odd: TLS with whoever answers must not fail over it (RFC 7435)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from OpenSSL import SSL, crypto
+
+from mailstack.net.client_tls import ClientTls, Roots, Shown, certificate_is_for
+from tests.certificates import Files, issue
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return issue(tmp_path_factory.mktemp("server"), "mx.b.test", "*.*.b.test", "127.0.0.1")
+
+
+def of_no_version(path: Path) -> Any:
+    """A certificate that OpenSSL takes, and `cryptography` does not: its version is 6."""
+    der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+    odd = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
+    with pytest.raises(x509.InvalidVersion):
+        x509.load_der_x509_certificate(odd)
+    return crypto.load_certificate(crypto.FILETYPE_ASN1, odd)
+
+
+def shake_hands(creator: ClientTls, key: Path, *chain: Any) -> Shown:
+    """What the client sees of a server with this chain."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.use_certificate(chain[0])
+    context.use_privatekey(load_pem_private_key(key.read_bytes(), None))  # type: ignore[arg-type]
+    for one in chain[1:]:
+        context.add_extra_chain_cert(one)
+    server, client = SSL.Connection(context, None), creator.clientConnectionForTLS(None)
+    server.set_accept_state()
+    client.set_connect_state()
+    for _ in range(4):
+        for one, other in ((client, server), (server, client)):
+            try:
+                one.do_handshake()
+            except SSL.WantReadError:
+                pass
+            try:
+                other.bio_write(one.bio_read(65536))
+            except SSL.WantReadError:
+                pass
+    return creator.shown()
+
+
+def loaded(path: Path) -> Any:
+    return crypto.load_certificate(crypto.FILETYPE_PEM, path.read_bytes())
+
+
+def test_what_is_odd_behind_the_first_is_left_out(files: Files) -> None:
+    shown = shake_hands(
+        ClientTls("mx.b.test"),
+        files.key,
+        loaded(files.certificate),
+        of_no_version(files.ca),
+        loaded(files.ca),
+    )
+    assert [one.subject for one in shown.chain] == [
+        x509.load_pem_x509_certificate(path.read_bytes()).subject for path in (files.certificate, files.ca)
+    ]
+
+
+def test_an_odd_certificate_proves_nothing_and_is_no_error(files: Files) -> None:
+    shown = shake_hands(ClientTls("mx.b.test"), files.key, of_no_version(files.certificate))
+    assert shown.chain == ()
+    assert shown.problem == "the certificate cannot be read"
+    assert not shown.is_for("mx.b.test")
+    judged = shake_hands(Roots(files.ca).connection("mx.b.test"), files.key, of_no_version(files.certificate))
+    assert judged.problem is not None
+    assert judged.chain == ()
+
+
+def test_a_certificate_with_a_name_that_is_none_is_for_nobody(files: Files) -> None:
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    assert not certificate_is_for(certificate, "mx.b.test")
+    assert not certificate_is_for(certificate, "another.test")
