@@ -13,9 +13,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.umask(0o022)  # other people's servers, which change users, must read what is written for them
 sys.dont_write_bytecode = False
+# What of hypothesis measures time says something of the machine only; its own profile for CI has the same.
+settings.register_profile(
+    "patient",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 gc.disable()  # until everything is collected
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.running import PATIENCE
+
 SCRIPT = Path(__file__).parent.parent / "dev.py"
 
 
@@ -170,11 +172,11 @@ def test_of_two_at_once_one_waits_for_the_other(
     with dev.only_one():
         second = threading.Thread(target=dev.prepare, args=((),))
         second.start()
-        assert waiting.wait(30)
+        assert waiting.wait(PATIENCE)
         assert made == []
         dev.make_venv()
         dev.STAMP.write_text(json.dumps({"of": dev.fingerprint(), "extras": []}))
-    second.join(30)
+    second.join(PATIENCE)
     assert made == ["venv"]  # ours; the second found it ready
     assert "another dev.py is at work on .venv; waiting" in capsys.readouterr().err
 

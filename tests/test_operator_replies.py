@@ -14,7 +14,7 @@ from mailstack.config import Config
 from mailstack.msa.settings import TrustedConfig
 
 ROOT = Path(mailstack.__file__).parent
-PAGE = (ROOT.parent / "docs" / "operator-replies.md").read_text()
+PAGE = (ROOT.parent / "docs" / "operator-replies.md").read_text("utf-8")
 # What speaks to clients: its every text stands in the table.
 TO_CLIENTS = (
     "net/",
@@ -54,7 +54,7 @@ def _refusals() -> Iterator[tuple[str, str, str, str]]:
         if "imap" in path.parts or "pop3" in path.parts or place.startswith("admin"):
             continue
         named: dict[str, str] = {}
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     named[name] = text_of(value, named) or ""
@@ -85,7 +85,7 @@ def test_what_is_explained_is_said() -> None:
     said |= {("501", "5.1.3"), ("501", "5.1.7"), SYNTAX}  # made of parts
     said |= {
         ("554", enhanced)
-        for enhanced in re.findall(r'_cannot\("([\d.]+)"', (ROOT / "mta/transaction.py").read_text())
+        for enhanced in re.findall(r'_cannot\("([\d.]+)"', (ROOT / "mta/transaction.py").read_text("utf-8"))
     }
     assert rows() - said == set()
 
@@ -102,7 +102,9 @@ def test_the_words_to_clients_are_the_same() -> None:
 def test_every_setting_of_smtp_is_on_a_page() -> None:
     """On one that says what it is for, beside the list that is made from the code."""
     pages = [
-        path.read_text() for path in (ROOT.parent / "docs").glob("*.md") if path.name != "configuration.md"
+        path.read_text("utf-8")
+        for path in (ROOT.parent / "docs").glob("*.md")
+        if path.name != "configuration.md"
     ]
     words = set(re.findall(r"\w+", "\n".join(pages)))
     hints = get_type_hints(Config)

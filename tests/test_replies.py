@@ -21,7 +21,7 @@ def replies() -> Iterator[tuple[str, int, str]]:
         if "imap" in path.parts or "pop3" in path.parts:
             continue
         name = path.relative_to(ROOT)
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             place = f"{name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Reply" and len(node.args) >= 2:
                 code, enhanced = node.args[:2]

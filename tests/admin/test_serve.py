@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mailstack.admin.init import initialize
 from mailstack.admin.serve import arguments, explain
 from mailstack.net.listener import PortUnavailable
+from tests.running import PATIENCE
 
 OFF = [f"listeners.{name}=false" for name in ("submission", "submissions", "imap", "imaps", "pop3", "pop3s")]
 
@@ -35,7 +36,7 @@ def command(file: Path, *settings: str) -> list[str]:
 
 def failing(file: Path, *settings: str) -> tuple[int, str]:
     """Exit status and standard error of a start that cannot succeed."""
-    done = subprocess.run(command(file, *settings), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command(file, *settings), capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == ""
     return done.returncode, done.stderr
 
@@ -52,18 +53,18 @@ def test_it_serves_and_stops_cleanly(file: Path) -> None:
         command(file, *OFF, "listeners.smtp=0"), stderr=subprocess.PIPE, text=True, cwd=file.parent
     ) as process:
         assert process.stderr is not None
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(PATIENCE, process.kill)
         watchdog.start()
         lines = []
         for line in process.stderr:
             lines.append(line)
             if " port " in line:
                 port = int(line.split()[-1])
-                with socket.create_connection(("127.0.0.1", port), 30) as client:
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
                     assert client.makefile("rb").readline().startswith(b"220 mail.example.test ")
                 process.send_signal(signal.SIGTERM)
         watchdog.cancel()
-        assert process.wait(60) in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
     text = "".join(lines)
     assert lines[-1].rstrip().endswith("mailstack has stopped"), text
     assert "Traceback" not in text

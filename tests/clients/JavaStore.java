@@ -71,7 +71,7 @@ public class JavaStore {
     Thread idler = new Thread(() -> { try { box.idle(true); } catch (MessagingException gone) { arrived.add(-1); } });
     idler.start();
     same.appendMessages(new Message[] {letter(session, "d", 4)});
-    say("pushed", arrived.poll(60, TimeUnit.SECONDS));
+    say("pushed", arrived.poll(120, TimeUnit.SECONDS));
     idler.join();
 
     box.addACL(new ACL(words[5], new Rights("lrs")));

@@ -18,7 +18,7 @@ gi.require_version("Camel", "1.2")
 from gi.repository import Camel, Gio, GLib  # noqa: E402
 
 port, user, password, ca, place = sys.argv[1:]
-PATIENCE = 60
+PATIENCE = 120
 SAID = Path(place) / "said"
 MESSAGE = "From: j@example.test\r\nSubject: {}\r\nMessage-ID: <{}@camel>\r\n\r\nlines of {}\r\n"
 OUT = os.fdopen(os.dup(1), "w")

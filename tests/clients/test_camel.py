@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.test_programs import run
+from tests.clients.test_programs import ran
 from tests.more_peers import program
 from tests.running import PATIENCE, RunningStack
 
@@ -41,7 +41,7 @@ def talk(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> tuple
     script = Path(__file__).with_name("camel.py")
     environment = {"EDS_CAMEL_PROVIDER_DIR": str(provider.parent), "CAMEL_DEBUG": "imapx:io"}
     alone = {"PYTHONPATH": "", "HOME": str(place), "GSETTINGS_BACKEND": "memory"}
-    out = run(PYTHON, "-W", "ignore", str(script), *map(str, words), **environment, **alone)
+    out = ran(PYTHON, "-W", "ignore", str(script), *map(str, words), **environment, **alone).stdout
     lines = [line.partition(" ") for line in out.splitlines()]
     found = {name: json.loads(value) for name, _, value in lines if value}
     assert "DONE" in found, out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.test_programs import run
+from tests.clients.test_programs import ran
 from tests.running import RunningStack
 
 LIBRARY = Path("/usr/share/php/Horde/Imap/Client.php")
@@ -24,7 +24,7 @@ def said(stack: RunningStack) -> dict[str, Any]:
             "Horde's library is not there; get it with: apt-get install php-cli php-horde-imap-client"
         )
     words = (stack.ports["imaps"], stack.address("horde"), "horde-secret", stack.address("bob"), stack.ca)
-    out = run(php, str(Path(__file__).with_name("horde.php")), *map(str, words))
+    out = ran(php, str(Path(__file__).with_name("horde.php")), *map(str, words)).stdout
     lines = [line.partition(" ") for line in out.splitlines()]
     assert lines[-1][0] == "DONE", out
     found: dict[str, Any] = {"fetch": [], "thread": []}  # which are said several times

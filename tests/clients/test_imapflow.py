@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.clients.test_programs import run
+from tests.clients.test_programs import ran
 from tests.more_peers import node
 from tests.running import RunningStack
 
@@ -14,7 +14,7 @@ def test_it_speaks_revision_2(stack: RunningStack) -> None:
     environment = node("imapflow")
     stack.configured("user", "quota", stack.address("flow"), "20M")
     words = (str(stack.ports["imaps"]), stack.address("flow"), "flow-secret", str(stack.ca))
-    out = run("node", str(Path(__file__).with_name("imapflow.cjs")), *words, **environment)
+    out = ran("node", str(Path(__file__).with_name("imapflow.cjs")), *words, **environment).stdout
     lines = [line.partition(" ")[::2] for line in out.splitlines()]
     assert lines[-1][0] == "DONE", out
     said = {name: json.loads(value) for name, value in lines[:-1]}

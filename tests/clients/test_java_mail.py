@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.clients.test_libraries import imap, letter
-from tests.running import PATIENCE, RunningStack
+from tests.clients.test_programs import ran
+from tests.running import RunningStack
 
 LIBRARY = Path("/usr/share/java/javax.mail.jar")
 
@@ -26,9 +26,7 @@ def test_its_stores(stack: RunningStack) -> None:
     jars = [LIBRARY, *LIBRARY.parent.glob("*activation*.jar")]
     words = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", ":".join(map(str, jars))]
     source = str(Path(__file__).with_name("JavaStore.java"))
-    done = subprocess.run([*words, source, *ports, *people], capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = done.stdout.splitlines()
+    said = ran(*words, source, *ports, *people).stdout.splitlines()
     assert said[:13] == [
         "id mailstack",  # in COMPRESS=DEFLATE from here on
         "namespaces 1 /",

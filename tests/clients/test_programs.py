@@ -15,18 +15,28 @@ from tests.clients.conftest import needs
 from tests.clients.test_libraries import imap, letter, submit
 from tests.running import PATIENCE, RunningStack
 
+LOCALE = {"LC_ALL": "C.UTF-8"}  # of every client, whatever ours is
 
-def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> str:
-    """Run a client; return all it printed."""
+
+def ran(
+    *words: str, stdin: str = "", good: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a client; what it printed, its warnings apart from it."""
     done = subprocess.run(
         words,
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=PATIENCE,
-        env={**os.environ, **environment},
+        env={**os.environ, **LOCALE, **environment},
     )
     assert not good or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run(*words: str, stdin: str = "", good: bool = True, **environment: str) -> str:
+    """Run a client; return all it printed."""
+    done = ran(*words, stdin=stdin, good=good, **environment)
     return done.stdout + done.stderr
 
 
@@ -206,7 +216,7 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env={**os.environ, "TERM": "xterm", **environment},
+        env={**os.environ, **LOCALE, "TERM": "xterm", **environment},
     )
     os.close(terminal)
     give_up = time.monotonic() + PATIENCE
@@ -221,8 +231,9 @@ def in_terminal(words: list[str], types: Sequence[tuple[bytes, bytes]] = (), **e
             if waiting and waiting[0][0] in shown:
                 os.write(screen, waiting.pop(0)[1])
                 shown = b""
-    except OSError:
-        return  # the program has ended and closed its terminal
+    except OSError:  # the program has ended and closed its terminal
+        assert not waiting, f"{words[0]} ended before {waiting[0][0]!r}: {shown[-2000:]!r}"
+        return
     finally:
         os.close(screen)
         process.wait()

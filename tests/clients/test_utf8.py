@@ -30,13 +30,14 @@ def test_a_letter_in_utf8_in_a_mailbox_with_such_a_name(
     (tmp_path / "muttrc").write_text(
         f'set ssl_ca_certificates_file="{stack.ca}"\nset charset=utf-8\nset imap_user="{user}"\nset imap_pass="mutt-secret"\n'
         f'set folder="imaps://localhost:{stack.ports["imaps"]}/"\nset spoolfile="+{mailbox}"\n'
-        f'set header_cache=""\nset certificate_file="{tmp_path}/certs"\nset wait_key=no\nset timeout=1\nset sleep_time=0\n'
+        f'set header_cache=""\nset certificate_file="{tmp_path}/certs"\nset wait_key=no\nset timeout=1\nset sleep_time=0\n',
+        "utf-8",
     )
     out, log = tmp_path / "out", tmp_path / ".muttdebug0"
     keys = f"<pipe-message>cat > {out}<enter><display-message><exit><flag-message><sync-mailbox><quit>"
     debug = ["-d", "5", *(["-l", str(tmp_path / "log")] if name == "neomutt" else [])]
     words = [program, *debug, "-n", "-F", str(tmp_path / "muttrc"), "-e", f'push "{keys}"']
-    in_terminal(words, HOME=str(tmp_path), LC_ALL="C.UTF-8")
+    in_terminal(words, HOME=str(tmp_path))
     assert "Subject: Grüße" in out.read_text("utf-8")
     said = (tmp_path / "log0" if name == "neomutt" else log).read_text("utf-8", "replace")
     assert "* ENABLED UTF8=ACCEPT" in said

@@ -12,14 +12,14 @@ from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError
 
 from tests.clients.test_libraries import imap, trusting
-from tests.running import RunningStack, eventually, running
+from tests.running import PATIENCE, RunningStack, eventually, running
 
 BIG = b"From: a@elsewhere.test\r\nSubject: big\r\n\r\n" + (b"x" * 70 + b"\r\n") * 14_000  # about 1 MB
 
 
 def send(stack: RunningStack, data: bytes) -> int:
     """Send one message from outside to bob; return the code of the last answer."""
-    with smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=60) as smtp:
+    with smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=PATIENCE) as smtp:
         smtp.ehlo()
         smtp.mail("a@elsewhere.test")
         code, _ = smtp.rcpt(stack.address("bob"))
@@ -53,7 +53,7 @@ def _small_disk() -> list[str] | None:
     words = ["unshare", "--user", "--map-root-user", "--mount"]
     try:
         done = subprocess.run(
-            [*words, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=20
+            [*words, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=PATIENCE
         )
     except FileNotFoundError:
         return None

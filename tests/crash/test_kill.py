@@ -20,7 +20,7 @@ import pytest
 
 from tests.clients.test_libraries import imap
 from tests.crash.sink import Sink
-from tests.running import RunningStack, eventually, free_ports
+from tests.running import PATIENCE, RunningStack, eventually, free_ports
 
 ROUNDS = int(os.environ.get("MAILSTACK_KILLS", "3"))
 SENDERS = 4
@@ -69,7 +69,7 @@ def test_nothing_is_lost_and_what_is_doubled_is_logged(tmp_path: Path, sink: Sin
 def _send(stack: RunningStack, numbers: itertools.count[int], tried: set[str], accepted: set[str]) -> None:
     """Send to bob here and to somebody elsewhere, by submission, until the server dies."""
     try:
-        with smtplib.SMTP("127.0.0.1", stack.ports["submission"], timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", stack.ports["submission"], timeout=PATIENCE) as smtp:
             smtp.login(stack.address("alice"), "alice-secret")
             while True:
                 name = f"id{next(numbers)}"

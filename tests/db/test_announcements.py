@@ -12,8 +12,7 @@ from sqlalchemy import Connection, text
 from mailstack.db import EVERYTHING, Database, DatabaseConfig, Ear, announce
 from mailstack.db.announcements import MOST, PipeEar, chunks
 from tests.databases import KINDS, database_url
-
-PATIENCE = 30.0  # seconds
+from tests.running import PATIENCE
 
 
 @pytest.fixture(params=KINDS)

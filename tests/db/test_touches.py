@@ -17,9 +17,9 @@ from sqlalchemy.exc import OperationalError
 from mailstack.db import Database, DatabaseConfig, touches, undo
 from mailstack.db.touches import locks_of
 from tests.databases import database_url
+from tests.running import PATIENCE
 
 things = Table("things", MetaData(), Column("id", Integer, primary_key=True), Column("value", Integer))
-PATIENCE = 60.0  # seconds that who must wait waits at most
 IMPATIENT = 0.05
 
 

@@ -18,9 +18,9 @@ from mailstack.admin.journey.names import zone
 from mailstack.admin.journey.screen import Screen
 from mailstack.admin.journey.stacks import Ports, Stack
 from mailstack.admin.journey.steps import STEPS, Journey, NotSeen, literal
+from tests.running import PATIENCE
 
 JOURNEY = [sys.executable, "-c", "from mailstack.admin.cli import main; main()", "journey"]
-PATIENCE = 180
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("journey")
     environment = {**os.environ, "TMPDIR": str(folder), "NO_COLOR": "1", "COLUMNS": "200"}
     done = subprocess.run(
-        [*JOURNEY, "--once"], capture_output=True, text=True, timeout=PATIENCE, env=environment
+        [*JOURNEY, "--once"], capture_output=True, text=True, timeout=2 * PATIENCE, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -100,7 +100,7 @@ def test_it_serves_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
             lines.append(line)
             if "Ctrl-C ends them" in line:
                 process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, "".join(lines)
+        assert process.wait(PATIENCE) == 0, "".join(lines)
     told = "".join(lines)
     for words in (
         "IMAP",
@@ -120,7 +120,7 @@ def test_a_journey_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "one.test").mkdir()
     (tmp_path / "one.test" / "precious").write_text("mine")
     done = subprocess.run(
-        [*JOURNEY, "--once", "--keep", str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE
+        [*JOURNEY, "--once", "--keep", str(tmp_path)], capture_output=True, text=True, timeout=2 * PATIENCE
     )
     assert done.returncode == 1
     assert "is not empty" in done.stdout

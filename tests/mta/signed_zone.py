@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.running import free_ports
+from tests.running import PATIENCE, free_ports
 
 NEEDED = ("unbound", "ldns-keygen", "ldns-signzone")
 
@@ -50,11 +50,10 @@ class SignedZones:
         assert program is not None
         log = (self._folder / "log").open("wb")
         self._process = subprocess.Popen([program, "-d", "-c", str(config)], stdout=log, stderr=log)
-        for _ in range(200):
+        give_up = time.monotonic() + PATIENCE
+        while time.monotonic() < give_up and self._process.poll() is None:
             if self._answers():
                 return
-            if self._process.poll() is not None:
-                break
             time.sleep(0.05)  # in setUp, before anything is measured
         raise AssertionError((self._folder / "log").read_text())
 

@@ -14,18 +14,20 @@ import dns.message
 import dns.rcode
 import dns.rrset
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from mailstack.mail.reply import Refused
 from mailstack.mta.exchangers import Exchangers, Target
 from mailstack.mta.settings import MtaConfig
+from mailstack.net.dialogue import Timeouts
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import Resolver
 from tests.mta.test_connections import Base
 from tests.net.next_hop import CLOSE, HANG, NextHop
+from tests.running import PATIENCE
 
 BIG = b"250-" + b"x" * 1000 + b"\r\n"
 
@@ -52,12 +54,14 @@ class TestNextHops(Base):
 
     async def test_the_table(self) -> None:
         async def row(says: Any, offers: tuple[str, ...], enhanced: str, words: str) -> None:
-            alone = await self.by(self.make(self.hop(says, offers), keep_connections=0.0))
+            alone = await self.by(self.make(self.hop(says, offers), keep_connections=0.0, time=self.time))
             self.assertTrue(alone.reply.transient, (says, str(alone)))
             self.assertEqual(alone.reply.enhanced, enhanced, says)
             self.assertIn(words, alone.reply.text)
             second = self.hop()
-            result = await self.by(self.make(self.hop(says, offers), second, keep_connections=0.0))
+            result = await self.by(
+                self.make(self.hop(says, offers), second, keep_connections=0.0, time=self.time)
+            )
             self.assertEqual((result.reply.code, len(second.messages)), (250, 1), says)
 
         rows: tuple[Any, ...] = (
@@ -86,7 +90,8 @@ class TestNextHops(Base):
             ({"DATA": b"354 go\r\n250 x\r\n"}, ("PIPELINING",), "4.4.2", "before the end of the content"),
             ({"DATA": b"354 go\r\n354 go\r\n"}, (), "4.4.2", "before the end of the content: 354"),
         )
-        await gatherResults([Deferred.fromCoroutine(row(*one)) for one in rows])  # most of it is waiting
+        for one in rows:
+            await row(*one)
 
     async def test_a_greeting_that_refuses_for_good(self) -> None:
         refusing = {"": "554 5.7.1 blocked"}
@@ -106,12 +111,12 @@ class TestNextHops(Base):
             def more(self) -> None:
                 if self.connected:
                     self.transport.write(b"2")
-                    self.call = reactor.callLater(0.1, self.more)
+                    self.call = reactor.callLater(0.05, self.more)
 
             def connectionLost(self, reason: Any = None) -> None:
                 self.call.cancel()
 
-        result = await self.by(self.make(targets=[self.served(Slow)]))
+        result = await self.by(self.make(targets=[self.served(Slow)], timeouts=Timeouts(greeting=0.5)))
         self.assertEqual(result.reply.text, "timed out waiting for greeting")
 
     async def test_a_hundred_megabytes_are_not_taken(self) -> None:
@@ -203,14 +208,19 @@ class Liar(NameServer):
 
 
 class TestNameServers(TestCase):
-    timeout = 30
+    timeout = PATIENCE
 
     async def test_the_table(self) -> None:
         server = Liar(reactor, {"b.test": ["MX 10 silent.b.test.", "MX 20 servfail.b.test."]})
         server.startService()
         self.addCleanup(server.stopService)
-        resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{server.port}",), timeout=0.2, lifetime=0.6))
-        exchangers = Exchangers(resolver, MtaConfig(), "mail.a.test", Random(1))
+        address = f"127.0.0.1:{server.port}"
+        hasty, patient = (
+            Exchangers(
+                Resolver(reactor, DnsConfig((address,), **limits)), MtaConfig(), "mail.a.test", Random(1)
+            )
+            for limits in ({"timeout": 0.2, "lifetime": 0.6}, {"timeout": 5.0, "lifetime": PATIENCE})
+        )
         expected = {
             "silent.test": "451 4.4.3",
             "servfail.test": "451 4.4.3",
@@ -225,6 +235,7 @@ class TestNameServers(TestCase):
             "x" * 64 + ".test": "550 5.1.2",
         }
         for domain, code in expected.items():
+            exchangers = hasty if code.startswith("4") else patient
             try:
                 found = await exchangers.find(domain)
             except Refused as refused:
@@ -234,7 +245,7 @@ class TestNameServers(TestCase):
                 self.fail(f"{domain}: {found}")
         for domain in ("loop.test", "stranger.test"):  # never the exchanger of a liar
             try:
-                found = await exchangers.find(domain)
+                found = await hasty.find(domain)
             except Refused as refused:
                 self.assertIn(refused.reply.code, (451, 550))
             else:

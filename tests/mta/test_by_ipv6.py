@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from random import Random
 
 from twisted.internet import reactor
@@ -14,7 +15,7 @@ from mailstack.mta.transfer import Transfer
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import Resolver
-from tests.mta.test_transfer import MESSAGE, SHORT, TransferCase, envelope
+from tests.mta.test_transfer import MESSAGE, TransferCase, envelope
 
 
 class TestByIPv6(TransferCase):
@@ -25,6 +26,8 @@ class TestByIPv6(TransferCase):
             hop = self.hop(interface="::1")
         except CannotListenError:
             raise SkipTest("no IPv6 here") from None
+        nobody = self.enterContext(socket.socket())
+        nobody.bind(("127.0.0.1", hop.port))  # so that nobody else listens there
         names = NameServer(
             reactor,
             {
@@ -39,7 +42,7 @@ class TestByIPv6(TransferCase):
         config = MtaConfig(keep_connections=0, port=hop.port, private_networks=("127.0.0.0/8", "::1/128"))
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{names.port}",)))
         exchangers = Exchangers(resolver, config, "mail.a.test", Random(1))
-        transfer = Transfer(config, "mail.a.test", exchangers, self.work, reactor, timeouts=SHORT)
+        transfer = Transfer(config, "mail.a.test", exchangers, self.work, reactor)
         self.addCleanup(transfer.stopService)
         for where in ("six.test", "both.test", "[IPv6:::1]"):
             [result] = (await transfer.send(where, envelope(), MESSAGE)).values()

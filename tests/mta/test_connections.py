@@ -18,28 +18,24 @@ from mailstack.mta.settings import MtaConfig, parse_route
 from mailstack.mta.sts import StsPolicy
 from mailstack.mta.transfer import Result, Transfer
 from mailstack.net.client_tls import Roots
-from mailstack.net.dialogue import Timeouts
 from mailstack.net.tls import ServerTls
 from tests.certificates import Files, issue
 from tests.mta.test_transfer import BOB, EVE, MESSAGE, Fixed, TransferCase, envelope
 from tests.net.next_hop import CLOSE, NextHop
 
-PATIENT = Timeouts(connect=5, greeting=2, command=2, data=2, block=2, end=2)
-
 
 class Base(TransferCase):
     def make(self, *hops: NextHop, targets: list[Target] | None = None, **options: Any) -> Transfer:
-        protection, roots = options.pop("protection", None), options.pop("roots", None)
+        around = {name: options.pop(name, None) for name in ("protection", "roots", "timeouts")}
+        time = options.pop("time", reactor)
         targets = targets or [Target(f"mx{n}.b.test", "127.0.0.1", hop.port) for n, hop in enumerate(hops, 1)]
         transfer = Transfer(
             MtaConfig(**options),
             "mail.a.test",
             Fixed(targets),  # type: ignore[arg-type]
             self.work,
-            reactor,
-            timeouts=PATIENT,
-            protection=protection,
-            roots=roots,
+            time,
+            **around,
         )
         self.addCleanup(transfer.stopService)
         return transfer
@@ -244,8 +240,9 @@ class TestMtaSts(Base):
                 "validation-failure",
                 "more was sent",
             ),
-            (good, self.hop(offers=("STARTTLS",)), (), "validation-failure", ""),
+            (good, self.hop(offers=("STARTTLS",)), (), "validation-failure", ""),  # and no handshake follows
         ]
+        cases[-1][1].last = "STARTTLS"
         wrong = self.files("else.test")
         cases.append((wrong, self.tls_hop(wrong), (), "certificate-host-mismatch", "not for mx1.b.test"))
         old = self.files("mx1.b.test", days=-1)
@@ -253,7 +250,7 @@ class TestMtaSts(Base):
         cases.append((self.files("x"), self.tls_hop(good), (), "certificate-not-trusted", "not"))
         for files, hop, mx, result_type, words in cases:
             self.outcomes.clear()
-            result = await self.by(self.sts(files, hop, "enforce", *mx))
+            result = await self.by(self.sts(files, hop, "enforce", *mx, time=self.time))
             self.assertTrue(result.reply.transient, (words, str(result)))
             self.assertIn(words, result.reply.text)
             self.assertEqual(hop.messages, [])

@@ -22,15 +22,15 @@ from mailstack.net.resolver import Resolver
 from mailstack.net.tls import ServerTls
 from tests.certificates import issue
 from tests.mta import signed_zone
-from tests.mta.test_connections import PATIENT
 from tests.mta.test_transfer import BOB, MESSAGE, TransferCase, envelope
+from tests.running import PATIENCE
 
 
 class TestSignedZone(TransferCase):
     if signed_zone.missing():
         skip = f"not installed: {signed_zone.missing()}"
 
-    timeout = 30
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         super().setUp()
@@ -76,7 +76,6 @@ class TestSignedZone(TransferCase):
             Exchangers(resolver, config, "mail.a.test", Random(1)),
             self.work,
             reactor,
-            timeouts=PATIENT,
             protection=Protection(config, resolver, None, self.outcomes.append),
         )
         self.addCleanup(transfer.stopService)

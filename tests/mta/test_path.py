@@ -13,7 +13,6 @@ from mailstack.mta.queue import Queue
 from mailstack.mta.routes import Routes
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.transfer import Transfer
-from mailstack.net.dialogue import Timeouts
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import Resolver
@@ -43,9 +42,7 @@ class TestTheWayOut(world.World):
         config = MtaConfig(private_networks=("127.0.0.0/8",), **options)
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
         exchangers = Exchangers(resolver, config, "mail.a.test", Random(1))
-        transfer = Transfer(
-            config, "mail.a.test", exchangers, self.work, reactor, timeouts=Timeouts(connect=5)
-        )
+        transfer = Transfer(config, "mail.a.test", exchangers, self.work, reactor)
         self.addCleanup(transfer.stopService)
         queue = Queue(
             config,

@@ -18,6 +18,7 @@ from mailstack.mta.attempts import Attempts
 from mailstack.mta.tables import queue_entries
 from tests.mta import world
 from tests.mta.world import LATER, NEVER, OK, START, TEXT, addr, fields
+from tests.running import PATIENCE
 
 FIRST_PAUSE = 330.0  # seconds: five minutes and their jitter
 
@@ -461,7 +462,7 @@ class QueueContract:
 
         def slow(*args: Any) -> Any:
             looks.set()
-            may_look.wait(60)
+            may_look.wait(PATIENCE)
             return next_due(*args)
 
         self.patch(claims, "next_due", slow)

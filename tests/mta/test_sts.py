@@ -27,6 +27,7 @@ from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
 from tests.databases import made
+from tests.running import PATIENCE
 
 GOOD = b"version: STSv1\r\nmode: enforce\r\nmx: mx.b.test\r\nmx: *.Backup.test\r\nmax_age: 86400\r\n"
 
@@ -135,7 +136,7 @@ class Page(Resource):
 
 
 class TestFetching(TestCase):
-    timeout = 20
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())

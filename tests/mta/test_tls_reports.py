@@ -35,6 +35,7 @@ from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
 from tests.databases import made
+from tests.running import PATIENCE
 
 STS = ("version: STSv1", "mode: enforce", "mx: mx.b.test", "max_age: 86400")
 GOOD = Outcome("b.test", "sts", STS, ("mx.b.test",), "mx.b.test", "192.0.2.1", "")
@@ -151,7 +152,7 @@ class Page(Resource):
 
 
 class TestSending(TestCase):
-    timeout = 20
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())

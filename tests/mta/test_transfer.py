@@ -21,13 +21,12 @@ from mailstack.mail.reply import Refused, Reply
 from mailstack.mta.exchangers import Target
 from mailstack.mta.settings import MtaConfig
 from mailstack.mta.transfer import Result, Transfer
-from mailstack.net.dialogue import Timeouts
 from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
 from tests.net.next_hop import CLOSE, HANG, NextHop
+from tests.net.own_time import OwnTime
 
-SHORT = Timeouts(connect=5, greeting=0.2, command=0.2, data=0.2, block=0.5, end=0.2)
 ALICE, BOB, EVE = Address("alice", "a.test"), Address("bob", "b.test"), Address("eve", "b.test")
 MESSAGE = Message.of(b"Subject: x\r\n\r\n.hello\r\n")
 EIGHT_BIT = Message.of(b"Subject: x\r\n\r\ncaf\xc3\xa9\r\n")
@@ -64,9 +63,11 @@ class TransferCase(TestCase):
     def setUp(self) -> None:
         self.work = Work(reactor, NoDatabase())
         self.addCleanup(lambda: Deferred.fromCoroutine(self.work.close()))
+        self.time = OwnTime()
 
     def hop(self, *args: Any, **options: Any) -> NextHop:
         hop = NextHop(*args, **options)
+        hop.hung = self.time.run_out
         self.addCleanup(lambda: Deferred.fromCoroutine(hop.close()))
         return hop
 
@@ -77,7 +78,7 @@ class TransferCase(TestCase):
         if isinstance(hops, list):
             targets = [Target(f"mx{n}.b.test", "127.0.0.1", hop.port) for n, hop in enumerate(hops, 1)]
         config = MtaConfig(keep_connections=0, hop_pause=0.001)
-        transfer = Transfer(config, "mail.a.test", Fixed(targets), self.work, reactor, timeouts=SHORT)  # type: ignore[arg-type]
+        transfer = Transfer(config, "mail.a.test", Fixed(targets), self.work, self.time)  # type: ignore[arg-type]
         return await transfer.send("b.test", what, message)
 
     async def one(self, *hops: NextHop, message: Message = MESSAGE, **options: Any) -> Result:
@@ -212,8 +213,8 @@ class TestBrokenServers(TransferCase):
         self.assertEqual(await self.code(self.hop({"": CLOSE}), self.hop({"": "554 no"})), "451 4.4.2")
 
     async def test_nobody_listens(self) -> None:
-        dead = NextHop()
-        await dead.close()
+        dead = self.hop()
+        await dead.leave()
         result = await self.one(dead)
         self.assertEqual((result.reply.enhanced, result.server), ("4.4.1", None))
         self.assertEqual(await self.code(dead, self.hop()), "250 2.0.0")

@@ -15,7 +15,7 @@ import dkim
 import pytest
 
 from tests.clients.test_libraries import imap
-from tests.running import RunningStack, eventually, free_ports
+from tests.running import PATIENCE, RunningStack, answers, eventually, free_ports
 
 _NAME_SERVER = """
 import json, sys
@@ -46,6 +46,7 @@ class Pair:
         self.b.configured("alias", "add", "away@b.test", "nobody@a.test")
         script = [sys.executable, "-c", _NAME_SERVER, str(self.dns_port), json.dumps(self.zone)]
         self._names = subprocess.Popen(script)
+        eventually(lambda: answers(self.dns_port))
         for one in (self.a, self.b):
             one.start()
 
@@ -84,14 +85,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def submit(stack: RunningStack, user: str, to: str, subject: str) -> None:
     context = ssl.create_default_context(cafile=str(stack.ca))
     context.check_hostname = False
-    with smtplib.SMTP_SSL("127.0.0.1", stack.ports["submissions"], timeout=30, context=context) as client:
+    with smtplib.SMTP_SSL(
+        "127.0.0.1", stack.ports["submissions"], timeout=PATIENCE, context=context
+    ) as client:
         client.login(stack.address(user), f"{user}-secret")
         content = f"From: {stack.address(user)}\r\nTo: {to}\r\nSubject: {subject}\r\nMessage-ID: <{subject}@x>\r\n\r\nhello\r\n"
         client.sendmail(stack.address(user), [to], content)
 
 
 def relay(stack: RunningStack) -> smtplib.SMTP:
-    client = smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=30)
+    client = smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=PATIENCE)
     client.ehlo("mail.c.test")
     return client
 

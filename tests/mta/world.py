@@ -30,6 +30,7 @@ from mailstack.mta.settings import MtaConfig
 from mailstack.mta.transfer import Result
 from mailstack.work import Work
 from tests.databases import made
+from tests.running import PATIENCE
 
 OK = Reply(250, "2.0.0", "taken")
 LATER = Reply(451, "4.2.0", "not now")
@@ -131,7 +132,7 @@ class World(TestCase):
     """The base of the queue's tests; `kind` chooses the database."""
 
     kind = "sqlite"
-    timeout = 90
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())

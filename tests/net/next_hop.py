@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -42,6 +44,9 @@ class NextHop:
         self.sessions: list[Session] = []
         self.names: list[bytes | None] = []  # what SNI said
         self.writes: list[int] = []  # commands that came in one packet
+        self.last = ""  # the verb after whose reply nothing more is said
+        self.hung: Callable[[Session], None] = lambda session: None  # what follows when nothing is said
+        self._left: socket.socket | None = None
         factory = Factory.forProtocol(Session)
         factory.noisy = False
         factory.hop = self
@@ -61,9 +66,18 @@ class NextHop:
             )
         return self.says.get(verb, SAID.get(verb, "500 5.5.1 What?"))
 
+    async def leave(self) -> None:
+        """Listen no more, and let nobody else have the port: whoever comes is refused."""
+        await self._port.stopListening()
+        self._left = socket.socket()
+        self._left.bind(("127.0.0.1", self.port))
+
     async def close(self) -> None:
         """Drop every connection and stop listening."""
-        await self._port.stopListening()
+        if self._left is None:
+            await self._port.stopListening()
+        else:
+            self._left.close()
         for session in self.sessions:
             if not session.gone.called:
                 session.transport.abortConnection()
@@ -87,7 +101,9 @@ class Session(Protocol):
             self.transport.loseConnection()
         elif isinstance(reply, bytes):
             self.transport.write(reply)
-        elif reply != HANG:
+        elif reply == HANG:
+            self.hop.hung(self)
+        else:
             self.transport.write(f"{reply}\r\n".encode())
             if reply.startswith("354"):
                 self.content = b""
@@ -95,6 +111,8 @@ class Session(Protocol):
                 self.transport.startTLS(self.hop.tls)
             if verb == "QUIT":
                 self.transport.loseConnection()
+        if verb and verb == self.hop.last:
+            self.hop.hung(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.unread += data

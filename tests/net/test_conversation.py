@@ -25,6 +25,7 @@ from mailstack.net.listener import Listener, PortUnavailable, Speaks
 from mailstack.net.places import PlaceLimits, Places
 from mailstack.net.tls import ServerTls
 from tests.certificates import issue
+from tests.running import PATIENCE
 
 
 def places(connections: int, per_address: int) -> Places:
@@ -295,7 +296,7 @@ class OverSockets(TestCase):
 
     def client(self, port: int, talk: Any) -> Deferred[Any]:
         def run() -> Any:
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
                 return talk(connection)
 
         return threads.deferToThread(run)
@@ -377,7 +378,7 @@ class OverSockets(TestCase):
                 return lines + file.readlines()
 
         talking = self.client(self.listen(implicit_tls=True), talk)
-        await threads.deferToThread(asked.wait, 30)
+        await threads.deferToThread(asked.wait, PATIENCE)
         assert self.service.waiting is not None
         self.service.waiting.callback("three")
         self.assertEqual(
@@ -392,13 +393,13 @@ class OverSockets(TestCase):
                 secure.sendall(b"much\r\n")
                 total = len(secure.recv(100))
                 stalled.set()
-                go_on.wait(30)
+                go_on.wait(PATIENCE)
                 while total < 7 + 400 * 65538:
                     total += len(secure.recv(1 << 20))
                 return total
 
         talking = self.client(self.listen(implicit_tls=True), talk)
-        await threads.deferToThread(stalled.wait, 30)
+        await threads.deferToThread(stalled.wait, PATIENCE)
         self.assertNotIn(b"much done", self.service.events)
         go_on.set()
         self.assertEqual(await talking, 7 + 400 * 65538)
@@ -406,9 +407,11 @@ class OverSockets(TestCase):
 
     async def test_a_reader_that_stalls_stops_the_writer(self) -> None:
         port = self.listen()
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.addCleanup(client.close)
         client.sendall(b"much\r\n")
+        while not self.service.events:
+            await deferLater(reactor, 0)
         await deferLater(reactor, 0.3)
         self.assertEqual(self.service.events, [b"much"])  # 26 MB were not taken into memory at once
 
@@ -448,7 +451,7 @@ class OverSockets(TestCase):
         def one(connection: socket.socket) -> bytes:
             return connection.makefile("rb").readline()
 
-        first = await threads.deferToThread(socket.create_connection, ("127.0.0.1", port), 10)
+        first = await threads.deferToThread(socket.create_connection, ("127.0.0.1", port), PATIENCE)
         self.assertEqual(await threads.deferToThread(one, first), b"hello\r\n")
         self.assertEqual(await self.client(port, one), b"busy\r\n")
         first.sendall(b"quit\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IOpenSSLContextFactory
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -23,8 +24,8 @@ from mailstack.net.tls import ServerTls
 from mailstack.work import Work
 from tests.certificates import issue
 from tests.net.next_hop import CLOSE, HANG, NextHop
+from tests.net.own_time import OwnTime
 
-SHORT = Timeouts(connect=5, greeting=0.2, command=0.2, data=0.2, block=0.3, end=0.2)
 LONG = Timeouts()
 
 
@@ -43,8 +44,8 @@ class DialogueCase(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(hop.close()))
         return hop
 
-    async def dial(self, hop: NextHop, timeouts: Timeouts = LONG) -> Dialogue:
-        dialogue = await connect(reactor, "127.0.0.1", hop.port, timeouts)
+    async def dial(self, hop: NextHop, timeouts: Timeouts = LONG, time: Any = reactor) -> Dialogue:
+        dialogue = await connect(time, "127.0.0.1", hop.port, timeouts)
         self.addCleanup(dialogue.quit)
         return dialogue
 
@@ -88,12 +89,14 @@ class TestCommands(DialogueCase):
         self.assertEqual(hop.lines[-1], "QUIT")
 
     async def test_nobody_there(self) -> None:
-        hop = NextHop()
-        await hop.close()
-        self.assertIn("cannot connect", await self.breaks(connect(reactor, "127.0.0.1", hop.port, SHORT)))
+        hop = self.hop()
+        await hop.leave()
+        self.assertIn("cannot connect", await self.breaks(connect(reactor, "127.0.0.1", hop.port, LONG)))
 
     async def test_silence(self) -> None:
-        dialogue = await self.dial(self.hop({"": HANG}), SHORT)
+        hop, time = self.hop({"": HANG}), OwnTime()
+        hop.hung = time.run_out
+        dialogue = await self.dial(hop, time=time)
         self.assertIn("greeting", await self.breaks(dialogue.greeting()))
         self.assertIn("greeting", await self.breaks(dialogue.command(b"EHLO a.test\r\n")))
 
@@ -192,7 +195,7 @@ class TestContent(DialogueCase):
 
     async def test_a_server_that_does_not_read_is_given_up(self) -> None:
         hop = self.hop()
-        dialogue = await self.ready(hop, SHORT)
+        dialogue = await self.ready(hop, replace(LONG, block=0.3))
         hop.sessions[0].transport.pauseProducing()
         endless = Message((b"x" * 78 + b"\r\n",) * 200_000)
         self.assertIn("room", await self.breaks(dialogue.send_content(endless, self.work)))
@@ -239,8 +242,8 @@ class TestContent(DialogueCase):
 
 
 class TestTls(DialogueCase):
-    async def secured(self, hop: NextHop) -> Dialogue:
-        dialogue = await self.dial(hop, SHORT)
+    async def secured(self, hop: NextHop, time: Any = reactor) -> Dialogue:
+        dialogue = await self.dial(hop, time=time)
         await dialogue.greeting()
         self.assertEqual((await dialogue.command(b"STARTTLS\r\n")).code, 220)
         await dialogue.start_tls("mx.b.test")
@@ -269,11 +272,16 @@ class TestTls(DialogueCase):
         await self.breaks(self.secured(self.hop(tls=Refusing())), TlsFailed)
 
     async def test_no_handshake_at_all(self) -> None:
-        await self.breaks(self.secured(self.hop()), TlsFailed)
+        hop, time = self.hop(), OwnTime()
+        failing = Deferred.fromCoroutine(self.breaks(self.secured(hop, time), TlsFailed))
+        while not failing.called and not (hop.sessions and hop.sessions[0].unread):
+            await deferLater(reactor, 0)
+        time.run_out(hop.sessions[0])
+        await failing
 
     async def test_nonsense_instead_of_a_handshake(self) -> None:
         hop = self.hop({"STARTTLS": b"220 go\r\n"})
-        dialogue = await self.dial(hop, SHORT)
+        dialogue = await self.dial(hop)
         await dialogue.greeting()
         await dialogue.command(b"STARTTLS\r\n")
         hop.sessions[0].dataReceived = lambda data: hop.sessions[0].transport.write(b"no TLS here\r\n" * 9)

@@ -20,6 +20,7 @@ from mailstack.net.exchange import HEADERS, Answer, Request, TooMuch, ask
 from mailstack.net.fetch import Fetcher, FetchFailed
 from mailstack.net.reach import Reach
 from tests.certificates import issue
+from tests.running import PATIENCE
 
 reactor: Any = real_reactor
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -69,7 +70,7 @@ def says(data: bytes) -> Callable[[Any], None]:
 
 
 class ExchangeTests(TestCase):
-    timeout = 30
+    timeout = PATIENCE
 
     def setUp(self) -> None:
         self.serve("example.test")

@@ -27,6 +27,7 @@ from mailstack.net.tls import ServerTls
 from mailstack.wire.smtp import Server
 from tests.certificates import issue
 from tests.net.fakes import Box, Here, Town, reception
+from tests.running import PATIENCE
 
 PROXY = "10.0.0.1"
 V2 = (
@@ -276,7 +277,7 @@ class WithSockets(TestCase):
         return context.wrap_socket(connection)
 
     def _implicit(self, number: int) -> str:
-        with socket.create_connection(("127.0.0.1", number), 20) as plain:
+        with socket.create_connection(("127.0.0.1", number), PATIENCE) as plain:
             for octet in V2:
                 plain.sendall(bytes([octet]))
             with self._tls(plain) as secure:
@@ -286,7 +287,7 @@ class WithSockets(TestCase):
                 return greeting
 
     def _starttls(self, number: int) -> str:
-        with socket.create_connection(("127.0.0.1", number), 20) as plain:
+        with socket.create_connection(("127.0.0.1", number), PATIENCE) as plain:
             plain.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 25\r\nEHLO x\r\nSTARTTLS\r\n")
             said = b""
             while b"220 2.0.0" not in said:
@@ -295,7 +296,7 @@ class WithSockets(TestCase):
                 secure.sendall(
                     b"HELO y\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n.\r\nQUIT\r\n"
                 )
-                while b"221" not in said:
+                while b"\r\n221 " not in said:
                     said += secure.recv(1000)
         return said.decode()
 

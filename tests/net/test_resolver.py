@@ -13,13 +13,14 @@ from dns.rdatatype import RdataType
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SkipTest, TestCase
 
 from mailstack.net.dns_backend import shortened
 from mailstack.net.dns_settings import DnsConfig, split_address
 from mailstack.net.name_server import NameServer
 from mailstack.net.resolver import NoSuchDomain, NullMx, Resolver, TemporaryDnsError
+from tests.running import PATIENCE
 
 T = TypeVar("T")
 
@@ -151,10 +152,15 @@ class TestLookUps(ResolverCase):
 
     async def test_silence_is_temporary(self) -> None:
         self.server.silent = True
-        resolver = self.make(timeout=0.05, lifetime=0.2)
-        await self.refusal(resolver.mx("many.test"), TemporaryDnsError)
+        await self.refusal(self.make(timeout=0.05, lifetime=0.2).mx("many.test"), TemporaryDnsError)
+
+    async def test_one_question_that_is_lost_is_asked_again(self) -> None:
+        self.server.silent = True
+        asked = run(self.make(timeout=0.05, lifetime=PATIENCE).mx("many.test"))
+        while not self.server.asked:
+            await deferLater(reactor, 0)
         self.server.silent = False
-        self.assertEqual(len(await resolver.mx("many.test")), 3)
+        self.assertEqual(len(await asked), 3)
 
     async def test_nobody_listens(self) -> None:
         await self.server.stopService()
@@ -196,7 +202,7 @@ class TestIPv6(TestCase):
         server.startService()
         self.addCleanup(server.stopService)
         servers = (f"[::1]:{server.port}", f"127.0.0.1:{server.port}")
-        resolver = Resolver(reactor, DnsConfig(servers, timeout=0.3, lifetime=20))
+        resolver = Resolver(reactor, DnsConfig(servers, timeout=0.3, lifetime=PATIENCE))
         self.assertEqual(len(await resolver.mx("many.test")), 3)
 
 

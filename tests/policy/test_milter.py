@@ -24,6 +24,7 @@ from mailstack.policy.panel import Panel, Seat
 from mailstack.wire import milter
 from tests.directory.inline import now
 from tests.net.fakes import Box, Connection, Here, Town, reception
+from tests.net.own_time import OwnTime
 
 CONTINUE = b"\0\0\0\x01c"
 NAMES = {"C": "connect", "H": "helo", "M": "mail", "R": "rcpt", "T": "data", "L": "header", "N": "eoh", "B": "body",
@@ -92,22 +93,6 @@ class Filters(Factory):
         return [data for step, data in self.said if step == name]
 
 
-class Reactor:
-    """Connections by the real reactor, time by a clock that a test moves."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(reactor, name)
-
-    def callLater(self, *args: Any) -> Any:
-        return self._clock.callLater(*args)
-
-    def seconds(self) -> float:
-        return self._clock.seconds()
-
-
 class WithFilter(TestCase):
     unix = False
 
@@ -135,7 +120,7 @@ class WithFilter(TestCase):
         self.arrange()
 
     def arrange(self, on_error: Any = "tempfail", count: int = 1, **settings: Any) -> None:
-        around = Surroundings("milter", "mx.example.org", Reactor(self.clock), None, None)
+        around = Surroundings("milter", "mx.example.org", OwnTime(self.clock), None, None)
         checks = [Milter(MilterSettings(self.address, **settings), around) for _ in range(count)]
         seats = [Seat(f"milter{n}", check, ("relay",), on_error, 60, 480) for n, check in enumerate(checks)]
         self.made.policy = Panel(seats, self.clock)

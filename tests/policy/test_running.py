@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import resource
 import shutil
 import smtplib
 import socket
@@ -21,19 +22,21 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.clients.test_libraries import imap
-from tests.running import RunningStack, eventually, free_ports, running
+from tests.running import PATIENCE, RunningStack, answers, eventually, free_ports, running
 
 EXAMPLES = Path(__file__).parents[2] / "plugins" / "examples"
 
 
 def smtp(stack: RunningStack, source: str = "127.0.0.1") -> smtplib.SMTP:
-    return smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=30, source_address=(source, 0))
+    return smtplib.SMTP("127.0.0.1", stack.ports["smtp"], timeout=PATIENCE, source_address=(source, 0))
 
 
 def submit(stack: RunningStack, user: str, to: str, content: bytes) -> None:
     context = ssl.create_default_context(cafile=str(stack.ca))
     context.check_hostname = False
-    with smtplib.SMTP_SSL("127.0.0.1", stack.ports["submissions"], timeout=30, context=context) as client:
+    with smtplib.SMTP_SSL(
+        "127.0.0.1", stack.ports["submissions"], timeout=PATIENCE, context=context
+    ) as client:
         client.login(stack.address(user), f"{user}-secret")
         client.sendmail(stack.address(user), [to], content)
 
@@ -113,11 +116,11 @@ def opendkim(folder: Path, stack_domain: str, local: bool) -> Iterator[tuple[str
         if local:
             eventually(path.exists)
         else:
-            eventually(lambda: _listens(port))
+            eventually(lambda: answers(port))
         yield (f"unix:{path}" if local else f"inet:127.0.0.1:{port}"), key.public_key()
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
 
 def dkim_verify(message: bytes, key: rsa.RSAPublicKey) -> None:
@@ -234,16 +237,11 @@ def rspamd(folder: Path) -> Iterator[str]:
     with (folder / "rspamd.log").open("wb") as log:
         process = subprocess.Popen([program, "-f", "-i", "-c", str(conf)], stdout=log, stderr=log)
     try:
-        eventually(lambda: _listens(port))
+        eventually(lambda: answers(port))
         yield f"inet:127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=30)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+        process.wait(timeout=PATIENCE)
 
 
 def test_rspamd_refuses_marks_and_rewrites(tmp_path: Path) -> None:
@@ -299,7 +297,7 @@ def test_behind_haproxy(tmp_path: Path, version: str) -> None:
         conf.write_text(HAPROXY.format(*ports, version))
         process = subprocess.Popen([program, "-db", "-f", str(conf)], stdout=subprocess.DEVNULL)
         try:
-            eventually(lambda: _listens(relay) and _listens(submissions))
+            eventually(lambda: answers(relay) and answers(submissions))
             stack.ports |= {"smtp": relay, "submissions": submissions}
             with smtp(stack, "127.0.0.77") as client:
                 client.starttls(context=ssl._create_unverified_context())
@@ -316,12 +314,26 @@ def test_behind_haproxy(tmp_path: Path, version: str) -> None:
             assert b"Subject: submitted" in submitted
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE)
 
 
 # The door.
 
 
+@pytest.fixture
+def _files() -> Iterator[None]:
+    """The server raises its own limit; here a thousand ends are open beside whatever else is."""
+    needed = 1500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"needs {needed} open files, the limit is {hard}; raise it with: ulimit -n {needed}")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize("unlimited", [True, False])
 def test_a_thousand_silent_clients_lock_nobody_out(tmp_path: Path, unlimited: bool) -> None:
     settings = [] if unlimited else ["listeners.unlimited_networks=[]"]

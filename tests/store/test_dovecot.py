@@ -15,6 +15,7 @@ import pytest
 from mailstack.store import dovecot
 from mailstack.store.rows import MAILDIR
 from tests.dovecot import dovecot_conf
+from tests.running import PATIENCE
 from tests.store.harness import Harness, now
 
 IMAP = Path("/usr/lib/dovecot/imap")
@@ -75,7 +76,7 @@ class Dovecot:
             [IMAP, "-c", self.conf],
             input=script,
             capture_output=True,
-            timeout=30,
+            timeout=PATIENCE,
             env={
                 "USER": "alice",
                 "HOME": str(self.folder / "home"),

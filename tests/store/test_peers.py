@@ -15,9 +15,8 @@ from mailstack.store.message_store import MessageStore
 from mailstack.store.news import Change, Listed, Noted
 from mailstack.store.peers import RETRY, TOGETHER, parse
 from mailstack.store.settings import StoreConfig
+from tests.running import PATIENCE
 from tests.store.harness import Harness, InlineWork, now
-
-PATIENCE = 30.0  # seconds
 
 
 class Reactor(Clock):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from mailstack.db import Database, DatabaseConfig
 from mailstack.store.tables import UID_MASK, mailboxes, messages
 from tests.databases import database_url
+from tests.running import PATIENCE
 from tests.store.harness import Harness, now
 
 ROUNDS = 15
@@ -48,7 +49,7 @@ def check(before: Seen, after: Seen) -> None:
 
 def test_two_servers_and_one_who_looks(tmp_path: Path) -> None:
     url = database_url("postgresql", tmp_path)
-    database = Database(DatabaseConfig(url, busy_timeout=60.0))
+    database = Database(DatabaseConfig(url, busy_timeout=PATIENCE))
     harness = Harness(database, tmp_path)
     for user in (1, 2):
         now(harness.store.open(user, "INBOX"))

@@ -20,6 +20,7 @@ from mailstack.store.message_store import MessageStore
 from mailstack.store.settings import StoreConfig
 from mailstack.store.values import Delivered, New, Parcel
 from mailstack.work import _operation
+from tests.running import PATIENCE
 from tests.store.harness import InlineWork, now, text
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Inline(InlineWork):
 def main(url: str, folder: str, name: str, rounds: str) -> None:
     """Write; raise what goes wrong."""
     os.fsync = lambda descriptor: None  # nothing here outlives the machine
-    work = Inline(Database(DatabaseConfig(url, busy_timeout=60.0)))
+    work = Inline(Database(DatabaseConfig(url, busy_timeout=PATIENCE)))
     store = MessageStore(StoreConfig(path=Path(folder)), work, Clock())  # type: ignore[arg-type]
     users = (1, 2) if name == "one" else (2, 1)
     own = now(store.open(users[0], "INBOX"))

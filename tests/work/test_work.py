@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from mailstack.db import Database, DatabaseConfig
 from mailstack.work import ENOUGH, Overloaded, Work, WorkConfig
+from tests.running import PATIENCE
 
 things = Table("things", MetaData(), Column("id", Integer, primary_key=True))
 
@@ -40,7 +41,7 @@ class Gate:
 
     def __call__(self, *_args: Any) -> str:
         self.reached.set()
-        assert self._opened.wait(30)
+        assert self._opened.wait(PATIENCE)
         return "through"
 
     def open(self) -> None:
@@ -61,7 +62,7 @@ def start(coroutine: Any) -> Deferred[Any]:
 
 
 class WorkCase(TestCase):
-    timeout = 60
+    timeout = 2 * PATIENCE
     config = WorkConfig(readers=2, files=2, hashers=1, batch=200, queue=300)
 
     def setUp(self) -> None:
@@ -83,7 +84,7 @@ class TestTransactions(WorkCase):
     async def test_what_waits_shares_the_next_commit(self) -> None:
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         waiting = [start(self.work.transaction(add, number)) for number in range(250)]
         gate.open()
         self.assertEqual(await gatherResults(waiting), list(range(250)))
@@ -95,7 +96,7 @@ class TestTransactions(WorkCase):
         await self.work.transaction(add, 1)
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         before, broken, after = (start(self.work.transaction(add, number)) for number in (2, 1, 3))
         gate.open()
         await first
@@ -117,7 +118,7 @@ class TestTransactions(WorkCase):
     async def test_an_answer_nobody_waits_for_is_dropped(self) -> None:
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         left = start(self.work.transaction(add, 1))
         left.cancel()
         await self.assertFailure(left, CancelledError)
@@ -168,7 +169,7 @@ class TestPrepared(WorkCase):
     async def test_the_row_waits_for_a_writer_that_is_at_work_and_for_what_came_before(self) -> None:
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         rows: list[int] = []
         prepared = [threading.Event() for _ in range(3)]
 
@@ -183,7 +184,7 @@ class TestPrepared(WorkCase):
         writing = []
         for number, done in enumerate(prepared):
             writing.append(start(self.work.prepared(partial(prepare, number), row)))
-            done.wait(30)
+            done.wait(PATIENCE)
         last = start(self.work.transaction(row, 3))
         gate.open()
         self.assertEqual(await gatherResults([*writing, last]), ["mailstack-db-write"] * 4)
@@ -194,9 +195,9 @@ class TestPrepared(WorkCase):
     async def test_who_is_prepared_waits_for_who_will_be_soon_and_shares_the_commit(self) -> None:
         gate, done = Gate(), threading.Event()
         last = start(self.work.prepared(lambda: gate() and 1, add))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         first = start(self.work.prepared(lambda: done.set() or 2, add))
-        done.wait(30)
+        done.wait(PATIENCE)
         await self.work.files(int)  # the thread that prepared it is free again
         self.assertEqual(self.database.batches, [])
         gate.open()
@@ -206,14 +207,14 @@ class TestPrepared(WorkCase):
     async def test_nobody_waits_for_what_takes_long_or_fails(self) -> None:
         gate = Gate()
         long = start(self.work.prepared(lambda: gate() and 1, add, quick=False))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         self.assertEqual(await self.work.prepared(lambda: 2, add), 2)
         gate.open()
         await long
 
         broken = Gate()
         fails = start(self.work.prepared(lambda: broken() and 1 // 0, add))
-        broken.reached.wait(30)
+        broken.reached.wait(PATIENCE)
         waits = start(self.work.prepared(lambda: 3, add))
         broken.open()
         await self.assertFailure(fails, ZeroDivisionError)
@@ -223,7 +224,7 @@ class TestPrepared(WorkCase):
         long = [Gate(), Gate()]  # as many as there are threads
         first = Gate()
         ready = start(self.work.prepared(lambda: first() and 1, add))
-        first.reached.wait(30)
+        first.reached.wait(PATIENCE)
         slow = [start(self.work.files(gate)) for gate in long]
         behind = start(self.work.prepared(lambda: 2, add))
         first.open()
@@ -236,7 +237,7 @@ class TestPrepared(WorkCase):
     async def test_enough_of_them_wait_for_no_other(self) -> None:
         gate = Gate()
         last = start(self.work.prepared(lambda: gate() and 1, add))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         many = [start(self.work.prepared(lambda n=n: n, add)) for n in range(2, 2 + ENOUGH)]
         self.assertEqual(await gatherResults(many), list(range(2, 2 + ENOUGH)))
         gate.open()
@@ -252,7 +253,7 @@ class TestPrepared(WorkCase):
     async def test_a_full_writer_refuses_after_the_preparation(self) -> None:
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         waiting = [start(self.work.transaction(add, number)) for number in range(300)]
         await self.assertFailure(start(self.work.prepared(lambda: 1000, add)), Overloaded)
         gate.open()
@@ -296,7 +297,7 @@ class TestPools(WorkCase):
     async def test_two_file_threads_work_at_once(self) -> None:
         gate = Gate()
         slow = start(self.work.files(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         self.assertEqual(await self.work.files(lambda: "fast"), "fast")
         gate.open()
         self.assertEqual(await slow, "through")
@@ -304,7 +305,7 @@ class TestPools(WorkCase):
     async def test_reading_does_not_wait_for_the_writer(self) -> None:
         gate = Gate()
         slow = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         self.assertEqual(await self.work.read(ids), [])
         gate.open()
         await slow
@@ -317,7 +318,7 @@ class TestBounds(WorkCase):
         for run in (self.work.files, self.work.hash, self.work.read, self.work.transaction):
             gate = Gate()
             first = start(run(gate))
-            gate.reached.wait(30)
+            gate.reached.wait(PATIENCE)
             waiting = [start(run(lambda *_: "done")) for _ in range(3)]
             await self.assertFailure(start(run(lambda *_: "too much")), Overloaded)
             gate.open()
@@ -329,7 +330,7 @@ class TestClose(WorkCase):
     async def test_what_is_queued_is_finished_first(self) -> None:
         gate = Gate()
         first = start(self.work.transaction(gate))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         waiting = [start(self.work.transaction(add, number)) for number in range(5)]
         self.closed = True
         closing = start(self.work.close())
@@ -343,7 +344,7 @@ class TestClose(WorkCase):
     async def test_a_file_that_is_being_prepared_gets_its_row(self) -> None:
         gate = Gate()
         prepared = start(self.work.prepared(lambda: gate() and 9, add))
-        gate.reached.wait(30)
+        gate.reached.wait(PATIENCE)
         self.closed = True
         closing = start(self.work.close())
         gate.open()

@@ -35,6 +35,7 @@ from mailstack.work import Work
 from tests.access.imap import corpus
 from tests.access.imap.harness import PASSWORDS, People
 from tests.net.sign_ins import sign_in_with
+from tests.running import PATIENCE
 
 reactor: Any = _reactor
 NAME = "alice@example.test"
@@ -97,12 +98,12 @@ class ClientTests(TestCase):
         return deferToThread(talk)
 
     def imaplib(self) -> imaplib.IMAP4:
-        client = imaplib.IMAP4("127.0.0.1", self.port.getHost().port, timeout=20)
+        client = imaplib.IMAP4("127.0.0.1", self.port.getHost().port, timeout=PATIENCE)
         client.login(NAME, PASSWORDS[NAME])
         return client
 
     def imapclient(self) -> IMAPClient:
-        client = IMAPClient("127.0.0.1", self.port.getHost().port, ssl=False, timeout=20)
+        client = IMAPClient("127.0.0.1", self.port.getHost().port, ssl=False, timeout=PATIENCE)
         client.login(NAME, PASSWORDS[NAME])
         return client
 
@@ -150,7 +151,7 @@ class ClientTests(TestCase):
 
     def test_imaplib_refused(self) -> Deferred[None]:
         def talk() -> None:
-            client = imaplib.IMAP4("127.0.0.1", self.port.getHost().port, timeout=20)
+            client = imaplib.IMAP4("127.0.0.1", self.port.getHost().port, timeout=PATIENCE)
             with self.assertRaises(imaplib.IMAP4.error):
                 client.login(NAME, "guess")
             self.assertEqual(client.authenticate("PLAIN", lambda _: b"\0alice@example.test\0secret")[0], "OK")
@@ -233,7 +234,7 @@ class ClientTests(TestCase):
                 client.idle()
                 reactor.callFromThread(deliver)
                 told: list[Any] = []
-                until = time.monotonic() + 15
+                until = time.monotonic() + PATIENCE
                 while (1, b"EXISTS") not in told and time.monotonic() < until:
                     told += client.idle_check(timeout=1)
                 self.assertIn((1, b"EXISTS"), told)

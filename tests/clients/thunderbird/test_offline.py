@@ -18,6 +18,7 @@ def test_a_folder_is_taken_offline(anna: Account, program: Thunderbird) -> None:
         anna.mark("Many", "number 7", {"starred": True})
     finally:
         program.goOnline()
+    anna.open("Many")  # it may wait with what it has to tell of a folder until that is opened
     anna.kept("Many", lambda flags: "\\Flagged" in flags["number 7"])
 
 

@@ -28,7 +28,7 @@ const FLAGS = {
 const window3 = () => Services.wm.getMostRecentWindow("mail:3pane");
 const msgWindow = () => window3().msgWindow;
 
-export async function until(check, what, seconds = 60) {
+export async function until(check, what, seconds = 100) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const value = await check();

@@ -16,6 +16,7 @@ from mailstack.mail.dkim.canonical import BodyHash, relaxed_field
 from mailstack.mail.dkim.signing import sign, split
 from mailstack.mail.dkim.verifying import Records, Verdict
 from tests.mail.dkim.corpus import BODIES, ED25519, HEADER, NOW, RECORDS, RSA, SIGNERS, message, txt
+from tests.running import PATIENCE
 
 OPENDKIM = shutil.which("opendkim")
 
@@ -104,7 +105,7 @@ def test_opendkim_verifies_ours(name: str, tmp_path: Path) -> None:
         [OPENDKIM, "-x", str(config), "-vv", "-t", str(letter)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert "verification (s=rs, d=a.test, 2048-bit key) succeeded" in ran.stdout + ran.stderr, ran
