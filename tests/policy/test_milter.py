@@ -6,6 +6,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from twisted.internet import reactor
@@ -25,6 +26,7 @@ from mailstack.wire import milter
 from tests.directory.inline import now
 from tests.net.fakes import Box, Connection, Here, Town, reception
 from tests.net.own_time import OwnTime
+from tests.running import PATIENCE
 
 CONTINUE = b"\0\0\0\x01c"
 NAMES = {"C": "connect", "H": "helo", "M": "mail", "R": "rcpt", "T": "data", "L": "header", "N": "eoh", "B": "body",
@@ -133,7 +135,8 @@ class WithFilter(TestCase):
         await deferLater(reactor, 0.02)
 
     async def until(self, check: Callable[[], Any]) -> None:
-        for _ in range(2000):
+        give_up = monotonic() + PATIENCE
+        while monotonic() < give_up:
             if check():
                 return
             await deferLater(reactor, 0.002)
