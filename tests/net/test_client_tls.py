@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from ssl import DER_cert_to_PEM_cert
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
 
 from mailstack.net.client_tls import ClientTls, Roots, Shown, certificate_is_for
 from tests.certificates import Files, issue
@@ -19,22 +19,22 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return issue(tmp_path_factory.mktemp("server"), "mx.b.test", "*.*.b.test", "127.0.0.1")
 
 
-def of_no_version(path: Path) -> Any:
+def of_no_version(path: Path) -> str:
     """A certificate that OpenSSL takes, and `cryptography` does not: its version is 6."""
     der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
     odd = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
     with pytest.raises(x509.InvalidVersion):
         x509.load_der_x509_certificate(odd)
-    return crypto.load_certificate(crypto.FILETYPE_ASN1, odd)
+    return DER_cert_to_PEM_cert(odd)
 
 
-def shake_hands(creator: ClientTls, key: Path, *chain: Any) -> Shown:
-    """What the client sees of a server with this chain."""
+def shake_hands(creator: ClientTls, key: Path, *chain: str) -> Shown:
+    """What the client sees of a server with this chain, in PEM."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.use_certificate(chain[0])
-    context.use_privatekey(load_pem_private_key(key.read_bytes(), None))  # type: ignore[arg-type]
-    for one in chain[1:]:
-        context.add_extra_chain_cert(one)
+    shown = key.with_name("shown.pem")
+    shown.write_text("".join(chain))
+    context.use_certificate_chain_file(str(shown))
+    context.use_privatekey_file(str(key))
     server, client = SSL.Connection(context, None), creator.clientConnectionForTLS(None)
     server.set_accept_state()
     client.set_connect_state()
@@ -51,17 +51,13 @@ def shake_hands(creator: ClientTls, key: Path, *chain: Any) -> Shown:
     return creator.shown()
 
 
-def loaded(path: Path) -> Any:
-    return crypto.load_certificate(crypto.FILETYPE_PEM, path.read_bytes())
-
-
 def test_what_is_odd_behind_the_first_is_left_out(files: Files) -> None:
     shown = shake_hands(
         ClientTls("mx.b.test"),
         files.key,
-        loaded(files.certificate),
+        files.certificate.read_text(),
         of_no_version(files.ca),
-        loaded(files.ca),
+        files.ca.read_text(),
     )
     assert [one.subject for one in shown.chain] == [
         x509.load_pem_x509_certificate(path.read_bytes()).subject for path in (files.certificate, files.ca)
