@@ -33,6 +33,12 @@ def connected(key: Any, own: x509.Certificate, version: int) -> tuple[SSL.Connec
     context.use_certificate(own)
     context.use_privatekey(key)
     server, client = SSL.Connection(context), SSL.Connection(SSL.Context(SSL.TLS_METHOD))
+    shake_hands(server, client)
+    return server, client
+
+
+def shake_hands(server: SSL.Connection, client: SSL.Connection) -> None:
+    """Until both are in TLS; raise `SSL.Error` where one will not."""
     server.set_accept_state()
     client.set_connect_state()
     for _ in range(4):
@@ -45,7 +51,6 @@ def connected(key: Any, own: x509.Certificate, version: int) -> tuple[SSL.Connec
                 other.bio_write(one.bio_read(65536))
             except SSL.WantReadError:
                 pass
-    return server, client
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])

@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 from mailstack.net.client_tls import ClientTls, Roots, Shown, certificate_is_for
 from tests.certificates import Files, issue
+from tests.net.test_binding import shake_hands
 
 
 @pytest.fixture(scope="module")
@@ -28,31 +29,20 @@ def of_no_version(path: Path) -> str:
     return DER_cert_to_PEM_cert(odd)
 
 
-def shake_hands(creator: ClientTls, key: Path, *chain: str) -> Shown:
+def shown_by(creator: ClientTls, key: Path, *chain: str) -> Shown:
     """What the client sees of a server with this chain, in PEM."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    shown = key.with_name("shown.pem")
-    shown.write_text("".join(chain))
-    context.use_certificate_chain_file(str(shown))
+    file = key.with_name("shown.pem")
+    file.write_text("".join(chain))
+    context.use_certificate_chain_file(str(file))
     context.use_privatekey_file(str(key))
     server, client = SSL.Connection(context, None), creator.clientConnectionForTLS(None)
-    server.set_accept_state()
-    client.set_connect_state()
-    for _ in range(4):
-        for one, other in ((client, server), (server, client)):
-            try:
-                one.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(one.bio_read(65536))
-            except SSL.WantReadError:
-                pass
+    shake_hands(server, client)
     return creator.shown()
 
 
 def test_what_is_odd_behind_the_first_is_left_out(files: Files) -> None:
-    shown = shake_hands(
+    shown = shown_by(
         ClientTls("mx.b.test"),
         files.key,
         files.certificate.read_text(),
@@ -65,11 +55,11 @@ def test_what_is_odd_behind_the_first_is_left_out(files: Files) -> None:
 
 
 def test_an_odd_certificate_proves_nothing_and_is_no_error(files: Files) -> None:
-    shown = shake_hands(ClientTls("mx.b.test"), files.key, of_no_version(files.certificate))
+    shown = shown_by(ClientTls("mx.b.test"), files.key, of_no_version(files.certificate))
     assert shown.chain == ()
     assert shown.problem == "the certificate cannot be read"
     assert not shown.is_for("mx.b.test")
-    judged = shake_hands(Roots(files.ca).connection("mx.b.test"), files.key, of_no_version(files.certificate))
+    judged = shown_by(Roots(files.ca).connection("mx.b.test"), files.key, of_no_version(files.certificate))
     assert judged.problem is not None
     assert judged.chain == ()
 
