@@ -108,7 +108,7 @@ class Outward:
 def _outward(ground: Ground) -> Outward:
     config, reactor = ground.config, ground.reactor
     exchangers = Exchangers(ground.resolver, config.mta, config.hostname, ground.chance)
-    https = Https(reactor, ground.resolver, config.mta.ca_file, reach=Reach(config.mta.private_networks))
+    https = Https(reactor, ground.resolver, ground.roots, reach=Reach(config.mta.private_networks))
     tls_reports = TlsReports(
         config.hostname, config.mta.tls_reports_from, ground.resolver, https, ground.work, reactor
     )

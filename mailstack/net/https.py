@@ -7,7 +7,6 @@ kept; an answer of more than a limit, or one that takes longer than another, end
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,22 +31,19 @@ class HttpsError(Exception):
 
 
 class Https:
-    """Makes requests. `ca_file` is a PEM file of authorities instead of the system's; `port` is for tests.
-
-    Raises OSError or `OpenSSL.SSL.Error` where that file cannot be used.
-    """
+    """Makes requests of servers that `roots` vouch for; `port` is for tests."""
 
     def __init__(
         self,
         reactor: Any,
         resolver: Resolver,
-        ca_file: Path | None = None,
+        roots: Roots,
         port: int | None = None,
         reach: Reach | None = None,
     ) -> None:
         self._reactor = reactor
         self._resolver = resolver
-        self._roots = Roots(ca_file)
+        self._roots = roots
         self._port = port
         self._reach = reach or Reach()
 

@@ -33,12 +33,8 @@ WELL_KNOWN = "/.well-known/openid-configuration"  # OpenID Connect Discovery sec
 
 _MOST_OCTETS = 512 * 1024  # of a document from the provider
 _MOST_KEYS = 100
-_ODD = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    RecursionError,
-)  # what odd claims and keys may raise on their way
+# What odd claims and keys may raise on their way.
+_ODD = (ValueError, TypeError, OverflowError, RecursionError)
 _FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the key type of each algorithm
 
 

@@ -18,6 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from mailstack.mta import sts_policies as module
 from mailstack.mta.sts import BadPolicy, StsPolicy, read_policy, record_id
 from mailstack.mta.sts_policies import StsPolicies
+from mailstack.net.client_tls import Roots
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.https import Https
 from mailstack.net.name_server import NameServer
@@ -166,9 +167,8 @@ class TestFetching(TestCase):
 
     def make(self, ca: bool = True) -> StsPolicies:
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
-        https = Https(
-            reactor, resolver, self.ca if ca else None, self.port.getHost().port, Reach(["127.0.0.0/8"])
-        )
+        roots = Roots(self.ca if ca else None)
+        https = Https(reactor, resolver, roots, self.port.getHost().port, Reach(["127.0.0.0/8"]))
         return StsPolicies(resolver, https, self.work, self.clock)
 
     async def mode(self, domain: str = "b.test", **options: Any) -> str | None:

@@ -26,6 +26,7 @@ from mailstack.mta import tls_report, tls_reports
 from mailstack.mta.security import Outcome
 from mailstack.mta.tls_report import BadReport, Count
 from mailstack.mta.tls_reports import ReportReader, TlsReports
+from mailstack.net.client_tls import Roots
 from mailstack.net.dns_settings import DnsConfig
 from mailstack.net.https import Https
 from mailstack.net.name_server import NameServer
@@ -180,7 +181,7 @@ class TestSending(TestCase):
         self.clock = Clock()
         self.clock.advance(1_795_300_000.0)  # 2026-11-21 UTC
         resolver = Resolver(reactor, DnsConfig((f"127.0.0.1:{self.names.port}",)))
-        https = Https(reactor, resolver, files.ca, port.getHost().port, Reach(["127.0.0.0/8"]))
+        https = Https(reactor, resolver, Roots(files.ca), port.getHost().port, Reach(["127.0.0.0/8"]))
         self.reports = TlsReports("mail.a.test", "", resolver, https, self.work, self.clock)
         self.reports.take = self.take
         self.taken: list[tuple[Envelope, bytes]] = []

@@ -132,13 +132,13 @@ class ExchangeTests(TestCase):
     async def test_the_time_is_for_all_addresses_together(self) -> None:
         self.patch(https, "SECONDS", 0.3)
         self.site.says = says(OK + b"Content-Length: 100\r\n\r\nbegun")
-        client = https.Https(reactor, Two(), self.files.ca, self.port, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
+        client = https.Https(reactor, Two(), Roots(self.files.ca), self.port, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
         with self.assertRaisesRegex(https.HttpsError, "it took too long"):
             await client.get("https://example.test/x", MOST)
 
     def test_the_time_counts_while_it_connects(self) -> None:
         clock = MemoryReactorClock()
-        client = https.Https(clock, Two(), self.files.ca, 443, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
+        client = https.Https(clock, Two(), Roots(self.files.ca), 443, Reach(["127.0.0.0/8"]))  # type: ignore[arg-type]
         asked = Deferred.fromCoroutine(client.get("https://example.test/x", MOST))
         self.assertEqual(len(clock.connectors), 1)
         asked.cancel()
