@@ -17,7 +17,8 @@ from typing import Protocol
 from mailstack.mail.collation import casemap
 from mailstack.mail.fields import decode_words, split_fields
 from mailstack.mail.mime import scan, search_text
-from mailstack.store.maildir import find, read_file
+from mailstack.store.maildir import find
+from mailstack.store.message_files import read_file
 
 MAX_OCTETS = 16 * 1024 * 1024  # of a message that is taken in
 MAX_TEXT = 4 * 1024 * 1024  # characters of its text

@@ -17,12 +17,11 @@ import mmap
 import os
 import re
 import secrets
-import sys
 import tempfile
 import threading
 import time
 from base64 import b32encode
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,6 @@ from mailstack.store.packing import (
     kind_of,
     pack,
     packed_pieces,
-    pread,
     size_of_text,
 )
 from mailstack.store.values import Facts
@@ -220,38 +218,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def read_file(path: Path | str, offset: int = 0, length: int | None = None) -> bytes:
-    """Octets of the message in a file, compressed or not. Raise OSError."""
-    said = size_of(str(path))
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if said is not None and offset == 0 and (length is None or length == said <= IN_MEMORY):
-            data = os.pread(descriptor, said + 1, 0)
-            if len(data) == said:  # the usual one: as it came, as long as its name says, and wanted whole
-                return data
-        size = os.fstat(descriptor).st_size
-        if size == said:
-            return pread(descriptor, offset, max(0, size - offset) if length is None else length)
-    finally:
-        os.close(descriptor)
-    with Text(path) as text:
-        return text.read(offset, sys.maxsize if length is None else length)
-
-
-def read_files(wanted: Sequence[tuple[str, int, int | None]]) -> list[bytes | None]:
-    """Octets of each message: path, offset, length (None: all); None where it is not there, or damaged.
-
-    Raise OSError.
-    """
-    found: list[bytes | None] = []
-    for path, offset, length in wanted:
-        try:
-            found.append(read_file(path, offset, length))
-        except (FileNotFoundError, Damaged):
-            found.append(None)
-    return found
 
 
 def file_facts(path: Path) -> tuple[int, int, Facts]:

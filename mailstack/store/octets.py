@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from mailstack.mail.message import Stored
-from mailstack.store import maildir, reading
+from mailstack.store import maildir, message_files, reading
 from mailstack.store.packing import Damaged
 from mailstack.store.rows import spans_of
 from mailstack.store.values import Expunged
@@ -52,13 +52,13 @@ class Octets:
         for _ in range(3):  # it may be renamed between our look at the index and at the disk
             path = await self.path(uid)
             try:
-                return await self._work.files(maildir.read_file, path, offset, length)
+                return await self._work.files(message_files.read_file, path, offset, length)
             except FileNotFoundError:
                 self._places.clear()
         for _ in range(3):  # and again between the search and the disk
             path = await self._search(uid)
             try:
-                return await self._work.files(maildir.read_file, path, offset, length)
+                return await self._work.files(message_files.read_file, path, offset, length)
             except FileNotFoundError:
                 continue
         raise Expunged(f"message {uid} goes from name to name")
@@ -67,7 +67,7 @@ class Octets:
         """See `Mailbox.bodies`."""
         places = await self._known_places([uid for uid, _, _ in wanted])
         mailbox = str(self._directory)
-        reads: list[tuple[str, int, int | None]] = []
+        reads: list[message_files.Wanted] = []
         there: list[int] = []  # where in `wanted` they belong
         for at, (uid, offset, length) in enumerate(wanted):
             place = places.get(uid)
@@ -77,7 +77,7 @@ class Octets:
                 there.append(at)
         found: list[bytes | None] = [None] * len(wanted)
         if reads:
-            for at, data in zip(there, await self._work.files(maildir.read_files, reads), strict=True):
+            for at, data in zip(there, await self._work.files(message_files.read_files, reads), strict=True):
                 found[at] = data
         for at, data in enumerate(found):
             if data is None:

@@ -17,7 +17,7 @@ import zstandard
 from mailstack.mail.message import Message
 from mailstack.store import packing
 from mailstack.store.check import check_user
-from mailstack.store.maildir import read_file
+from mailstack.store.message_files import read_file
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.values import New
 from tests.databases import made
