@@ -24,7 +24,6 @@ from mailstack.policy.check import Check
 from mailstack.policy.settings import OnError
 
 UNAVAILABLE = Reply(451, "4.7.1", "Cannot check this now; try again later")
-UNAVAILABLE_AT_CONNECT = Reply(421, "4.7.1", "Cannot check this now; try again later")
 
 POINTS = ("connected", "hello", "mail", "recipient", "message")
 NOTICES = ("reset", "closed")
@@ -217,7 +216,7 @@ class PanelInspection:
             self._log_failure(seat, point, error)
             if seat.on_error == "pass":
                 return None
-            raise Refused(UNAVAILABLE_AT_CONNECT if point == "connected" else UNAVAILABLE) from error
+            raise Refused(UNAVAILABLE) from error
         if verdict is not None:
             found.note(seat, verdict.note or _summary(verdict))
         return verdict

@@ -252,18 +252,30 @@ class WithFilter(TestCase):
                 (packet("r"), "550 5.7.1 Rejected by policy"),
                 (packet("t"), "451 4.7.1 Service unavailable; try again later"),
                 (packet("y", b"552 5.2.3 Own words\0"), "552 5.2.3 Own words"),
+                (packet("y", b"450 4.2.3 Own words\0"), "450 4.2.3 Own words"),
                 (packet("f"), "421 4.7.1 Service unavailable; closing"),
             ):
                 self.filters.answers = {step: answer}
                 connection = await self.connect()
                 if step == "connect":
-                    code = {"550": "554", "451": "421"}.get(reply[:3], reply[:3])
-                    self.assertEqual(connection.greeting[:3], code)
+                    await self.greeted(connection, reply)
                 else:
                     self.assertEqual((step, await self.refused(connection, step)), (step, f"{reply}\r\n"))
                     if answer != packet("f"):
                         self.assertEqual(connection.say("NOOP"), "250 2.0.0 Ok\r\n")
         self.assertEqual(self.box.taken, [])
+
+    async def greeted(self, connection: Connection, reply: str) -> None:
+        """In the same words, but a greeting has 421 and 554 only (RFC 5321 section 4.3.2)."""
+        code = "421" if reply[0] == "4" else "554"
+        self.assertEqual(connection.greeting, f"{code}{reply[3:]}\r\n")
+        self.assertEqual(connection.transport.disconnecting, code == "421")
+        if code == "554":
+            for line in ("EHLO mta.example.net", "MAIL FROM:<x@example.net>", "NOOP"):
+                refused = await self.converse(connection, line)
+                self.assertEqual(refused, "503 5.5.1 Bad sequence of commands\r\n")
+            self.assertEqual((await self.converse(connection, "QUIT"))[:3], "221")
+            self.assertTrue(connection.transport.disconnecting)
 
     async def refused(self, connection: Connection, step: str) -> str:
         said = await self.converse(connection, "EHLO mta.example.net")

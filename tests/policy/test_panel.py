@@ -162,11 +162,13 @@ class TestPoints:
             replies["recipient"] = connection.say("RCPT TO:<bob@example.org>")
             if connection.say("DATA").startswith("354"):
                 replies["message"] = connection.send(b"Subject: hello\r\n\r\n.\r\n")
-        assert replies[point] == "550 5.7.1 Bad\r\n"
+        assert replies[point] == f"{554 if point == 'connected' else 550} 5.7.1 Bad\r\n"
         assert place.box.taken == []
         assert point not in after.points
         if point == "connected":
-            assert connection.transport.disconnecting
+            assert connection.say("EHLO mta.example.net") == "503 5.5.1 Bad sequence of commands\r\n"
+            assert not connection.transport.disconnecting
+            assert connection.say("QUIT")[:3] == "221"
         else:
             assert connection.say("NOOP") == "250 2.0.0 Ok\r\n"
         assert [path.name for path in place.folder.iterdir()] == []
