@@ -30,7 +30,7 @@ REJECTED = Reply(550, "5.7.1", "Rejected by policy")
 LATER = Reply(451, "4.7.1", "Service unavailable; try again later")
 CLOSING = Reply(421, "4.7.1", "Service unavailable; closing")
 
-_AT_ONCE = 5  # changes: each may look through a header of tens of thousands of fields
+AT_ONCE = 5  # changes: each may look through a header of tens of thousands of fields
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ class MilterSession:
                 return event
             await edited.apply(event)
             count += 1
-            if count % _AT_ONCE == 0:
+            if count % AT_ONCE == 0:
                 await deferLater(self._around.reactor, 0)  # others have their turn
 
     def reset(self) -> None:

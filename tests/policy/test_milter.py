@@ -18,8 +18,8 @@ from twisted.trial.unittest import TestCase
 from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
-from mailstack.policy.milter import Milter, MilterSettings
-from mailstack.policy.milter_changes import MOST_CHANGES
+from mailstack.policy.milter import AT_ONCE, Milter, MilterSettings
+from mailstack.policy.milter_changes import MOST_CHANGES, Edited
 from mailstack.policy.milter_link import MOST_UNREAD, MilterLink
 from mailstack.policy.panel import Panel, Seat
 from mailstack.wire import milter
@@ -432,6 +432,32 @@ class WithFilter(TestCase):
         [event] = [event for event in events if event.get("log_namespace") == "mailstack.policy"]
         self.assertEqual((event["why"], event["log_level"].name), ("it changes too much", "error"))
         self.assertEqual(self.box.taken, [])
+
+    async def test_after_a_few_changes_others_have_their_turn(self) -> None:
+        """Each may look through a long header section; here our time stands still, so that turn never ends."""
+        applied = 0
+        apply = Edited.apply
+
+        async def counted(edited: Edited, event: milter.Event) -> None:
+            nonlocal applied
+            applied += 1
+            await apply(edited, event)
+
+        self.patch(Edited, "apply", counted)
+        self.filters.answers["eom"] = packet("h", b"X-New\0y\0") * 900 + CONTINUE
+        connection = await self.connect()
+        await self.converse(
+            connection, "EHLO x", "MAIL FROM:<x@example.net>", "RCPT TO:<bob@example.org>", "DATA"
+        )
+        connection.conversation.dataReceived(b"Subject: hello\r\n\r\nworld\r\n.\r\n")
+        give_up = monotonic() + PATIENCE
+        while applied < AT_ONCE and monotonic() < give_up:
+            await deferLater(reactor, 0.002)
+        for _ in range(10):
+            await deferLater(reactor, 0)
+        self.assertEqual(applied, AT_ONCE)
+        self.assertEqual((await self.heard(connection))[:3], "250")
+        self.assertEqual((applied, self.message().count("X-New: y")), (900, 900))
 
     async def test_unreachable(self) -> None:
         await self.port.stopListening()
