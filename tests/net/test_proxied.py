@@ -352,7 +352,10 @@ def test_who_talks_first_is_refused(tmp_path: Path, log: list[dict[str, Any]]) -
     port = greeted(tmp_path)
     wire = port.connect("192.0.2.1")
     wire.protocol.dataReceived(b"EHLO spammer\r\nMAIL FROM:<x@example.net>\r\n")
-    assert wire.value() == b"554 5.5.1 Protocol error: you talked before the greeting\r\n"
+    greeting, *rest = wire.value().splitlines()
+    assert greeting == b"554 5.5.1 Protocol error: you talked before the greeting"
+    assert rest == 2 * [b"503 5.5.1 Bad sequence of commands"]
+    wire.protocol.dataReceived(b"QUIT\r\n")
     assert wire.disconnecting
     wire.protocol.connectionLost()
     assert port.clock.getDelayedCalls() == []

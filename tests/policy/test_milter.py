@@ -22,8 +22,8 @@ from mailstack.msa.submission import Submission
 from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
-from mailstack.policy.milter import Milter, MilterSettings
-from mailstack.policy.milter_changes import MOST_CHANGES
+from mailstack.policy.milter import AT_ONCE, Milter, MilterSettings
+from mailstack.policy.milter_changes import MOST_CHANGES, Edited
 from mailstack.policy.milter_link import MOST_UNREAD, MilterLink
 from mailstack.policy.panel import Panel, Seat
 from mailstack.wire import milter
@@ -282,18 +282,30 @@ class WithFilter(TestCase):
                 (packet("r"), "550 5.7.1 Rejected by policy"),
                 (packet("t"), "451 4.7.1 Service unavailable; try again later"),
                 (packet("y", b"552 5.2.3 Own words\0"), "552 5.2.3 Own words"),
+                (packet("y", b"450 4.2.3 Own words\0"), "450 4.2.3 Own words"),
                 (packet("f"), "421 4.7.1 Service unavailable; closing"),
             ):
                 self.filters.answers = {step: answer}
                 connection = await self.connect()
                 if step == "connect":
-                    code = {"550": "554", "451": "421"}.get(reply[:3], reply[:3])
-                    self.assertEqual(connection.greeting[:3], code)
+                    await self.greeted(connection, reply)
                 else:
                     self.assertEqual((step, await self.refused(connection, step)), (step, f"{reply}\r\n"))
                     if answer != packet("f"):
                         self.assertEqual(connection.say("NOOP"), "250 2.0.0 Ok\r\n")
         self.assertEqual(self.box.taken, [])
+
+    async def greeted(self, connection: Connection, reply: str) -> None:
+        """In the same words, but a greeting has 421 and 554 only (RFC 5321 section 4.3.2)."""
+        code = "421" if reply[0] == "4" else "554"
+        self.assertEqual(connection.greeting, f"{code}{reply[3:]}\r\n")
+        self.assertEqual(connection.transport.disconnecting, code == "421")
+        if code == "554":
+            for line in ("EHLO mta.example.net", "MAIL FROM:<x@example.net>", "NOOP"):
+                refused = await self.converse(connection, line)
+                self.assertEqual(refused, "503 5.5.1 Bad sequence of commands\r\n")
+            self.assertEqual((await self.converse(connection, "QUIT"))[:3], "221")
+            self.assertTrue(connection.transport.disconnecting)
 
     async def refused(self, connection: Connection, step: str) -> str:
         said = await self.converse(connection, "EHLO mta.example.net")
@@ -450,6 +462,32 @@ class WithFilter(TestCase):
         [event] = [event for event in events if event.get("log_namespace") == "mailstack.policy"]
         self.assertEqual((event["why"], event["log_level"].name), ("it changes too much", "error"))
         self.assertEqual(self.box.taken, [])
+
+    async def test_after_a_few_changes_others_have_their_turn(self) -> None:
+        """Each may look through a long header section; here our time stands still, so that turn never ends."""
+        applied = 0
+        apply = Edited.apply
+
+        async def counted(edited: Edited, event: milter.Event) -> None:
+            nonlocal applied
+            applied += 1
+            await apply(edited, event)
+
+        self.patch(Edited, "apply", counted)
+        self.filters.answers["eom"] = packet("h", b"X-New\0y\0") * 900 + CONTINUE
+        connection = await self.connect()
+        await self.converse(
+            connection, "EHLO x", "MAIL FROM:<x@example.net>", "RCPT TO:<bob@example.org>", "DATA"
+        )
+        connection.conversation.dataReceived(b"Subject: hello\r\n\r\nworld\r\n.\r\n")
+        give_up = monotonic() + PATIENCE
+        while applied < AT_ONCE and monotonic() < give_up:
+            await deferLater(reactor, 0.002)
+        for _ in range(10):
+            await deferLater(reactor, 0)
+        self.assertEqual(applied, AT_ONCE)
+        self.assertEqual((await self.heard(connection))[:3], "250")
+        self.assertEqual((applied, self.message().count("X-New: y")), (900, 900))
 
     async def test_unreachable(self) -> None:
         await self.port.stopListening()
