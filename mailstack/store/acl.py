@@ -181,19 +181,20 @@ def change_acl(
     return concerned
 
 
-def inherit(db: Connection, user_id: int, above: str, name: str) -> None:
-    """Give a new mailbox the list of the one above it (RFC 4314 section 3)."""
+def inherit(db: Connection, user_id: int, name: str) -> None:
+    """Give a new mailbox the list of the one above it, if there is one (RFC 4314 section 3)."""
+    above = name.rpartition(SEPARATOR)[0]
     ids = select(mailboxes.c.name, mailboxes.c.id).where(
         mailboxes.c.user_id == user_id, mailboxes.c.name.in_([above, name])
     )
     found: dict[str, int] = dict(tuple(row) for row in db.execute(ids))
-    if above in found and name in found:
+    entries = entries_of(db, found[above]) if above in found else {}
+    if entries and not entries_of(db, found[name]):
         rows = [
             {"mailbox_id": found[name], "identifier": identifier, "rights": rights}
-            for identifier, rights in entries_of(db, found[above]).items()
+            for identifier, rights in entries.items()
         ]
-        if rows:
-            db.execute(insert(mailbox_rights), rows)
+        db.execute(insert(mailbox_rights), rows)
 
 
 def address_of(db: Connection, user_id: int) -> str:

@@ -155,6 +155,11 @@ def must_exist(db: Connection, user_id: int, name: str) -> None:
         raise NoSuchMailbox(name)
 
 
+def missing_superiors(db: Connection, user_id: int, name: str) -> list[str]:
+    """The names above it that there are not, the highest first."""
+    return [superior for superior in superiors(name) if _row(db, user_id, superior) is None]
+
+
 def must_be_free(db: Connection, user_id: int, name: str) -> None:
     """Raise MailboxExists where there is such a name, even one that only holds others; BadMailboxName."""
     if _row(db, user_id, _check_own(name)) is not None:
@@ -192,7 +197,7 @@ def create(
 
 def _lacking(db: Connection, user_id: int, name: str, most: int, beside: bool) -> list[str]:
     """The superiors that a new name lacks; raise TooMany where they, and one `beside` them, are too many."""
-    lacking = [superior for superior in superiors(name) if _row(db, user_id, superior) is None]
+    lacking = missing_superiors(db, user_id, name)
     count = select(func.count()).select_from(mailboxes).where(mailboxes.c.user_id == user_id)
     new = len(lacking) + beside
     if new and db.execute(count).scalar_one() + new > most:

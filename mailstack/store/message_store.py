@@ -139,14 +139,15 @@ class MessageStore(Sharing, Service):
         Raise MailboxExists, BadMailboxName, TooMany.
         """
         place = await self._located_new(user_id, name)
-        owner, above = place.owner_id, place.name.removesuffix(SEPARATOR).rpartition(SEPARATOR)[0]
+        owner, own = place.owner_id, canonical(place.name.removesuffix(SEPARATOR))
         most = self._config.max_mailboxes
         uses = tuple(special_use)
 
         def make(db: Any) -> MailboxInfo:
+            new = [*mailboxes.missing_superiors(db, owner, own), own]
             made = mailboxes.create(db, self._root, owner, place.name, uses, most)
-            if above:
-                acl.inherit(db, owner, canonical(above), made.name)
+            for each in new:
+                acl.inherit(db, owner, each)
             return made
 
         made = await self._work.transaction(make)

@@ -179,6 +179,21 @@ class TestOthers:
             with pytest.raises(NoSuchMailbox):
                 now(harness.store.create(user, PREFIX + "New"))
 
+    def test_every_level_that_is_made_has_the_rights_of_the_one_above(self, harness: Harness) -> None:
+        give(harness, "Archive", "lrkx")
+        now(harness.store.create(ALICE, "Archive/2026/Q1/"))
+        now(harness.store.change_acl(ALICE, "Archive/2026", "bob@example.org", "remove", "x"))
+        now(harness.store.create(ALICE, "Archive/2026/Q2/July"))
+        now(harness.store.create(ALICE, "Other/Archive"))
+        seen = {info.name: info.rights for info in now(harness.store.shared_mailboxes(BOB))}
+        assert seen == {
+            PREFIX + "Archive": "lrkx",
+            PREFIX + "Archive/2026": "lrk",
+            PREFIX + "Archive/2026/Q1": "lrkx",
+            PREFIX + "Archive/2026/Q2": "lrk",
+            PREFIX + "Archive/2026/Q2/July": "lrk",
+        }
+
     def test_the_namespace_is_nobodys_own(self, harness: Harness) -> None:
         for name in ("Other Users", "Other Users/"):
             with pytest.raises(BadMailboxName):
