@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,58 @@ class TestContract:
             assert impatient.read(ids) == [1, 2, 5]
         finally:
             impatient.dispose()
+
+
+class Conflict(Exception):
+    """As psycopg has it: the transaction was taken back because of another one."""
+
+    sqlstate = "40001"
+
+
+@pytest.mark.parametrize(("error", "files", "times"), [(Conflict, 0, 2), (Conflict, 1, 1), (OSError, 0, 1)])
+def test_only_a_conflict_is_tried_again_and_not_where_files_were_changed(
+    database: Database, error: type[Exception], files: int, times: int
+) -> None:
+    tries, taken_back = [], []
+
+    def put(db: Connection) -> int:
+        tries.append(1)
+        for _ in range(files):
+            undo(db, lambda: taken_back.append(1))
+        add(db, 1)
+        if len(tries) == 1:
+            raise error
+        return 1
+
+    [outcome] = database.write_together([put])
+    assert (len(tries), len(taken_back)) == (times, files)
+    assert (type(outcome.error), database.read(ids)) == ((type(None), [1]) if times == 2 else (error, []))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_connection_that_is_lost_at_the_commit(
+    database: Database, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """PostgreSQL may have made the commit: a file that was taken back then would leave its row without octets."""
+    transaction = database._transaction
+    taken_back: list[int] = []
+
+    @contextmanager
+    def losing(functions: Any) -> Iterator[Connection]:
+        with transaction(functions) as db:
+            yield db
+        raise OSError("the connection is lost")
+
+    def put(db: Connection) -> int:
+        undo(db, lambda: taken_back.append(1))
+        if when == "before":
+            raise OSError("the disk is full")
+        return add(db, 1)
+
+    monkeypatch.setattr(database, "_transaction", losing)
+    [outcome] = database.write_together([put])
+    assert isinstance(outcome.error, OSError)
+    assert taken_back == ([1] if when == "before" or database.is_sqlite else [])
 
 
 class TestSqlite:

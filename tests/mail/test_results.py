@@ -93,6 +93,7 @@ def test_a_claim_to_our_name_goes(name: str, body: str) -> None:
         "Authentication-Results: mx.example.net; dmarc=pass",
         "Authentication-Results: mx.example.org.evil.test; dmarc=pass",
         "Authentication-Results: (mx.example.org) other; dmarc=pass",
+        'Authentication-Results: "other.example.org"; dmarc=pass',
         "X-Authentication-Results: mx.example.org; dmarc=pass",
         "Subject: Authentication-Results: mx.example.org; dmarc=pass",
     ],

@@ -128,6 +128,9 @@ class TestGrants:
             assert database.read(is_granted, 1, key) is may
         assert not database.read(is_granted, 2, "office@example.org")
         assert [one.address for one in database.read(list_grants)] == ["@other.example", "office@example.org"]
+        assert len(database.read(list_grants, "Alice@example.org")) == 2
+        database.write(verbs.add_user, "bob@example.org", "x")
+        assert database.read(list_grants, "bob@example.org") == []
         assert database.write(revoke, "alice@example.org", "office@example.org") == "office@example.org"
         assert not database.read(is_granted, 1, "office@example.org")
 

@@ -200,6 +200,12 @@ class TestSavedResult:
             C: h SEARCH $
             S: * SEARCH 1 4 5
             S: h OK SEARCH completed
+            C: h2 SEARCH RETURN (SAVE PARTIAL 2:3) ALL
+            S: * ESEARCH (TAG "h2") PARTIAL (2:3 2:3)
+            S: h2 OK SEARCH completed
+            C: h3 SEARCH $
+            S: * SEARCH 2 3
+            S: h3 OK SEARCH completed
             C: i SEARCH RETURN (SAVE) SUBJECT nothing
             S: i OK SEARCH completed
             C: j SEARCH $

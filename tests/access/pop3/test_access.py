@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from mailstack.access.pop3 import maildrop
 from mailstack.access.pop3.role import SMALL
 from mailstack.mail.address import Address
 from mailstack.mail.message import Stored
@@ -348,6 +349,13 @@ class MaildropTests(AccessCase):
         self.assertEqual(self.inbox.calls, [("add", [12]), ("expunge", [11])])
         self.assertEqual(self.inbox.opened, 0)
         self.assertEqual(self.inbox.flags[13], set())
+
+    def test_many_are_marked_seen_before_quit(self) -> None:
+        self.patch(maildrop, "FLUSH", 2)
+        peer = self.login()
+        self.say(peer, b"RETR 2\r\nRETR 3\r\nRETR 1\r\n")
+        self.assertEqual(self.inbox.calls, [("add", [12, 13])])
+        self.say(peer, b"QUIT\r\n")
 
     def test_quit_when_the_store_fails(self) -> None:
         self.inbox.expunge_error = OSError("disk full")

@@ -181,6 +181,7 @@ class TestVerdicts:
         [
             (b"v=DKIM1; p=", "key revoked"),
             (b"v=DKIM2; p=AAAA", "not a DKIM1 record"),
+            (b"p=AAAA; v=DKIM1", "not a DKIM1 record"),  # RFC 6376 section 3.6.1: v= is the first
             (b"k=rsa; p=!!!", "broken base64"),
             (b"k=rsa; p=AAAA", "broken key"),
             (b"k=dsa; p=AAAA", "unknown key type dsa"),
