@@ -220,7 +220,7 @@ def _password(
 ) -> tuple[str, tuple[StoredKeys, ...], str | None]:
     """The hash and the keys to store, and the password if it was made here.
 
-    A hash from elsewhere brings no keys: the user gets them at the first login with the password.
+    A hash from elsewhere brings none but itself: the user gets them at the first login with the password.
     """
     from mailstack.directory.passwords import BadHash, BadPassword, Passwords
 
@@ -229,7 +229,8 @@ def _password(
     passwords = Passwords(now.config.directory)
     try:
         if given is not None:
-            return passwords.read_hash(given), (), None
+            stored = passwords.read_hash(given)
+            return stored, now.config.auth.keeping.brought(stored), None
         made = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)) if generate else None
         password = made or (_first_line() if from_stdin else _asked())
         passwords.refuse_short(password)

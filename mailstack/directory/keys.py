@@ -2,8 +2,9 @@
 
 They cannot be had from an argon2 hash, so they are made whenever the password itself is at hand: at a new
 user or password, and at a login with the password where they are missing or not as the settings want them. A
-login that has none (unknown, disabled, imported with a foreign hash) is shown keys that no password leads to:
-always the same for the same name, because its salt is made of the name and a secret of the installation.
+hash from elsewhere that consists of them brings them along (`key_hashes`). A login that has none (unknown,
+disabled, imported with another hash) is shown keys that no password leads to: always the same for the same
+name, because its salt is made of the name and a secret of the installation.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import os
 from dataclasses import dataclass
 
+from mailstack.directory.key_hashes import find_keys
 from mailstack.directory.passwords import prepare
 from mailstack.wire.sasl import KEYED, Keys, cram_md5, scram
 
@@ -42,6 +44,13 @@ class Keeping:
         """The keys of `password`, with new salts; raise BadPassword."""
         password = prepare(password)
         return tuple(StoredKeys(name, self._derive(name, password)) for name in self.mechanisms)
+
+    def brought(self, stored: str) -> tuple[StoredKeys, ...]:
+        """The keys that the imported hash `stored` consists of, if it does and they are kept."""
+        found = find_keys(stored)
+        if found is None or found.mechanism not in self.mechanisms:
+            return ()
+        return (StoredKeys(found.mechanism, found.keys),)
 
     def _derive(self, name: str, password: str) -> Keys:
         if name == cram_md5.NAME:

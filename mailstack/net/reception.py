@@ -137,8 +137,9 @@ class SmtpRole:
             try:
                 await self._inspection.connected(self._now())
             except Refused as refused:
-                self.record.refused("connection", refused.reply)
-                return refused.reply
+                greeting = replies.as_greeting(refused.reply)
+                self.record.refused("connection", greeting)
+                return greeting
         return Reply(220, "", f"{self.hostname} {self.protocol}")
 
     async def answer(self, event: events.Event) -> Reply | Replies | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from mailstack.mail.envelope import Envelope
@@ -23,6 +24,11 @@ READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS")
 CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot verify; send the message and see")
 NO_LISTS = Reply(502, "5.5.1", "Lists are not shown")
 HELP = Reply(214, "2.0.0", "See https://www.rfc-editor.org/rfc/rfc5321")
+
+
+def as_greeting(refusal: Reply) -> Reply:
+    """The refusal with one of the codes that a greeting may have (RFC 5321 section 4.3.2): 421 or 554."""
+    return replace(refusal, code=421 if refusal.transient else 554)
 
 
 def conclusion(envelope: Envelope, replies: dict[Any, Reply]) -> Reply:

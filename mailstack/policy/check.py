@@ -40,7 +40,7 @@ class Check:
         return True
 
     async def connected(self, now: Transaction) -> Verdict | None:
-        """A client has connected; a refusal is its greeting."""
+        """A client has connected; a refusal is its greeting, with the code 421 or 554."""
         return None
 
     async def hello(self, now: Transaction) -> Verdict | None:

@@ -27,11 +27,10 @@ from mailstack.wire import milter
 from mailstack.wire.milter import Answer, ReplyCode, Stage, Steps
 
 REJECTED = Reply(550, "5.7.1", "Rejected by policy")
-REJECTED_AT_CONNECT = Reply(554, "5.7.1", "Rejected by policy")
 LATER = Reply(451, "4.7.1", "Service unavailable; try again later")
 CLOSING = Reply(421, "4.7.1", "Service unavailable; closing")
 
-_AT_ONCE = 5  # changes: each may look through a header of tens of thousands of fields
+AT_ONCE = 5  # changes: each may look through a header of tens of thousands of fields
 
 T = TypeVar("T")
 
@@ -216,7 +215,7 @@ class MilterSession:
                 return event
             await edited.apply(event)
             count += 1
-            if count % _AT_ONCE == 0:
+            if count % AT_ONCE == 0:
                 await deferLater(self._around.reactor, 0)  # others have their turn
 
     def reset(self) -> None:
@@ -281,7 +280,7 @@ class MilterSession:
             self._accepts_message = True
             return Verdict(discard=True) if answer is Answer.DISCARD else None
         if answer not in (Answer.CONTINUE, Answer.SKIP):
-            reply = _refusal(stage, answer)
+            reply = _refusal(answer)
             if whole:
                 self._refusal = reply
             raise Refused(reply)
@@ -350,10 +349,10 @@ def _fields(header: bytes, leading_space: bool) -> Iterator[tuple[bytes, bytes]]
         yield written.rstrip(b" \t"), value if leading_space else value.removeprefix(b" ")
 
 
-def _refusal(stage: Stage, answer: Any) -> Reply:
+def _refusal(answer: Any) -> Reply:
     if isinstance(answer, ReplyCode):
         enhanced = answer.enhanced or ("4.7.1" if answer.code < 500 else "5.7.1")
         return Reply(answer.code, enhanced, answer.text or "Rejected by policy")
     if answer is Answer.REJECT:
-        return REJECTED_AT_CONNECT if stage is Stage.CONNECT else REJECTED
-    return CLOSING if answer is Answer.FAIL_CONNECTION or stage is Stage.CONNECT else LATER
+        return REJECTED
+    return CLOSING if answer is Answer.FAIL_CONNECTION else LATER

@@ -21,10 +21,10 @@ from mailstack.mail.envelope import Envelope, Recipient
 from mailstack.mail.reply import Refused, Reply
 from mailstack.net.checks import Changes, Connection, Incoming, Outcome, Transaction, Verdict
 from mailstack.policy.check import Check
+from mailstack.policy.patience import Bounded
 from mailstack.policy.settings import OnError
 
 UNAVAILABLE = Reply(451, "4.7.1", "Cannot check this now; try again later")
-UNAVAILABLE_AT_CONNECT = Reply(421, "4.7.1", "Cannot check this now; try again later")
 
 POINTS = ("connected", "hello", "mail", "recipient", "message")
 NOTICES = ("reset", "closed")
@@ -203,8 +203,7 @@ class PanelInspection:
         found: _Found,
     ) -> Verdict | None:
         try:
-            answer = Deferred.fromCoroutine(call).addTimeout(seconds, self._clock)
-            verdict = await answer
+            verdict = await Bounded(f"{point} of {seat.name}", call).within(seconds, self._clock)
             if verdict is not None and not isinstance(verdict, Verdict):
                 raise TypeError(f"{point} of {seat.name} returned {type(verdict).__name__}, not a Verdict")
             for name, value in verdict.fields if verdict else ():
@@ -217,14 +216,14 @@ class PanelInspection:
             self._log_failure(seat, point, error)
             if seat.on_error == "pass":
                 return None
-            raise Refused(UNAVAILABLE_AT_CONNECT if point == "connected" else UNAVAILABLE) from error
+            raise Refused(UNAVAILABLE) from error
         if verdict is not None:
             found.note(seat, verdict.note or _summary(verdict))
         return verdict
 
     def _log_failure(self, seat: Seat, point: str, error: Exception) -> None:
         peer = self._connection.peer.address
-        if isinstance(error, (OSError, TimeoutError)) or type(error).__name__ == "TimeoutError":
+        if isinstance(error, OSError):  # a TimeoutError is one
             why = str(error) or "it took too long"
             _log.error(
                 "{check} failed at {point} for {peer}: {why}",

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from mailstack.admin import output
+from mailstack.directory.key_hashes import KeyHash
+from mailstack.directory.keys import Keeping
 from mailstack.directory.lookups import Credentials, credentials
 from mailstack.directory.passwords import Passwords
 from mailstack.directory.settings import DirectoryConfig
@@ -94,6 +96,16 @@ class TestUserAdd:
         assert "known are {ARGON2ID}" in installation.refused(
             "user", "add", "bob@example.org", "--password-hash", "{ROT13}x"
         )
+
+    def test_with_keys_from_another_server(self, installation: Installation) -> None:
+        """They are not only what the password is checked against: SCRAM works from the first day."""
+        [made] = Keeping(("SCRAM-SHA-256",), 4096).make("secret-1")
+        text = KeyHash(made.mechanism, made.keys).text
+        installation.ok("user", "add", "alice@example.org", "--password-hash", text)
+        assert is_password(installation, "secret-1")
+        assert installation.json("user", "list")[0]["keys"] == ["SCRAM-SHA-256"]
+        installation.ok("user", "password", "alice@example.org", "--password-hash", "{PLAIN}another-1")
+        assert installation.json("user", "list")[0]["keys"] == []
 
     def test_with_a_generated_password(self, installation: Installation) -> None:
         row = installation.json("user", "add", "alice@example.org", "--generate")

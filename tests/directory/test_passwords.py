@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailstack.directory.key_hashes import KeyHash
+from mailstack.directory.keys import Keeping
 from mailstack.directory.passwords import (
     KNOWN_SCHEMES,
     MAX_PASSWORD,
@@ -19,6 +22,8 @@ from mailstack.directory.passwords import (
     prepare,
 )
 from mailstack.directory.settings import DirectoryConfig
+from mailstack.wire.sasl import KEYED, cram_md5, scram
+from mailstack.wire.sasl.prep import saslprep
 
 CHEAP = DirectoryConfig(argon2_memory_kib=8, argon2_time_cost=1)
 passwords = Passwords(CHEAP)
@@ -45,7 +50,14 @@ IMPORTED = {
     "{ssha512.hex}": _salted("sha512").hex(),
     "{SHA}": _bare("sha1"),
     "{SHA1}": _bare("sha1"),
+    "{SHA256}": _bare("sha256"),
+    "{SHA512}": _bare("sha512"),
+    "{SHA512.hex}": base64.b64decode(_bare("sha512")).hex(),
+    "{sha256}": base64.b64decode(_bare("sha256")).hex().upper(),  # its length says that it is hex
+    "{SHA} ": base64.b64decode(_bare("sha1")).hex(),
     "{MD5}": _bare("md5"),
+    "{PLAIN-MD5}": base64.b64decode(_bare("md5")).hex(),
+    "{PLAIN-MD5.B64}": _bare("md5"),
     "{LDAP-MD5}": _bare("md5"),
     "{PLAIN}": SECRET,
     "{CLEARTEXT}": SECRET,
@@ -83,7 +95,22 @@ def crypted() -> dict[str, str]:
     }
 
 
-TABLE = {**IMPORTED, **crypted()}
+def _keys(mechanism: str, secret: str = SECRET) -> str:
+    """The keys of a password in the place of a hash, as Dovecot has them; always the same."""
+    if mechanism == "CRAM-MD5":
+        keys = cram_md5.keys_of(secret.encode())
+    else:
+        keys = scram.keys_of(mechanism, secret.encode(), b"pepper12", 4096)
+    return KeyHash(mechanism, keys).text.removeprefix(f"{{{mechanism}}}")
+
+
+TABLE = {
+    **IMPORTED,
+    **crypted(),
+    **{f"{{{name}}}": _keys(name) for name in KEYED},
+    "{HMAC-MD5}": _keys("CRAM-MD5"),
+    "{CRAM-MD5.B64}": base64.b64encode(bytes.fromhex(_keys("CRAM-MD5"))).decode(),
+}
 
 
 @pytest.mark.parametrize("prefix", TABLE)
@@ -95,6 +122,48 @@ def test_an_imported_hash_knows_its_password_and_is_replaced_by_argon2id(prefix:
     better = verdict.rehashed or stored
     assert better.startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert passwords.verify(SECRET, better) == Verdict(True)
+
+
+def test_pbkdf2_in_dovecots_own_form() -> None:
+    """Of it RFC 6070 has the digests."""
+    stored = passwords.read_hash("{PBKDF2}$1$salt$4096$4b007901b765489abead49d926f721d065a429c1")
+    assert passwords.read_hash(stored) == stored
+    assert passwords.verify("password", stored).right
+    assert not passwords.verify("passwort", stored).right
+
+
+class TestKeysForAHash:
+    def test_they_are_kept_as_they_came(self) -> None:
+        text = "{SCRAM-SHA-1}" + _keys("SCRAM-SHA-1")
+        assert passwords.read_hash(text) == text
+        assert passwords.read_hash("{HMAC-MD5}" + _keys("CRAM-MD5")) == "{CRAM-MD5}" + _keys("CRAM-MD5")
+
+    @pytest.mark.parametrize("mechanism", KEYED)
+    def test_they_are_keys_of_their_user(self, mechanism: str) -> None:
+        [made] = Keeping((mechanism,), 5000).make(SECRET)
+        stored = passwords.read_hash(KeyHash(mechanism, made.keys).text)
+        assert Keeping(KEYED, 4096).brought(stored) == (made,)
+
+    def test_not_of_a_mechanism_that_is_off(self) -> None:
+        stored = passwords.read_hash("{CRAM-MD5}" + _keys("CRAM-MD5"))
+        assert Keeping(("SCRAM-SHA-256",), 4096).brought(stored) == ()
+        assert Keeping(KEYED, 4096).brought(passwords.hash(SECRET)) == ()
+
+    @pytest.mark.parametrize("mechanism", KEYED)
+    def test_made_with_saslprep_or_without(self, mechanism: str) -> None:
+        password = "h\u00e4sslich\u00aa"  # SASLprep makes the last letter an "a"
+        prepared = passwords.read_hash(f"{{{mechanism}}}{_keys(mechanism, saslprep(password))}")
+        plain = passwords.read_hash(f"{{{mechanism}}}{_keys(mechanism, password)}")
+        assert prepared != plain
+        assert passwords.verify(password, prepared).right
+        assert passwords.verify(password, plain).right
+        assert not passwords.verify(password + "a", plain).right
+
+
+def test_a_plain_password_is_taken_as_it_is() -> None:
+    assert passwords.verify("gr\u00fcn 1 ", passwords.read_hash("{PLAIN}gr\u00fcn 1 ")).right
+    encoded = base64.b64encode("gr\u00fcn".encode()).decode()
+    assert passwords.verify("gr\u00fcn", passwords.read_hash("{PLAIN.b64}" + encoded)).right
 
 
 def test_a_plain_password_is_never_stored() -> None:
@@ -119,7 +188,25 @@ def test_a_plain_password_is_never_stored() -> None:
         ("{PLAIN}", "the password is empty"),
         ("{SHA512-CRYPT}$6$rounds=900000000$abcdefgh$" + "a" * 86, "costs too much"),
         ("{ARGON2ID}$argon2id$v=19$m=4000000,t=1,p=1$c29tZXNhbHQ$" + "A" * 43, "costs too much"),
+        ("{ARGON2ID}$argon2id$v=19$m=8,t=17,p=1$c29tZXNhbHQ$" + "A" * 43, "costs too much"),
+        ("{ARGON2ID}$argon2id$v=19$m=136,t=1,p=17$c29tZXNhbHQ$" + "A" * 43, "costs too much"),
+        ("{PBKDF2-SHA256}2000001$" + "a" * 22 + "$" + "A" * 43, "costs too much"),
         ("{BLF-CRYPT}$2b$31$" + "a" * 53, "costs too much"),
+        ("{PBKDF2}$1$salt$90000000$" + "a" * 40, "costs too much"),
+        ("{PBKDF2}$1$salt$1000$" + "a" * 38, "not a {PBKDF2} hash"),
+        ("{SHA256}" + "a" * 63, "not a {SHA256} hash"),
+        ("{SHA256}" + "g" * 64, "not a {SHA256} hash"),
+        ("{SHA512}" + "A" * 40 + "=", "not a {SHA512} hash"),
+        ("{SCRAM-SHA-256}", "not a {SCRAM-SHA-256} hash"),
+        ("{SCRAM-SHA-256}" + _keys("SCRAM-SHA-1"), "not a {SCRAM-SHA-256} hash"),
+        ("{SCRAM-SHA-1}" + _keys("SCRAM-SHA-1").replace("4096", "0"), "not a {SCRAM-SHA-1} hash"),
+        ("{SCRAM-SHA-1}" + _keys("SCRAM-SHA-1").replace("4096", "-1"), "not a {SCRAM-SHA-1} hash"),
+        ("{SCRAM-SHA-1}" + _keys("SCRAM-SHA-1").replace("4096", "9000000"), "costs too much"),
+        ("{SCRAM-SHA-1}4096,,AAAA,AAAA", "not a {SCRAM-SHA-1} hash"),
+        ("{SCRAM-SHA-1}4096,*,AAAA,AAAA", "not a {SCRAM-SHA-1} hash"),
+        ("{CRAM-MD5}" + "a" * 62, "not a {CRAM-MD5} hash"),
+        ("{CRAM-MD5}" + "x" * 64, "not a {CRAM-MD5} hash"),
+        ("{DIGEST-MD5}" + "a" * 32, "unknown password scheme {DIGEST-MD5}"),
         ("{SSHA}" + "A" * 5000, "too long"),
         ("{SSHA}\u00e9", "not ASCII"),
     ],
@@ -165,7 +252,19 @@ class TestHostilePasswords:
         assert passwords.verify(password, stored) == Verdict(False)
 
     def test_a_hash_that_is_damaged_in_the_table_refuses(self) -> None:
-        for stored in ("", "x", "$argon2id$", "$2b$", "{SSHA}", "$6$", "\0"):
+        damaged = (
+            "",
+            "x",
+            "$argon2id$",
+            "$2b$",
+            "{SSHA}",
+            "$6$",
+            "\0",
+            "{SHA256}",
+            "{CRAM-MD5}a",
+            "{SCRAM-SHA-1}1,",
+        )
+        for stored in damaged:
             assert passwords.verify(SECRET, stored) == Verdict(False)
 
     def test_a_long_password_is_good_for_argon2(self) -> None:
@@ -196,6 +295,24 @@ def test_the_dummy_costs_as_much_as_a_real_hash_and_matches_nothing() -> None:
     assert passwords.read_hash(passwords.dummy) == passwords.dummy  # whole: a check of it runs to its end
     assert not passwords.verify(SECRET, passwords.dummy).right
     assert Passwords(CHEAP).dummy != passwords.dummy
+
+
+@pytest.mark.parametrize("stored", [*sorted(set(TABLE)), "$2b$"])
+def test_a_wrong_password_costs_a_check_of_ours_whatever_the_hash(stored: str) -> None:
+    """So nobody can tell by a quick answer that there is such a user."""
+    if stored in TABLE:
+        stored = passwords.read_hash(stored.strip() + TABLE[stored])
+    checked: list[str] = []
+    verify = passwords._context.verify
+
+    def spied(password: str, hashed: str) -> bool:
+        checked.append(hashed)
+        return bool(verify(password, hashed))
+
+    with mock.patch.object(passwords._context, "verify", spied):
+        assert not passwords.verify("wrong", stored).right
+    ours = [one for one in checked if one.startswith("$argon2id$v=19$m=8,t=1,p=1$")]
+    assert len(ours) == 1
 
 
 def test_other_parameters_mean_a_new_hash_at_the_next_login() -> None:

@@ -131,6 +131,7 @@ def test_only_where_the_operator_wants_it(tmp_path: Path) -> None:
 def test_a_refused_connection(tmp_path: Path) -> None:
     program = Program(tmp_path, Says(connected=Reply(554, "5.7.1", "Not you")))
     assert program.greeting == ["554 5.7.1 Not you"]
+    assert [said[:3] for said in program.say(b"LHLO pc\r\nQUIT\r\n")] == ["503", "221"]
     assert program.transport.disconnecting
 
 
@@ -138,6 +139,7 @@ def test_a_stranger_cannot_speak_lmtp(tmp_path: Path) -> None:
     check = Says()
     program = Program(tmp_path, check, host="192.0.2.9")
     assert program.greeting == ["554 5.7.1 LMTP is not for your network"]
+    assert [said[:3] for said in program.say(b"LHLO pc\r\nQUIT\r\n")] == ["503", "221"]
     assert program.transport.disconnecting
     assert check.asked == []
 

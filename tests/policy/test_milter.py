@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import tempfile
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,19 +17,23 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from mailstack.msa.settings import MsaConfig
+from mailstack.msa.submission import Submission
 from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
-from mailstack.policy.milter import Milter, MilterSettings
-from mailstack.policy.milter_changes import MOST_CHANGES
+from mailstack.policy.milter import AT_ONCE, Milter, MilterSettings
+from mailstack.policy.milter_changes import MOST_CHANGES, Edited
 from mailstack.policy.milter_link import MOST_UNREAD, MilterLink
 from mailstack.policy.panel import Panel, Seat
 from mailstack.wire import milter
 from tests.directory.inline import now
 from tests.net.fakes import Box, Connection, Here, Town, reception
 from tests.net.own_time import OwnTime
+from tests.net.sign_ins import sign_in_with
 from tests.running import PATIENCE
 
+OFFICE = (ip_network("192.0.2.0/24"),)  # of the tests' clients; they may sign in without TLS
 CONTINUE = b"\0\0\0\x01c"
 NAMES = {"C": "connect", "H": "helo", "M": "mail", "R": "rcpt", "T": "data", "L": "header", "N": "eoh", "B": "body",
          "E": "eom", "A": "abort", "Q": "quit", "O": "options"}  # fmt: skip
@@ -121,10 +127,12 @@ class WithFilter(TestCase):
         )
         self.arrange()
 
-    def arrange(self, on_error: Any = "tempfail", count: int = 1, **settings: Any) -> None:
+    def arrange(
+        self, on_error: Any = "tempfail", count: int = 1, services: Any = ("relay",), **settings: Any
+    ) -> None:
         around = Surroundings("milter", "mx.example.org", OwnTime(self.clock), None, None)
         checks = [Milter(MilterSettings(self.address, **settings), around) for _ in range(count)]
-        seats = [Seat(f"milter{n}", check, ("relay",), on_error, 60, 480) for n, check in enumerate(checks)]
+        seats = [Seat(f"milter{n}", check, services, on_error, 60, 480) for n, check in enumerate(checks)]
         self.made.policy = Panel(seats, self.clock)
 
     async def close(self) -> None:
@@ -203,6 +211,28 @@ class WithFilter(TestCase):
         self.assertEqual(macros["rcpt"][b"{rcpt_addr}"], b"bob@example.org")
         self.assertEqual(self.message(), "Subject: hello\r\n\r\nworld\r\n")
 
+    async def test_who_has_signed_in_is_told(self) -> None:
+        """By these a filter knows that it is to sign, and not to judge."""
+        town = Town()
+        self.relay = Submission(
+            MsaConfig(),
+            hostname="mail.example.org",
+            directory=town,
+            accepts=self.box,
+            reception=self.made,
+            sign_in=sign_in_with(town, self.clock, OFFICE),
+        )
+        self.arrange(services=("submission",))
+        connection = await self.connect()
+        secret = base64.b64encode(b"\0alice@example.org\0secret").decode()
+        await self.converse(
+            connection, "EHLO pc", f"AUTH PLAIN {secret}", "MAIL FROM:<alice@example.org> BODY=8BITMIME"
+        )
+        macros = self.filters.macros["mail"]
+        self.assertEqual(macros[b"{auth_authen}"], b"alice@example.org")
+        self.assertEqual(macros[b"{auth_type}"], b"PLAIN")
+        self.assertEqual(macros[b"{mail_host}"], b"example.org")
+
     async def test_what_it_does_not_want_it_is_not_told(self) -> None:
         self.filters.steps = 0x27F | 0x100000  # nothing but the end, the header fields with their blanks
         self.filters.wanted = b"\0\0\0\x05\0"
@@ -252,18 +282,30 @@ class WithFilter(TestCase):
                 (packet("r"), "550 5.7.1 Rejected by policy"),
                 (packet("t"), "451 4.7.1 Service unavailable; try again later"),
                 (packet("y", b"552 5.2.3 Own words\0"), "552 5.2.3 Own words"),
+                (packet("y", b"450 4.2.3 Own words\0"), "450 4.2.3 Own words"),
                 (packet("f"), "421 4.7.1 Service unavailable; closing"),
             ):
                 self.filters.answers = {step: answer}
                 connection = await self.connect()
                 if step == "connect":
-                    code = {"550": "554", "451": "421"}.get(reply[:3], reply[:3])
-                    self.assertEqual(connection.greeting[:3], code)
+                    await self.greeted(connection, reply)
                 else:
                     self.assertEqual((step, await self.refused(connection, step)), (step, f"{reply}\r\n"))
                     if answer != packet("f"):
                         self.assertEqual(connection.say("NOOP"), "250 2.0.0 Ok\r\n")
         self.assertEqual(self.box.taken, [])
+
+    async def greeted(self, connection: Connection, reply: str) -> None:
+        """In the same words, but a greeting has 421 and 554 only (RFC 5321 section 4.3.2)."""
+        code = "421" if reply[0] == "4" else "554"
+        self.assertEqual(connection.greeting, f"{code}{reply[3:]}\r\n")
+        self.assertEqual(connection.transport.disconnecting, code == "421")
+        if code == "554":
+            for line in ("EHLO mta.example.net", "MAIL FROM:<x@example.net>", "NOOP"):
+                refused = await self.converse(connection, line)
+                self.assertEqual(refused, "503 5.5.1 Bad sequence of commands\r\n")
+            self.assertEqual((await self.converse(connection, "QUIT"))[:3], "221")
+            self.assertTrue(connection.transport.disconnecting)
 
     async def refused(self, connection: Connection, step: str) -> str:
         said = await self.converse(connection, "EHLO mta.example.net")
@@ -420,6 +462,32 @@ class WithFilter(TestCase):
         [event] = [event for event in events if event.get("log_namespace") == "mailstack.policy"]
         self.assertEqual((event["why"], event["log_level"].name), ("it changes too much", "error"))
         self.assertEqual(self.box.taken, [])
+
+    async def test_after_a_few_changes_others_have_their_turn(self) -> None:
+        """Each may look through a long header section; here our time stands still, so that turn never ends."""
+        applied = 0
+        apply = Edited.apply
+
+        async def counted(edited: Edited, event: milter.Event) -> None:
+            nonlocal applied
+            applied += 1
+            await apply(edited, event)
+
+        self.patch(Edited, "apply", counted)
+        self.filters.answers["eom"] = packet("h", b"X-New\0y\0") * 900 + CONTINUE
+        connection = await self.connect()
+        await self.converse(
+            connection, "EHLO x", "MAIL FROM:<x@example.net>", "RCPT TO:<bob@example.org>", "DATA"
+        )
+        connection.conversation.dataReceived(b"Subject: hello\r\n\r\nworld\r\n.\r\n")
+        give_up = monotonic() + PATIENCE
+        while applied < AT_ONCE and monotonic() < give_up:
+            await deferLater(reactor, 0.002)
+        for _ in range(10):
+            await deferLater(reactor, 0)
+        self.assertEqual(applied, AT_ONCE)
+        self.assertEqual((await self.heard(connection))[:3], "250")
+        self.assertEqual((applied, self.message().count("X-New: y")), (900, 900))
 
     async def test_unreachable(self) -> None:
         await self.port.stopListening()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 
 from mailstack.mta.relay import Relay
@@ -84,6 +85,21 @@ class Asked(Check):
         return [point for point, _ in self.seen]
 
 
+class Stubborn:
+    """A check's method that catches its cancellation and waits on, until a test lets it go."""
+
+    def __init__(self) -> None:
+        self.canceled = 0
+        self.go_on: Deferred[None] = Deferred()
+
+    async def __call__(self, *_: Any) -> None:
+        try:
+            await Deferred()
+        except CancelledError:
+            self.canceled += 1
+        await self.go_on
+
+
 class Place:
     """A relay with checks."""
 
@@ -111,6 +127,11 @@ class Place:
             "EHLO mta.example.net", "MAIL FROM:<x@example.net>", "RCPT TO:<bob@example.org>", "DATA"
         )
         return connection.send(content.encode() + b".\r\n")
+
+    def through(self, connection: Connection) -> None:
+        """Say all of a message in one packet, whatever is answered."""
+        lines = ("EHLO x", "MAIL FROM:<>", "RCPT TO:<bob@example.org>", "DATA", "Subject: x", "", ".")
+        connection.say(*lines)
 
     def message(self) -> str:
         """The message that was taken, without our trace field."""
@@ -162,11 +183,13 @@ class TestPoints:
             replies["recipient"] = connection.say("RCPT TO:<bob@example.org>")
             if connection.say("DATA").startswith("354"):
                 replies["message"] = connection.send(b"Subject: hello\r\n\r\n.\r\n")
-        assert replies[point] == "550 5.7.1 Bad\r\n"
+        assert replies[point] == f"{554 if point == 'connected' else 550} 5.7.1 Bad\r\n"
         assert place.box.taken == []
         assert point not in after.points
         if point == "connected":
-            assert connection.transport.disconnecting
+            assert connection.say("EHLO mta.example.net") == "503 5.5.1 Bad sequence of commands\r\n"
+            assert not connection.transport.disconnecting
+            assert connection.say("QUIT")[:3] == "221"
         else:
             assert connection.say("NOOP") == "250 2.0.0 Ok\r\n"
         assert [path.name for path in place.folder.iterdir()] == []
@@ -338,6 +361,69 @@ class TestFailures:
         assert connection.heard() == ""
         place.clock.advance(2)
         assert connection.heard().startswith("451 4.7.1")
+
+    @pytest.mark.parametrize(("point", "seconds"), [*((one, 60) for one in POINTS[:4]), ("message", 480)])
+    def test_one_that_does_not_let_itself_be_canceled_is_left_alone(
+        self, tmp_path: Path, point: str, seconds: int, log: list[dict[str, Any]]
+    ) -> None:
+        stubborn = Stubborn()
+        place = Place(tmp_path, Asked(**{point: stubborn}))
+        connection = place.connect()
+        if point != "connected":
+            place.through(connection)
+            connection.heard()
+        place.clock.advance(seconds + 1)
+        said = connection.heard()
+        code = "421" if point == "connected" else "451"
+        assert f"{code} 4.7.1 Cannot check this now; try again later" in said
+        assert stubborn.canceled == 1
+        assert [event["check"] for event in log if "does not stop" in event.get("log_format", "")]
+        stubborn.go_on.callback(None)  # what it says now is no answer to anybody
+        assert (connection.heard(), place.box.taken) == ("", [])
+        if point != "connected":
+            assert connection.say("RSET") == "250 2.0.0 Ok\r\n"
+        connection.vanish()
+        assert place.clock.getDelayedCalls() == []
+
+    def test_what_it_raises_when_its_time_is_over_is_only_logged(
+        self, tmp_path: Path, log: list[dict[str, Any]]
+    ) -> None:
+        stubborn = Stubborn()
+        place = Place(tmp_path, Asked(mail=stubborn))
+        place.connect().say("EHLO x", "MAIL FROM:<>")
+        place.clock.advance(61)
+        stubborn.go_on.errback(ZeroDivisionError("too late"))
+        [event] = [event for event in log if "log_failure" in event]
+        assert event["log_failure"].check(ZeroDivisionError)
+        assert event["check"] == "mail of check0"
+
+    def test_what_it_says_when_it_is_canceled_counts(self, tmp_path: Path) -> None:
+        async def patient(now: Transaction) -> Verdict:
+            try:
+                await Deferred()
+            except CancelledError:
+                return Verdict(fields=(("X-Waited", "long"),))
+            raise AssertionError
+
+        place = Place(tmp_path, Asked(mail=patient))
+        connection = place.connect()
+        place.through(connection)
+        place.clock.advance(61)
+        assert "250 2.0.0 Ok: queued" in connection.heard()
+        assert "X-Waited: long" in place.message()
+
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+    def test_what_would_end_a_program_is_a_bug(
+        self, tmp_path: Path, error: type[BaseException], log: list[dict[str, Any]]
+    ) -> None:
+        async def end(now: Transaction) -> None:
+            raise error
+
+        connection = Place(tmp_path, Asked(mail=end)).connect()
+        connection.say("EHLO x")
+        assert connection.say("MAIL FROM:<>").startswith("451 4.7.1")
+        assert connection.say("NOOP").startswith("250")
+        assert any("log_failure" in event for event in log)
 
     def test_a_notice_that_fails_does_no_harm(self, tmp_path: Path, log: list[dict[str, Any]]) -> None:
         class Clumsy(Asked):

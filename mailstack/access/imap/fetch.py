@@ -1,18 +1,18 @@
 """FETCH and UID FETCH (RFC 3501 section 6.4.5).
 
-Theory of operation. The items are compiled once (`items`). Messages go in slices: the index is asked for
-one slice while the one before is written, blocks of many responses are said, and between slices the
-reactor serves others. What needs message text is read in threads; small texts are read together, while the
-ones before are on their way, and no octet of them is copied but into the block; big ones are streamed.
+Theory of operation. The items are compiled once (`items`). Messages go in slices: a slice is read, blocks of
+many responses are said, and between slices the reactor serves others. What needs message text is read in
+threads; small texts are read together, and no octet of them is copied but into the block; big ones are
+streamed. (The next slice is not read while one is written: a thread that opens files and the reactor would
+take Python's lock from each other at every system call, which costs more than the waiting.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from mailstack.access.imap import resync, texts
 from mailstack.access.imap.context import Context, Selected
@@ -21,6 +21,7 @@ from mailstack.access.imap.limits import newest, say_limit, too_many
 from mailstack.access.imap.numbers import named
 from mailstack.access.imap.updates import known_flags
 from mailstack.store.flags import SEEN_BIT
+from mailstack.store.news import Row, uids_of
 from mailstack.store.tables import UID_MASK
 from mailstack.store.values import SEEN, Expunged
 from mailstack.wire.imap import commands as c
@@ -167,22 +168,10 @@ class _Writer:
         await self._say(b"".join(self._plan.line.responses(heads, batch)))
 
     async def _write_slices(self, uids: Sequence[int]) -> None:
-        """Slice by slice; the next one is read while this one is written."""
         slices = self._text_slices(uids) if self._plan.texts else self._facts_slices(uids)
-        coming = self._ask(next(slices))
-        while True:
-            found = await coming
-            following = next(slices, None)
-            if following:
-                coming = self._ask(following)
-            try:
-                await (self._write_texts(found) if self._plan.texts else self._write_lines(found.batch))
-            except BaseException:
-                if following:
-                    coming.addErrback(lambda failure: None)  # nobody will look at it any more
-                raise
-            if not following:
-                return
+        for some in slices:
+            found = await self._read(some)
+            await (self._write_texts(found) if self._plan.texts else self._write_lines(found.batch))
 
     def _facts_slices(self, uids: Sequence[int]) -> Iterator[Sequence[int]]:
         size = max(1, 10 * FACTS_SLICE // max(10, self._plan.items))  # the more items, the fewer messages
@@ -203,9 +192,6 @@ class _Writer:
                 some.append(uid)
                 octets += size
         yield some
-
-    def _ask(self, uids: Sequence[int]) -> Deferred[_Slice]:
-        return Deferred.fromCoroutine(self._read(uids))
 
     async def _read(self, uids: Sequence[int]) -> _Slice:
         batch = await self._facts(uids)
@@ -247,27 +233,52 @@ class _Writer:
             return b""
 
     async def _write_texts(self, found: _Slice) -> None:
-        mailbox, work = self._selected.mailbox, self._context.services.work
+        """Small texts by the block, big ones each by itself."""
+        run: dict[int, bytes] = {}  # the octets of small ones that are not said yet, by place
+        size = 0
         for place, each in enumerate(found.wanted):
-            head = self._head(found.batch, place)
             if each.is_small:
-                values = found.octets[each.uid]
-                if values is not None:
-                    self._answered += 1
-                    await self._say(head, *each.items(values), b")\r\n")
-                continue
-            file = await texts.open_big(mailbox, work, each.uid)
-            if file is not None:
-                self._answered += 1
-                await self._stream(head, each, file)
+                octets = found.octets[each.uid]
+                if octets is not None:
+                    run[place] = octets
+                    size += len(octets)
+                if size < BLOCK:
+                    continue
+            await self._write_run(found, run)
+            run, size = {}, 0
+            if not each.is_small:
+                await self._write_big(found.batch, place, each)
+        await self._write_run(found, run)
 
-    def _head(self, batch: Batch, place: int) -> bytes:
-        """``* 7 FETCH (UID 12 FLAGS () `` up to the texts; flags as they are now."""
-        uid = batch.uids[place]
-        row = next(iter(self._selected.mailbox.rows((uid,))), batch.rows[place])
-        line = self._fresh_line if uid in self._fresh else self._plan.line
-        head = self._selected.fetches((uid,))
-        return line.responses(head, batch.one(place, row), b" " if line.columns else b"")[0]
+    async def _write_run(self, found: _Slice, octets: Mapping[int, bytes]) -> None:
+        pieces: list[bytes] = []
+        for head, place in zip(self._heads(found.batch, octets), octets, strict=True):
+            pieces += (head, *found.wanted[place].items(octets[place]), b")\r\n")
+        self._answered += len(octets)
+        await self._say(*pieces)
+
+    async def _write_big(self, batch: Batch, place: int, wanted: texts.Wanted) -> None:
+        file = await texts.open_big(self._selected.mailbox, self._context.services.work, wanted.uid)
+        if file is not None:
+            self._answered += 1
+            await self._stream(self._heads(batch, [place])[0], wanted, file)
+
+    def _heads(self, batch: Batch, places: Iterable[int]) -> list[bytes]:
+        """``* 7 FETCH (UID 12 FLAGS () `` of each up to the texts; flags as they are now."""
+        heads: list[bytes] = []
+        for is_fresh, group in groupby(places, lambda place: batch.uids[place] in self._fresh):
+            some = self._as_now(batch.at(list(group)))
+            line = self._fresh_line if is_fresh else self._plan.line
+            heads += line.responses(self._selected.fetches(some.uids), some, b" " if line.columns else b"")
+        return heads
+
+    def _as_now(self, batch: Batch) -> Batch:
+        """With their rows as they are now, or as they were last for those that are expunged."""
+        rows: Sequence[Row] = self._selected.mailbox.rows(batch.uids)
+        if len(rows) < len(batch.uids):
+            left = dict(zip(uids_of(rows), rows, strict=True))
+            rows = [left.get(uid, row) for uid, row in zip(batch.uids, batch.rows, strict=True)]
+        return replace(batch, rows=rows)
 
     async def _stream(self, head: bytes, wanted: texts.Wanted, file: texts.OpenText) -> None:
         try:

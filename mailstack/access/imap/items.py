@@ -52,10 +52,12 @@ class Batch:
         facts = {name: list(compress(column, kept)) for name, column in self.facts.items()}
         return Batch(uids_of(self.rows), self.rows, facts)
 
-    def one(self, place: int, row: Row) -> Batch:
-        """The message at that place alone, its row as it is now."""
-        facts = {name: (column[place],) for name, column in self.facts.items()}
-        return Batch((self.uids[place],), (row,), facts)
+    def at(self, places: Sequence[int]) -> Batch:
+        """The messages at those places alone."""
+        uids, rows, *columns = (
+            list(map(column.__getitem__, places)) for column in (self.uids, self.rows, *self.facts.values())
+        )
+        return Batch(uids, rows, dict(zip(self.facts, columns, strict=True)))
 
 
 Column = Callable[[Batch], Iterable[bytes | int]]  # a value for each message

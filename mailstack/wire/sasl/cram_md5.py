@@ -31,7 +31,12 @@ _DIGEST = re.compile(rb"[0-9a-f]{32}")
 
 def derive(password: str) -> Keys:
     """What to store for `password`."""
-    return Keys(b"", 0, key_states(saslprep(password).encode()), b"")
+    return keys_of(saslprep(password).encode())
+
+
+def keys_of(secret: bytes) -> Keys:
+    """What a password leads to which is prepared already, or never is."""
+    return Keys(b"", 0, key_states(secret), b"")
 
 
 class CramMd5:

@@ -48,6 +48,7 @@ class State(Enum):
     """Where the conversation is."""
 
     START = auto()  # the client has not named itself
+    UNWANTED = auto()  # the greeting was a refusal: QUIT must follow (RFC 5321 section 3.1)
     READY = auto()  # between transactions
     AUTH = auto()  # in a SASL exchange
     MAIL = auto()  # a transaction without a recipient
@@ -75,6 +76,7 @@ TRANSITIONS: dict[State, dict[type, State]] = {
     State.BDAT: {Chunk: State.BDAT, EndOfChunk: State.CHUNKS, EndOfData: State.READY},
     State.CHUNKS: _row(State.CHUNKS, {Bdat: State.BDAT, Reset: State.READY}),
     State.SPOILED: _row(State.SPOILED, {Reset: State.READY}),
+    State.UNWANTED: {Quit: State.CLOSED},
     State.CLOSED: {},
 }
 
@@ -193,7 +195,7 @@ class Server:
             return reply.encode()
         if event is None:
             if reply.code >= 400:
-                self._close()
+                self.state = State.UNWANTED
             return reply.encode()
         if isinstance(event, (Chunk, Bdat)):
             self._refused = self._refused or reply

@@ -269,6 +269,31 @@ def test_a_slow_reader_is_waited_for(world: World) -> None:
     assert big in first
 
 
+def test_others_change_messages_that_are_read_and_not_yet_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags are those of now; what is expunged meanwhile was there when it was read (RFC 2180 section 4.1)."""
+    monkeypatch.setattr(fetch, "BLOCK", 10)
+    world.deliver(*(b"text %d\r\n" % n for n in range(1, 7)))
+    client, other = world.connect().select(), world.connect().select()
+    client.conversation.pauseProducing()
+    client.send(b"a FETCH 1:* (FLAGS BODY.PEEK[])\r\n")
+    other.ask(rb"b STORE 4 +FLAGS (\Deleted)")
+    assert b"* 4 EXPUNGE" in other.ask("c EXPUNGE")
+    other.ask(rb"d STORE 5 +FLAGS (\Flagged)")
+    said = client.heard()
+    while b"a OK" not in said:
+        client.conversation.resumeProducing()
+        client.conversation.pauseProducing()
+        world.settle()
+        heard = client.heard()
+        assert heard
+        said += heard
+    found = re.findall(rb"\* (\d) FETCH \(FLAGS \(([^)]*)\) BODY\[\] \{8\}\r\n(text \d)\r\n\)\r\n", said)
+    flags = [rb"\Recent", rb"\Recent", rb"\Recent", rb"\Recent", rb"\Recent", rb"\Flagged \Recent"]
+    assert found == [(b"%d" % n, each, b"text %d" % n) for n, each in enumerate(flags, 1)]
+
+
 def test_a_reader_who_vanishes(world: World) -> None:
     client = one(world, b"Subject: big\r\n\r\n" + b"x" * 2_000_000)
     client.conversation.pauseProducing()

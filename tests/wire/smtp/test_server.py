@@ -116,14 +116,46 @@ S: 500 5.5.1
 
     def test_anytime_commands(self) -> None:
         for state, row in TRANSITIONS.items():
-            if state not in (State.CLOSED, State.AUTH, State.DATA, State.BDAT):
+            if state not in (State.UNWANTED, State.CLOSED, State.AUTH, State.DATA, State.BDAT):
                 assert {events.Noop, events.Reset, events.Helo, events.Quit, events.Vrfy} <= row.keys()
                 assert row[events.Helo] is State.READY
                 assert row[events.Noop] is state
 
-    def test_refused_greeting_closes(self) -> None:
+    def test_after_a_refusing_greeting_only_quit_is_heard(self) -> None:
+        """RFC 5321 section 3.1: it MUST wait for that, and SHOULD answer 503 to all else."""
+        converse(
+            r"""
+            S: 554 5.3.2 No service
+            C: EHLO client.example
+            S: 503 5.5.1 Bad sequence of commands
+            C: MAIL FROM:<a@b.example>
+            C: RCPT TO:<x@example.org>
+            C: DATA
+            C: RSET
+            C: NOOP
+            C: STARTTLS
+            C: AUTH PLAIN
+            S: 503 5.5.1
+            S: 503 5.5.1
+            S: 503 5.5.1
+            S: 503 5.5.1
+            S: 503 5.5.1
+            S: 503 5.5.1
+            S: 503 5.5.1
+            C: XYZZY
+            S: 500 5.5.1
+            C: BDAT 4 LAST
+            C: QUIT\c
+            S: 502 5.5.1
+            C: QUIT
+            S: 221
+            """,
+            greeting=Reply(554, "5.3.2", "No service"),
+        )
+
+    def test_a_greeting_of_421_closes(self) -> None:
         session = Server()
-        assert session.send(Reply(554, "5.3.2", "No service")) == b"554 5.3.2 No service\r\n"
+        assert session.send(Reply(421, "4.3.2", "Not now")) == b"421 4.3.2 Not now\r\n"
         assert session.closed
         session.receive_data(b"EHLO x\r\n")
         assert session.next_event() is None

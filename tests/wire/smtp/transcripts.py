@@ -103,10 +103,10 @@ class Yes:
 class Client:
     """Feeds a session and gathers what it says."""
 
-    def __init__(self, role: Yes | None = None) -> None:
+    def __init__(self, role: Yes | None = None, greeting: Reply = GREETING) -> None:
         self.role = role or Yes()
         self.session = Server()
-        self.said = self.session.send(GREETING)
+        self.said = self.session.send(greeting)
 
     def hear(self, data: bytes, step: int = 0) -> bytes:
         """Send bytes, all at once or `step` at a time; what the server says to them."""
@@ -127,7 +127,7 @@ class Client:
                 self.role.events.append("TLS")  # type: ignore[arg-type]
 
 
-def converse(text: str, role_of: type[Yes] = Yes, **options: object) -> Yes:
+def converse(text: str, role_of: type[Yes] = Yes, greeting: Reply = GREETING, **options: object) -> Yes:
     """Check a transcript whole and byte by byte; the role of the last run.
 
     ``C:`` lines are sent with CRLF (``\\r``, ``\\n``, ``\\0``, ``\\xNN`` are escapes, ``\\c`` at the end leaves
@@ -135,7 +135,7 @@ def converse(text: str, role_of: type[Yes] = Yes, **options: object) -> Yes:
     """
     for step in (0, 1):
         role = role_of(**options)  # type: ignore[arg-type]
-        _run(text, Client(role), step)
+        _run(text, Client(role, greeting), step)
     return role
 
 
