@@ -240,10 +240,11 @@ class Load:
             expected = sum(len(steps[-1].where) for steps in self.promises.steps.values())
             bounced = len({token for token, to in self.promises.queued if to.startswith("nobody")})
         mail = self.stack.directory / "data" / "mail"
-        return (
-            len([*mail.glob("*/*/Maildir/**/cur/*"), *mail.glob("*/*/Maildir/**/new/*")])
-            == expected + bounced
-        )
+        try:
+            found = sum(len([*mail.glob(f"*/*/Maildir/**/{name}/*")]) for name in ("new", "cur"))
+        except FileNotFoundError:  # of a mailbox that is just being removed
+            return False
+        return found == expected + bounced
 
 
 def together(*programs: Callable[[], None]) -> None:

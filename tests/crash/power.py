@@ -97,11 +97,14 @@ def _take_mail_away(data: Path) -> None:
 
 
 def can_trace(folder: Path) -> bool:
-    """Whether strace is here and may trace."""
-    if shutil.which("strace") is None:
+    """Whether strace is here, and is shown what a process does."""
+    if shutil.which("strace") is None or not Path(f"/proc/self/task/{os.getpid()}/children").exists():
         return False
-    done = subprocess.run([*strace(folder / "try"), "true"], capture_output=True, timeout=PATIENCE)
-    return done.returncode == 0
+    tried, output = folder / "tried", folder / "try"
+    words = [*strace(output), "sh", "-c", f"echo octets >'{tried}'"]
+    done = subprocess.run(words, capture_output=True, timeout=PATIENCE)
+    seen = [call.name for call in read_trace(output, folder)] if output.exists() else []
+    return done.returncode == 0 and "write" in seen
 
 
 def _end(stack: RunningStack, how: signal.Signals) -> None:

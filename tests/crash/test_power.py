@@ -8,6 +8,7 @@ environment is the number of moments; each gives a state of every kind of `Cut`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tests.crash.traced import NEEDED, Call, octets, read_trace, strace
 from tests.running import COMMAND, PATIENCE
 
 MOMENTS = int(os.environ.get("MAILSTACK_CUTS", "20"))
+ROOM = 500_000_000  # octets
 SEED = Random().getrandbits(32)  # said where something is wrong; what threads do is in no seed anyway
 
 LONG: list[dict[str, Any]] = [
@@ -46,7 +48,9 @@ FAULTS: dict[str, Callable[[Call], bool]] = {
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
     """A folder for thousands of states, in memory where that can be had."""
-    fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
+    fast = "/dev/shm"
+    if not os.access(fast, os.W_OK) or shutil.disk_usage(fast).free < ROOM:
+        fast = str(tmp_path)
     with tempfile.TemporaryDirectory(dir=fast) as folder:
         yield Path(folder)
 
