@@ -42,9 +42,7 @@ class Place:
     rights: str
 
     def need(self, rights: str) -> Place:
-        """This place, if the user has those rights. Raise NoPermission; NoSuchMailbox without "l"."""
-        if "l" not in self.rights:
-            raise NoSuchMailbox(self.name)
+        """This place, if the user has those rights. Raise NoPermission."""
         if not set(rights) <= set(self.rights):
             raise NoPermission(f"{self.name}: the right {rights} is needed")
         return self

@@ -237,6 +237,12 @@ class TestNoting:
         assert world.login("alice@example.org", "wonderland") is not None
         assert len(world.work.hashes) == 1
 
+    def test_a_weaker_hash_is_replaced_whenever_the_last_login_was(self, world: World) -> None:
+        assert world.login("alice@example.org", "wonderland") is not None
+        world.database.write(set_password, "alice@example.org", WEAK.hash("wonderland"))
+        assert world.login("alice@example.org", "wonderland") is not None
+        assert world.row("alice@example.org").password_hash.startswith("$argon2id$v=19$m=8,t=1,p=1$")
+
     def test_a_password_changed_meanwhile_is_not_overwritten(self, world: World) -> None:
         world.database.write(set_password, "alice@example.org", WEAK.hash("wonderland"))
         world.work.hold = True

@@ -201,6 +201,18 @@ class TestScan:
         assert bodies(data, part) == [b"one", b"two"]
         assert len(part.children) == 2
 
+    @pytest.mark.parametrize(("outer", "inner"), [("x", "xy"), ("xy", "x")])
+    def test_such_boundaries_where_the_inner_part_is_not_closed(self, outer: str, inner: str) -> None:
+        data = crlf(
+            f"Content-Type: multipart/mixed; boundary={outer}\n\n--{outer}\n"
+            f"Content-Type: multipart/mixed; boundary={inner}\n\n--{inner}\n\none\n--{outer}\n\ntwo\n"
+            f"--{outer}--\n"
+        )
+        part = scan(data)
+        check(data, part)
+        assert bodies(data, part) == [b"one", b"two"]
+        assert [len(child.children) for child in part.children] == [1, 0]
+
     def test_no_boundary_or_no_delimiter_is_one_empty_part(self) -> None:
         for field in ("multipart/mixed", "multipart/mixed; boundary=x", 'multipart/mixed; boundary=""'):
             data = crlf(f"Content-Type: {field}\n\ntext\n")

@@ -66,7 +66,12 @@ CASES = [
     ("ip4:0.0.0.0/0 -all", FOUR, "pass"),
     ("ip4:0.0.0.0/0 -all", SIX, "fail"),
     ("ip4:192.0.2.7 -all", "::ffff:192.0.2.7", "pass"),
+    ("ip4:192.0.2.8 -all", FOUR, "fail"),  # without a length it is one address (RFC 7208 section 5.6)
+    ("ip4:192.0.2.99/24 -all", FOUR, "pass"),
     ("ip6:2001:db8::/32 -all", SIX, "pass"),
+    ("ip6:2001:db8::7 -all", SIX, "pass"),
+    ("ip6:2001:db8::8 -all", SIX, "fail"),
+    ("ip6:2001:db8::99/64 -all", SIX, "pass"),
     ("ip6:::/0 -all", SIX, "pass"),
     ("ip6:::/0 -all", FOUR, "fail"),
     ("ip6:2001:db8::7 -all", f"{SIX}%eth0", "pass"),

@@ -17,11 +17,11 @@ from tests.net.fakes import BOB, Box, Connection, Here, Town, reception
 class Gate:
     """A relay with its surroundings."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, config: RelayConfig | None = None, **options: Any) -> None:
         self.box = Box()
         made, self.clock = reception(Here(), folder)
         self.service = Relay(
-            RelayConfig(),
+            config or RelayConfig(),
             hostname="mx.Example.org",
             directory=Town(),
             accepts=self.box,
@@ -121,6 +121,26 @@ class TestOffers:
             "250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-DSN\r\n250-LIMITS RCPTMAX=1000\r\n"
             "250 DELIVERBY\r\n"
         )
+
+
+@pytest.mark.parametrize(
+    ("asked", "reply"),
+    [
+        ("BY=59;R", "555 5.5.4"),
+        ("BY=1;RT", "555 5.5.4"),
+        ("BY=60;R", "250"),
+        ("BY=59;N", "250"),  # nothing comes back: the time only is told
+        ("BY=-5;NT", "250"),
+    ],
+)
+def test_the_shortest_time_to_deliver(tmp_path: Path, asked: str, reply: str) -> None:
+    """RFC 2852 section 4: less than the number in EHLO's answer is refused at MAIL."""
+    gate = Gate(tmp_path, RelayConfig(min_deliver_by_seconds=60))
+    connection = Connection(gate.service, gate.clock)
+    assert "250 DELIVERBY 60\r\n" in connection.say("EHLO x")
+    assert connection.say(f"MAIL FROM:<x@example.net> {asked}").startswith(reply)
+    if reply != "250":
+        assert connection.say("RCPT TO:<bob@example.org>").startswith("503")
 
 
 @pytest.mark.parametrize("wrong", [{"max_message_octets": 0}, {"idle_seconds": 0}])

@@ -330,7 +330,11 @@ class FetchTests(TestCase):
             {"/keys": b"not JSON"},
             {"/keys": b'{"keys": []}'},
             {"/.well-known/openid-configuration": b"{}"},
-            {"/.well-known/openid-configuration": b'{"issuer": "https://evil.example", "jwks_uri": "x"}'},
+            {
+                "/.well-known/openid-configuration": json.dumps(
+                    {"issuer": "https://evil.example", "jwks_uri": f"{self.issuer}/keys"}
+                ).encode()
+            },
             {"/.well-known/openid-configuration": json.dumps({"issuer": self.issuer}).encode()},
             {
                 "/.well-known/openid-configuration": json.dumps(

@@ -21,6 +21,7 @@ def test_one_address_gets_its_share_and_gives_it_back() -> None:
     assert places.enter("192.0.2.1") == "too many connections from this address"
     places.leave("192.0.2.1")
     assert places.enter("192.0.2.1") is None
+    assert places.enter("192.0.2.1") == "too many connections from this address"
     assert places.open == 25
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor, threads
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -69,7 +70,7 @@ class Port:
             reception=made,
         )
         self.places = Places(PlaceLimits(1000, per_address), self.clock)
-        listener = Listener(
+        self.listener = Listener(
             self.clock,
             Speaks("smtp", Server, b"421 4.7.0 Too many\r\n"),
             relay,
@@ -77,7 +78,7 @@ class Port:
             port=0,
             proxies=(ip_network("10.0.0.0/8"),),
         )
-        self.factory = listener._listens
+        self.factory = self.listener._listens
 
     def connect(self, address: str = PROXY) -> Wire:
         wire = Wire(peerAddress=IPv4Address("TCP", address, 50000))
@@ -230,7 +231,15 @@ def test_a_proxy_that_leaves_early_leaves_nothing(port: Port) -> None:
     assert port.clock.getDelayedCalls() == []
 
 
-def test_the_real_clients_are_counted(tmp_path: Path) -> None:
+def test_a_proxy_that_is_still_silent_at_the_end_is_cut(port: Port) -> None:
+    wire = port.connect()
+    wire.protocol.dataReceived(b"PROXY ")
+    Deferred.fromCoroutine(port.listener.close())
+    assert wire.aborted
+    assert port.clock.getDelayedCalls() == []
+
+
+def test_the_real_clients_are_counted(tmp_path: Path, log: list[dict[str, Any]]) -> None:
     port = Port(tmp_path, per_address=1)
     header = b"PROXY TCP4 192.0.2.%d 198.51.100.1 40000 25\r\n"
     first, second, other = port.connect(), port.connect(), port.connect()
@@ -242,6 +251,10 @@ def test_the_real_clients_are_counted(tmp_path: Path) -> None:
     third = port.connect()
     third.protocol.dataReceived(header % 7)
     assert third.value()[:3] == b"220"
+    fourth = port.connect()
+    fourth.protocol.dataReceived(header % 7)
+    assert fourth.value()[:3] == b"421"
+    assert sum("is sent away" in event.get("log_format", "") for event in log) == 1  # in a minute
 
 
 class WithSockets(TestCase):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import tempfile
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,6 +17,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from mailstack.msa.settings import MsaConfig
+from mailstack.msa.submission import Submission
 from mailstack.mta.relay import Relay
 from mailstack.mta.relay_settings import RelayConfig
 from mailstack.policy import Surroundings
@@ -26,8 +30,10 @@ from mailstack.wire import milter
 from tests.directory.inline import now
 from tests.net.fakes import Box, Connection, Here, Town, reception
 from tests.net.own_time import OwnTime
+from tests.net.sign_ins import sign_in_with
 from tests.running import PATIENCE
 
+OFFICE = (ip_network("192.0.2.0/24"),)  # of the tests' clients; they may sign in without TLS
 CONTINUE = b"\0\0\0\x01c"
 NAMES = {"C": "connect", "H": "helo", "M": "mail", "R": "rcpt", "T": "data", "L": "header", "N": "eoh", "B": "body",
          "E": "eom", "A": "abort", "Q": "quit", "O": "options"}  # fmt: skip
@@ -121,10 +127,12 @@ class WithFilter(TestCase):
         )
         self.arrange()
 
-    def arrange(self, on_error: Any = "tempfail", count: int = 1, **settings: Any) -> None:
+    def arrange(
+        self, on_error: Any = "tempfail", count: int = 1, services: Any = ("relay",), **settings: Any
+    ) -> None:
         around = Surroundings("milter", "mx.example.org", OwnTime(self.clock), None, None)
         checks = [Milter(MilterSettings(self.address, **settings), around) for _ in range(count)]
-        seats = [Seat(f"milter{n}", check, ("relay",), on_error, 60, 480) for n, check in enumerate(checks)]
+        seats = [Seat(f"milter{n}", check, services, on_error, 60, 480) for n, check in enumerate(checks)]
         self.made.policy = Panel(seats, self.clock)
 
     async def close(self) -> None:
@@ -202,6 +210,28 @@ class WithFilter(TestCase):
         self.assertEqual(macros["mail"][b"i"].decode(), self.box.taken[0][0].id)
         self.assertEqual(macros["rcpt"][b"{rcpt_addr}"], b"bob@example.org")
         self.assertEqual(self.message(), "Subject: hello\r\n\r\nworld\r\n")
+
+    async def test_who_has_signed_in_is_told(self) -> None:
+        """By these a filter knows that it is to sign, and not to judge."""
+        town = Town()
+        self.relay = Submission(
+            MsaConfig(),
+            hostname="mail.example.org",
+            directory=town,
+            accepts=self.box,
+            reception=self.made,
+            sign_in=sign_in_with(town, self.clock, OFFICE),
+        )
+        self.arrange(services=("submission",))
+        connection = await self.connect()
+        secret = base64.b64encode(b"\0alice@example.org\0secret").decode()
+        await self.converse(
+            connection, "EHLO pc", f"AUTH PLAIN {secret}", "MAIL FROM:<alice@example.org> BODY=8BITMIME"
+        )
+        macros = self.filters.macros["mail"]
+        self.assertEqual(macros[b"{auth_authen}"], b"alice@example.org")
+        self.assertEqual(macros[b"{auth_type}"], b"PLAIN")
+        self.assertEqual(macros[b"{mail_host}"], b"example.org")
 
     async def test_what_it_does_not_want_it_is_not_told(self) -> None:
         self.filters.steps = 0x27F | 0x100000  # nothing but the end, the header fields with their blanks

@@ -68,6 +68,13 @@ class TestAddress:
         clock.advance(2 * DAY)
         assert [one for _ in range(5) for one in guesses.failed(STRANGER, ALICE)] == [("this address", 900.0)]
 
+    def test_what_fails_while_it_is_refused_makes_it_no_longer(self, clock: Clock) -> None:
+        guesses = counting(clock, guesses_per_network=0, guesses_per_account=0)
+        assert fail(guesses, STRANGER, 5) == ["this address"]
+        assert fail(guesses, STRANGER, 20) == []  # they had begun before
+        clock.advance(900)
+        assert guesses.against(STRANGER, ALICE) is None
+
     def test_one_ipv6_customer_is_one(self, clock: Clock) -> None:
         guesses = counting(clock)
         for number in range(5):

@@ -116,6 +116,19 @@ class TestForeignFiles:
         assert info(harness).highest_modseq == before
         harness.check()
 
+    def test_a_move_to_cur_alone_is_no_change(self, harness: Harness) -> None:
+        """Else every client that knows CONDSTORE would be told of a MODSEQ that is none."""
+        harness.deliver(0)
+        view = now(harness.store.open(1, "INBOX")).view()
+        before = info(harness).highest_modseq
+        [name] = harness.files()
+        assert name.startswith("new/")
+        os.rename(harness.path() / name, harness.path() / "cur" / (Path(name).name + ":2,"))
+        harness.settle_clock()
+        assert harness.flags() == {1: set()}
+        assert view.catch_up(expunges=True).changed == []
+        assert info(harness).highest_modseq == before
+
     def test_a_file_in_cur_without_flags_part(self, harness: Harness) -> None:
         harness.append(range(1))
         [name] = harness.files()

@@ -358,6 +358,20 @@ def test_a_state_file_cut_within_a_number_is_none(tmp_path: Path) -> None:
     assert MailboxState.read(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [((0, 5), (1, 5)), ((1 << 32, 5), ((1 << 32) - 1, 5)), ((7, 0), (7, 1)), ((7, 1 << 32), (7, 5))],
+)
+def test_a_state_file_with_numbers_that_cannot_be_is_none(
+    tmp_path: Path, wrong: tuple[int, int], right: tuple[int, int]
+) -> None:
+    """RFC 9051 section 9: UIDVALIDITY and UIDNEXT are nz-numbers of 32 bits."""
+    MailboxState("INBOX", *wrong).write(tmp_path)
+    assert MailboxState.read(tmp_path) is None
+    MailboxState("INBOX", *right).write(tmp_path)
+    assert MailboxState.read(tmp_path) == MailboxState("INBOX", *right, "", {})
+
+
 def test_a_mailbox_without_tmp_opens(sqlite: Callable[[int], Harness]) -> None:
     harness = sqlite(0)
     shutil.rmtree(harness.path() / "tmp")

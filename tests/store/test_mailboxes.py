@@ -303,8 +303,10 @@ class TestSubscriptions:
 def test_a_removed_user_leaves_nothing(harness: Harness) -> None:
     harness.deliver()
     harness.deliver(user=2)
+    others = now(harness.store.mailboxes(2))
     harness.database.write(discard_user, 1)
     harness.restart()
+    assert now(harness.store.mailboxes(2)) == others  # with their ids: not made again from the files
     harness.deliver(5)
     assert harness.contents() == {1: text(5)}
     harness.upkeep()

@@ -340,6 +340,19 @@ class TestCopyAndMove:
         assert len(harness.contents()) == 3
         harness.check()
 
+    def test_who_has_the_target_open_learns_its_new_keywords(self, harness: Harness) -> None:
+        harness.append([1], flags=["A"])
+        harness.append([2], flags=["A", "B"])
+        harness.append([3])
+        archive = now(harness.store.open(1, "Archive"))
+        now(now(harness.store.open(1, "INBOX")).copy([1, 2, 3], "Archive"))
+        assert set(archive.keywords) == {"A", "B"}
+        entries = [archive.entry(uid) for uid in (1, 2, 3)]
+        assert [set(entry.flags) for entry in entries if entry] == [{"A"}, {"A", "B"}, set()]
+        new = [New(Message.of(text(n)), frozenset(flags)) for n, flags in enumerate(({"C"}, {"A"}, ()))]
+        now(harness.store.append(1, "Archive", new))
+        assert set(archive.keywords) == {"A", "B", "C"}
+
     def test_move(self, harness: Harness) -> None:
         harness.append(range(3))
         box = now(harness.store.open(1, "INBOX"))

@@ -124,6 +124,10 @@ def test_names_rights_and_annotations(harness: Harness, other: Other) -> None:
     other.hear(lambda: len(listed) == 2)
     assert {item.user_id for item in listed} == {1, 2}
     listed.clear()
+    other.store.news.subscribe(("list", None), listed.append)
+    now(harness.store.change_acl(1, "größer", "anyone", "replace", "l"))
+    other.hear(lambda: Listed(None) in listed)  # everybody may see it now
+    listed.clear()
     now(harness.store.delete(1, "größer"))
     other.hear(lambda: box.deleted)
     assert gone[-1].gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from mailstack.db import Database
 from mailstack.mail.message import Message
@@ -12,7 +13,7 @@ from mailstack.store import delivery, sent
 from mailstack.store.delivery import When
 from mailstack.store.mailboxes import provision
 from mailstack.store.rows import box_by_name
-from mailstack.store.tables import messages
+from mailstack.store.tables import mailboxes, messages
 from mailstack.store.values import NO_QUOTA, New
 from tests.store.harness import Harness
 
@@ -83,3 +84,14 @@ def test_long_after_it_is_another(desk: Desk) -> None:
 def test_without_a_name_each_is_its_own(desk: Desk) -> None:
     assert desk.save(1000, b"Subject: x\r\n\r\n")
     assert desk.append(1001, text=b"Subject: x\r\n\r\n") == 2
+
+
+def test_it_is_the_users_own_by_whatever_name(harness: Harness) -> None:
+    def call(user: int, name: str) -> None:
+        mine = (mailboxes.c.user_id == user) & (mailboxes.c.special_use == sent.SENT)
+        harness.database.write(lambda db: db.execute(update(mailboxes).where(mine).values(name=name)))
+
+    for user, name in ((1, "B"), (2, "A")):
+        harness.database.write(provision, harness.root, user)
+        call(user, name)
+    assert [harness.database.read(sent.sent_mailbox, user) for user in (1, 2, 3)] == ["B", "A", None]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mailstack.mail.message import Message
+from mailstack.store import acl
 from mailstack.store.acl import effective, parse_rights
 from mailstack.store.message_store import MessageStore
 from mailstack.store.settings import StoreConfig
@@ -54,8 +55,26 @@ class TestRights:
         assert now(harness.store.list_acl(ALICE, "inbox")) == {"alice@example.org": ALL_RIGHTS}
         with pytest.raises(NoPermission):
             give(harness, "INBOX", "l", "alice@example.org")
+        for verb in (harness.store.rights, harness.store.list_acl):
+            with pytest.raises(NoSuchMailbox):
+                now(verb(ALICE, "Nowhere"))  # type: ignore[operator]
         with pytest.raises(NoSuchMailbox):
-            now(harness.store.rights(ALICE, "Nowhere"))
+            give(harness, "Nowhere", "l")
+
+    def test_by_the_number_of_the_mailbox(self, harness: Harness) -> None:
+        number = now(harness.store.status(ALICE, "Archive")).id
+        give(harness, "Archive", "lr")
+        assert now(harness.store.rights_in(ALICE, number)) == ALL_RIGHTS
+        assert now(harness.store.rights_in(BOB, number)) == "lr"
+        assert now(harness.store.rights_in(99, number)) == now(harness.store.rights_in(BOB, 99)) == ""
+
+    def test_a_list_is_bounded(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(acl, "MAX_IDENTIFIERS", 2)
+        give(harness, "INBOX", "l")
+        give(harness, "INBOX", "l", "anyone")
+        with pytest.raises(TooMany):
+            give(harness, "INBOX", "l", "-anyone")
+        give(harness, "INBOX", "lr", "anyone")  # no new one
 
     def test_given_added_and_taken(self, harness: Harness) -> None:
         now(harness.store.change_acl(ALICE, "Archive", "Bob@Example.org", "add", "lr"))
@@ -156,8 +175,9 @@ class TestOthers:
         now(harness.store.delete(BOB, PREFIX + "Archive/2027"))
         with pytest.raises(NoSuchMailbox):
             now(harness.store.status(ALICE, "Archive/2027"))
-        with pytest.raises(NoSuchMailbox):
-            now(harness.store.create(BOB, PREFIX + "New"))
+        for user in (ALICE, BOB):
+            with pytest.raises(NoSuchMailbox):
+                now(harness.store.create(user, PREFIX + "New"))
 
     def test_the_namespace_is_nobodys_own(self, harness: Harness) -> None:
         for name in ("Other Users", "Other Users/"):
@@ -167,12 +187,14 @@ class TestOthers:
             now(harness.store.rename(ALICE, "Archive", "Other Users"))
 
     def test_switched_off(self, harness: Harness) -> None:
-        give(harness, "INBOX", "lr", "anyone")
+        give(harness, "INBOX", "lrk", "anyone")
         config = StoreConfig(path=harness.root, sharing=False)
         store = MessageStore(config, harness.work, harness.clock)  # type: ignore[arg-type]
         assert now(store.shared_mailboxes(BOB)) == []
         with pytest.raises(NoSuchMailbox):
             now(store.open(BOB, PREFIX + "INBOX"))
+        with pytest.raises(BadMailboxName):
+            now(store.create(BOB, PREFIX + "INBOX/more"))
         with pytest.raises(NoPermission):
             now(store.change_acl(ALICE, "INBOX", "anyone", "add", "l"))
 

@@ -7,20 +7,20 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from mailstack.mail.message import Message
 from mailstack.store import undelete
 from mailstack.store.facts import compute_facts
 from mailstack.store.identity import base_subject
-from mailstack.store.maildir import KEPT
+from mailstack.store.maildir import KEPT, uid_of
 from mailstack.store.message_store import MessageStore
 from mailstack.store.preview import plain
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.settings import StoreConfig
 from mailstack.store.tables import expunged, message_facts
 from mailstack.store.values import New, Parcel, Since
-from tests.store.harness import Harness, now, text
+from tests.store.harness import Crash, Harness, now, text
 
 DAY = 86_400
 
@@ -156,6 +156,34 @@ class TestPutBack:
         harness.upkeep()
         assert harness.contents() == {2: text(1)}
 
+    def test_one_whose_file_is_gone_stays_gone(self, harness: Harness) -> None:
+        with_settings(harness, keep_expunged=7)
+        harness.append([1, 2])
+        now(now(harness.store.open(1, "INBOX")).expunge([1, 2]))
+        harness.upkeep()
+        [first, _] = sorted(os.listdir(harness.path() / KEPT), key=lambda name: uid_of(name) or 0)
+        (harness.path() / KEPT / first).unlink()
+        assert self.put_back(harness) == [(2, 3)]
+        assert harness.contents() == {3: text(2)}
+        assert self.put_back(harness) == []
+
+    def test_a_transaction_that_fails_leaves_it_to_be_put_back(self, harness: Harness) -> None:
+        with_settings(harness, keep_expunged=7)
+        harness.append([1])
+        now(now(harness.store.open(1, "INBOX")).expunge([1]))
+        harness.upkeep()
+
+        def crash(db: Connection) -> None:
+            undelete.put_back(db, harness.root, 1, "INBOX", 0, int(time.time()))
+            raise Crash
+
+        with pytest.raises(Crash):
+            harness.database.write(crash)
+        assert len(os.listdir(harness.path() / KEPT)) == 1
+        with_settings(harness, keep_expunged=7)  # a new start
+        assert [old for old, _ in self.put_back(harness)] == [1]
+        assert set(harness.contents().values()) == {text(1)}  # a crash costs a duplicate at worst
+
     def test_only_what_was_expunged_since(self, harness: Harness) -> None:
         with_settings(harness, keep_expunged=7)
         harness.append([1, 2])
@@ -195,6 +223,17 @@ class TestPutBack:
         [(old, new)] = self.put_back(harness)
         assert old == 1
         assert harness.contents() == {2: text(2), new: text(1)}
+
+    def test_also_after_that_where_nothing_else_is_left(self, harness: Harness) -> None:
+        with_settings(harness, keep_expunged=7)
+        harness.append([1, 2])
+        now(now(harness.store.open(1, "INBOX")).expunge([1, 2]))
+        harness.upkeep()
+        home = harness.path().parent.relative_to(harness.root)
+        harness.database.write(lambda db: rebuild_user(harness.root, db, 1, str(home)))
+        with_settings(harness, keep_expunged=7)
+        assert [old for old, _ in self.put_back(harness)] == [1, 2]
+        assert list(harness.contents().values()) == [text(1), text(2)]
 
 
 class TestIds:

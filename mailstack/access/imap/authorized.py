@@ -22,7 +22,7 @@ async def gen_url_auth(context: Context, command: x.GenUrlAuth) -> AnyResponse:
             url = wire.parse(rump)
         except wire.BadUrl as error:
             return Tagged(command.tag, "BAD", f"Not the URL of a message: {error}")
-        if url.access is None or url.token is not None or url.rump != rump:
+        if url.access is None or url.rump != rump:  # more than a rump: signed already, say
             return Tagged(command.tag, "BAD", "Expected a URL that ends with ;URLAUTH= and who may use it")
         if url.host is None or url.user is None or not urls.ours(context, url):
             return refuse(command, "The URL is not of your mailboxes here")

@@ -277,7 +277,7 @@ class World:
             results[0].raiseException()
         return results[0]
 
-    def access(self, *, plaintext: bool = True) -> ImapAccess:
+    def access(self, *, plaintext: bool = True, offers_tls: bool = True) -> ImapAccess:
         return ImapAccess(
             self.store,
             sign_in_with(People(self.people), self.clock, LOOPBACK if plaintext else ()),
@@ -285,10 +285,11 @@ class World:
             clock=self.clock,
             work=self.work,
             hostname="mail.example.test",
+            offers_tls=offers_tls,
         )
 
-    def connect(self, *, plaintext: bool = True, secure: bool = False) -> Client:
-        return Client(self, Server(), self.access(plaintext=plaintext), secure)
+    def connect(self, *, plaintext: bool = True, secure: bool = False, offers_tls: bool = True) -> Client:
+        return Client(self, Server(), self.access(plaintext=plaintext, offers_tls=offers_tls), secure)
 
     def deliver(self, *messages: bytes, mailbox: str = "INBOX", flags: Iterable[str] = ()) -> list[Any]:
         """As the MDA does."""

@@ -50,6 +50,19 @@ def test_starttls_then_login(world: World) -> None:
     assert client.ask("d LOGIN alice@example.test secret").startswith(b"d OK [CAPABILITY IMAP4rev1 ")
 
 
+def test_no_tls_without_a_certificate(world: World, talk: Talk) -> None:
+    client = world.connect(plaintext=False, offers_tls=False)
+    talk(
+        client,
+        f"""
+        S: * OK [CAPABILITY {CLEAR.replace(" STARTTLS", "")}] mail.example.test ready
+        C: a STARTTLS
+        S: a BAD TLS is not offered
+        """,
+    )
+    assert not client.wire.tls
+
+
 def test_over_tls(world: World, talk: Talk) -> None:
     talk(
         world.connect(plaintext=False, secure=True),

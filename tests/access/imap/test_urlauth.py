@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ from sqlalchemy import delete, update
 from mailstack.access.imap import urls
 from mailstack.access.settings import ImapConfig
 from mailstack.directory.tables import users
+from mailstack.wire.imap.url import authorized
 from tests.access.imap.harness import Client, World
 
 Talk = Callable[[Client, str], None]
@@ -102,6 +104,8 @@ class TestTranscripts:
             S: b BAD Not the URL of a message: ...
             C: c GENURLAUTH "{BASE};URLAUTH=anonymous:internal:{'0' * 32}" INTERNAL
             S: c BAD Expected ...
+            C: cc GENURLAUTH "{BASE};URLAUTH=anonymous/" INTERNAL
+            S: cc BAD Expected ...
             C: d GENURLAUTH "{BASE};URLAUTH=anonymous" XSAMPLE
             S: d NO The only mechanism is INTERNAL
             C: e GENURLAUTH "{BASE.replace("alice", "bob")};URLAUTH=anonymous" INTERNAL
@@ -146,6 +150,14 @@ class TestWho:
         url = signed(alice, f"{BASE};URLAUTH={access}")
         assert fetched(alice, url) == (MAIL if "alice" in who else None)
         assert fetched(bob, url) == (MAIL if "bob" in who else None)
+
+    def test_nobody_signs_where_there_is_no_key(self, alice: Client, bob: Client) -> None:
+        """Neither for a mailbox of which no URL was signed yet, nor for a user who is none."""
+        rump = f"{BASE};URLAUTH=anonymous"
+        forged = [authorized(text, urls.NO_KEY) for text in (rump, rump.replace("alice", "nobody"))]
+        assert [fetched(bob, url) for url in forged] == [None, None]
+        signed(alice, rump)  # now there is one
+        assert fetched(bob, forged[0]) is None
 
     def test_not_by_another_name_of_the_server(self, alice: Client, bob: Client) -> None:
         url = signed(alice, f"{BASE.replace('mail.example.test', 'LOCALHOST')};URLAUTH=anonymous")
@@ -230,6 +242,18 @@ class TestWhat:
     ) -> None:
         monkeypatch.setattr(urls, "CHUNK", 7)
         assert fetched(bob, signed(alice, f"{BASE};URLAUTH=authuser")) == MAIL
+
+    def test_a_file_that_has_become_shorter_ends_the_connection(
+        self, world: World, alice: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The literal's size is said already."""
+        monkeypatch.setattr(urls, "CHUNK", 7)
+        url = signed(alice, f"{BASE};URLAUTH=authuser")
+        [path] = [path for path in world.path.glob("mail/**/*") if path.parent.name in ("new", "cur")]
+        os.truncate(path, 10)
+        said = bob.ask(f'f URLFETCH "{url}"')
+        assert b"}\r\n%b* BYE " % MAIL[:10] in said
+        assert bob.closed
 
     def test_in_catenate(self, alice: Client, bob: Client) -> None:
         url = signed(alice, f"{BASE}/;SECTION=TEXT/;PARTIAL=4.5;URLAUTH={ACCESS}")
