@@ -153,6 +153,16 @@ class TestParcels(DeliveryCase):
         replies = await self.send("bob", "alice")
         self.assertEqual(replies, {"bob": "451 4.3.0", "alice": "250 2.1.5"})
 
+    async def test_an_inbox_that_cannot_be_made_is_temporary_and_hinders_nobody(self) -> None:
+        async def provision(user_id: int) -> None:
+            raise OSError("disk full")
+
+        self.store.provision = provision  # type: ignore[method-assign]
+        self.store.says = {"2 INBOX": NoSuchMailbox()}
+        replies = await self.send("bob", "alice")
+        self.assertEqual(replies, {"bob": "451 4.3.0", "alice": "250 2.1.5"})
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
     async def test_nothing_to_deliver_asks_nothing_of_the_store(self) -> None:
         await self.send("nobody")
         self.assertEqual(self.store.calls, [])

@@ -21,11 +21,12 @@ from sqlalchemy import delete, select
 from mailstack.mail.message import Message
 from mailstack.store import undelete
 from mailstack.store.check import check_user
+from mailstack.store.claims import AHEAD, Claims, Known
 from mailstack.store.mailboxes import home_of
 from mailstack.store.maildir import list_files, list_kept
 from mailstack.store.rebuild import rebuild_user
 from mailstack.store.statefile import FILE, SUBSCRIPTIONS, MailboxState
-from mailstack.store.tables import mailboxes, messages
+from mailstack.store.tables import UID_MASK, mailboxes, messages
 from mailstack.store.values import New
 from tests.databases import made
 from tests.store.harness import Harness, now
@@ -348,6 +349,24 @@ def test_a_file_moved_here_by_hand_gets_another_uid(sqlite: Callable[[int], Harn
     [uid] = harness.contents()
     assert uid > 1
     assert harness.contents("Trash") == {}
+
+
+def test_of_two_files_that_claim_one_uid_neither_keeps_it() -> None:
+    """Nothing tells which of them clients have seen under it, unless the index that was knew one."""
+    files = ["1.a,U=5", "2.b,U=5", "3.c,U=6"]
+    claims = Claims(7, Known(), frozenset(), {})
+    claims.look(files)
+    assert [claims.uid(base) for base in files] == [None, None, 6]
+    claims = Claims(7, Known(7, {"2.b,U=5": 5}), frozenset(), {})
+    claims.look(files)
+    assert [claims.uid(base) for base in files] == [None, 5, 6]
+
+
+def test_uids_are_never_used_up_by_a_name() -> None:
+    """Where a mailbox has given out nearly all of them, a name says none that would leave no room."""
+    claims = Claims(UID_MASK - AHEAD, Known(), frozenset(), {})
+    assert claims.uid(f"1.x,U={UID_MASK - AHEAD - 1}") == UID_MASK - AHEAD - 1
+    assert claims.uid(f"1.x,U={UID_MASK - AHEAD}") is None
 
 
 def test_a_state_file_cut_within_a_number_is_none(tmp_path: Path) -> None:

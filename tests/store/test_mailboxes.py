@@ -7,7 +7,7 @@ import os
 import pytest
 
 from mailstack.mail.message import Message
-from mailstack.store.mailboxes import discard_user
+from mailstack.store.mailboxes import discard_user, provision
 from mailstack.store.message_store import MessageStore
 from mailstack.store.settings import StoreConfig
 from mailstack.store.statefile import MailboxState
@@ -298,6 +298,31 @@ class TestSubscriptions:
         unwatch()
         now(harness.store.create(1, "c"))
         assert len(told) == 4
+
+
+def test_a_rename_that_fails_is_taken_back_from_the_file_too(harness: Harness) -> None:
+    """Else the next index made of the files would have a name that never was."""
+    now(harness.store.create(1, "old"))
+
+    def fail() -> None:
+        raise OSError("no")
+
+    harness.work.before_commit = fail
+    with pytest.raises(OSError, match="no"):
+        now(harness.store.rename(1, "old", "new"))
+    harness.work.before_commit = None
+    state = MailboxState.read(harness.path("old"))
+    assert state is not None
+    assert state.name == "old"
+
+
+def test_a_third_user_of_one_address_has_a_home_too(harness: Harness) -> None:
+    """While the mail of the first and the second is still being removed."""
+    homes = []
+    for _ in range(3):
+        homes.append(harness.database.write(provision, harness.root, 1))
+        harness.database.write(discard_user, 1)
+    assert homes == ["example.org/alice", "example.org/alice~2", "example.org/alice~3"]
 
 
 def test_a_removed_user_leaves_nothing(harness: Harness) -> None:

@@ -353,6 +353,28 @@ class TestCopyAndMove:
         now(harness.store.append(1, "Archive", new))
         assert set(archive.keywords) == {"A", "B", "C"}
 
+    @pytest.mark.parametrize("reason", [errno.EMLINK, errno.EXDEV, errno.EIO])
+    def test_where_no_link_can_be_made(
+        self, harness: Harness, monkeypatch: pytest.MonkeyPatch, reason: int
+    ) -> None:
+        """The octets are copied; an error of the disk is one."""
+
+        def link(source: str, target: str) -> None:
+            raise OSError(reason, "no")
+
+        harness.append([1])
+        box = now(harness.store.open(1, "INBOX"))
+        monkeypatch.setattr(os, "link", link)
+        if reason == errno.EIO:
+            with pytest.raises(OSError, match="no"):
+                now(box.copy([1], "Archive"))
+            assert harness.contents("Archive") == {}
+        else:
+            assert now(box.copy([1], "Archive")).pairs == [(1, 1)]
+            assert harness.contents("Archive") == harness.contents() == {1: text(1)}
+        assert os.listdir(harness.path("Archive") / "tmp") == []
+        harness.check()
+
     def test_move(self, harness: Harness) -> None:
         harness.append(range(3))
         box = now(harness.store.open(1, "INBOX"))

@@ -131,6 +131,25 @@ def test_members_one_after_the_other(tmp_path: Path) -> None:
         assert read_file(path) == b"one " * 1000 + b"two"
 
 
+def test_a_member_that_ends_where_a_read_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, pack in PACKED.items():
+        first, path = pack(b"one"), tmp_path / "1.R1.host"
+        monkeypatch.setattr(packing, "CHUNK", len(first))
+        path.write_bytes(first + pack(b"two"))
+        assert read_file(path) == b"onetwo", name
+
+
+def test_frames_of_zstandard_that_are_to_be_skipped(tmp_path: Path) -> None:
+    """RFC 8878 section 3.1.2: some programs put an index there."""
+    pack, path = PACKED["zstd"], tmp_path / "1.R1.host"
+    skipped = b"\x5e\x2a\x4d\x18\x05\0\0\0index"
+    path.write_bytes(pack(b"one ") + skipped + pack(b"two") + skipped)
+    assert read_file(path) == b"one two"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(packing.Damaged):
+        read_file(path)
+
+
 # Dovecot's
 
 

@@ -131,6 +131,8 @@ class TestWriting:
         assert found.address.startswith("a\ufffdb?x")
         assert len(found.address) == 1000
         assert (len(found.detail["list"]), len(found.detail["reply"])) == (100, 1000)
+        scene.database.write(rows.write, [Note(NOW, "q2", "received", "a\0b")])
+        assert scene.database.read(rows.find, "q2", 0.0)[0].address == "a\ufffdb"
 
 
 class TestFinding:

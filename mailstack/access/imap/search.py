@@ -354,6 +354,6 @@ def asks_modseq(key: k.Key) -> bool:
             return any(map(asks_modseq, key.keys))
         case k.Or():
             return asks_modseq(key.left) or asks_modseq(key.right)
-        case k.Not():
+        case k.Not() | k.Fuzzy():
             return asks_modseq(key.key)
     return False

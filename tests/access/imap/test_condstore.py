@@ -103,6 +103,14 @@ def test_search(client: Client) -> None:
     assert re.fullmatch(
         rb'\* ESEARCH \(TAG "d"\) UID COUNT 1 MODSEQ \d+\r\nd OK UID SEARCH completed\r\n', said
     )
+    for key in (
+        f"OR FLAGGED MODSEQ {highest + 1}",
+        f"OR MODSEQ {highest + 1} FLAGGED",
+        f"NOT NOT MODSEQ {highest + 1}",
+        f"FUZZY MODSEQ {highest + 1}",
+        f"(ALL MODSEQ {highest + 1})",
+    ):
+        assert re.match(rb"\* SEARCH 2 \(MODSEQ \d+\)\r\n", client.ask(f"k SEARCH {key}")), key
     assert client.ask(f"e SEARCH MODSEQ {highest + 99}") == b"* SEARCH\r\ne OK SEARCH completed\r\n"
 
 

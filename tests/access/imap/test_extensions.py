@@ -157,6 +157,9 @@ class TestSavedResult:
             C: e SEARCH NOT UID $
             S: * SEARCH 1 3 5
             S: e OK SEARCH completed
+            C: e2 SEARCH OR $ OR SUBJECT "number 0" NOT FUZZY NOT $
+            S: * SEARCH 1 2 4
+            S: e2 OK SEARCH completed
             C: f UID COPY $ Trash
             S: f OK [COPYUID ... 2,4 1:2] COPY completed
             C: g UID SORT (REVERSE ARRIVAL) UTF-8 $
@@ -363,3 +366,12 @@ def test_unauthenticate(five: Client, talk: Talk) -> None:
         S: * STATUS INBOX (MESSAGES 0 APPENDLIMIT 52428800)
         S: f OK STATUS completed
     """)  # fmt: skip
+
+
+def test_who_is_nobody_again_has_no_more_time_than_before(world: World, five: Client) -> None:
+    five.ask("a UNAUTHENTICATE")
+    world.clock.advance(world.config.login_seconds - 1)
+    assert not five.closed
+    world.clock.advance(1)
+    assert five.heard().startswith(b"* BYE ")
+    assert five.closed

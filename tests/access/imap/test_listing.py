@@ -190,6 +190,12 @@ def test_subscriptions(world: World, talk: Talk) -> None:
         C: g LIST (SUBSCRIBED) "" "x*"
         S: * LIST (\Subscribed \NonExistent \Noselect \HasNoChildren) "/" x/y/z
         S: g OK LIST completed
+        C: g2 LSUB "" "x/y/*"
+        S: * LSUB (\Noselect) "/" x/y/z
+        S: g2 OK LSUB completed
+        C: g3 LIST (SUBSCRIBED) "" "x*" RETURN (METADATA (/shared/comment) MYRIGHTS STATUS (MESSAGES))
+        S: * LIST (\Subscribed \NonExistent \Noselect \HasNoChildren) "/" x/y/z
+        S: g3 OK LIST completed
         C: h UNSUBSCRIBE x/y/z
         S: h OK UNSUBSCRIBE completed
         C: i LIST "" "S*" RETURN (SUBSCRIBED CHILDREN)

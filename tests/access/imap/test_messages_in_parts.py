@@ -145,9 +145,9 @@ class TestBinary:
     def test_decoded_parts(self, world: World, talk: Talk) -> None:
         world.append(corpus.ATTACHED)
         talk(world.connect().select(), """
-            C: a FETCH 1 (BINARY.SIZE[1.1] BINARY.SIZE[1.2] BINARY.PEEK[1.1]<0.3> BINARY.SIZE[7])
+            C: a FETCH 1 (BINARY.SIZE[1.1] BINARY.SIZE[1.2] BINARY.PEEK[1.1]<0.3> BINARY.SIZE[7] BINARY.PEEK[7])
             S: * 1 FETCH (BINARY.SIZE[1.1] 14 BINARY.SIZE[1.2] 20 BINARY[1.1]<0> {3}
-            S: Caf BINARY.SIZE[7] 0)
+            S: Caf BINARY.SIZE[7] 0 BINARY[7] NIL)
             S: a OK FETCH completed
         """)  # fmt: skip
 

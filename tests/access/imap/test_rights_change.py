@@ -191,8 +191,14 @@ def test_at_once_with_notify(world: World, alice: Client, bob: Client) -> None:
     alice.ask("a SETACL INBOX bob@example.test l")
     world.append(HELLO)
     assert bob.heard() == b"* NO [NOPERM] You may not read this mailbox any more\r\n"
+    world.append(HELLO)
+    assert bob.ask("b NOOP") == b"b OK NOOP completed\r\n"
+    bob.ask("c IDLE")
+    world.append(HELLO)
+    assert bob.heard() == b""
+    assert bob.ask("DONE") == b"c OK IDLE completed\r\n"
     alice.ask("b SETACL INBOX bob@example.test lr")
-    assert bob.heard().endswith(b"* 4 FETCH (UID 4)\r\n")
+    assert bob.heard().endswith(b"* 6 FETCH (UID 6)\r\n")
 
 
 def test_a_renamed_one_keeps_its_rights(alice: Client, bob: Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from mailstack.mail.reply import Reply
@@ -91,6 +93,14 @@ class TestAuth:
         assert client.hear(b"A" * 20_000) == b""
         assert client.hear(b"\r\nNOOP\r\n").startswith(b"500 5.5.6")
         assert client.said.endswith(b"250 2.0.0 Ok\r\n")
+
+    @pytest.mark.parametrize("before", [b"AUTH PLAIN\r\n", b"AUTH PLAIN "])
+    def test_a_response_as_long_as_tokens_are(self, before: bytes) -> None:
+        """RFC 4954 section 4: 12288 octets, though a command has 512."""
+        token = base64.b64encode(b"\0a\0" + b"t" * 760)
+        client = Client()
+        client.hear(b"EHLO x\r\n")
+        assert client.hear(before + token + b"\r\n").endswith(b"235 2.7.0 Hi a\r\n")
 
     def test_our_failure_asks_to_try_again(self) -> None:
         session = Server()
