@@ -34,7 +34,7 @@ PATIENCE = 120  # seconds that any one step may take on a busy machine: on a ten
 _LOWEST, _PORTS = 11_000, 9_000  # a journey has those from 20,000 on
 _numbers = itertools.count(os.getpid() * 1009)  # processes begin apart from each other
 
-_COMMAND = [sys.executable, "-c", "from mailstack.admin.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from mailstack.admin.cli import main; main()"]
 
 
 def free_ports(count: int) -> list[int]:
@@ -125,7 +125,7 @@ class RunningStack:
         """Start the server and wait until every port greets."""
         log = self.log_file.open("ab")
         self.process = subprocess.Popen(
-            [*self._wrapper, *_COMMAND, *self._options(), "serve"], stdout=log, stderr=log
+            [*self._wrapper, *COMMAND, *self._options(), "serve"], stdout=log, stderr=log
         )
         log.close()
         give_up = time.monotonic() + PATIENCE

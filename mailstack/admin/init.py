@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from mailstack.config import Config, load
 from mailstack.db import Database
 from mailstack.directory.names import our_domain
 from mailstack.mail.address import BadAddress
+from mailstack.store.maildir import fsync_directory
 
 if TYPE_CHECKING:
     from mailstack.signing.verbs import KeyInfo
@@ -46,10 +48,13 @@ def initialize(directory: Path, domain: str, hostname: str, add_to_ports: int = 
     domain, hostname = _name(domain, "--domain"), _name(hostname, "--hostname")
     if not 0 <= add_to_ports <= MOST_ADDED:
         raise OperatorError(f"--add-to-ports {add_to_ports}: it must be from 0 to {MOST_ADDED}")
+    made = [one for one in (directory, *directory.parents) if not one.exists()]
     _take(directory)
     before = os.umask(0o077)
     try:
-        return _fill(directory, domain, hostname, add_to_ports)
+        installation = _fill(directory, domain, hostname, add_to_ports)
+        _make_durable(directory, made)
+        return installation
     except OSError as error:
         _empty(directory)
         raise OperatorError(f"{error.filename or directory}: {error.strerror}") from error
@@ -84,6 +89,15 @@ def _take(directory: Path) -> None:
         directory.chmod(0o700)
     except OSError as error:
         raise OperatorError(f"{directory}: {error.strerror}; name another folder") from error
+
+
+def _make_durable(directory: Path, made: Sequence[Path]) -> None:
+    """Have what is in the folder outlive a power cut, and the folders that were made for it."""
+    for one in dict.fromkeys((directory, *(folder.parent for folder in made))):
+        try:
+            fsync_directory(one)
+        except PermissionError:
+            continue  # we may write there, and not read
 
 
 def _fill(directory: Path, domain: str, hostname: str, add_to_ports: int) -> Installation:

@@ -95,6 +95,7 @@ class Connections:
         while waiting:
             connection = waiting[-1]
             self._forget(connection)
+            connection.dialogue.begin_attempt()
             if await self._is_there(connection):
                 return connection
             connection.dialogue.quit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
 from mailstack.mail.message import Message, Stored
@@ -19,6 +20,8 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._made: set[Path] = set()  # folders that this process knows to be durable
+        self._making = threading.Lock()
 
     def name(self, queue_id: str, now: float) -> str:
         """The name, below the root, for the file of a message that came at `now`. Raise ValueError."""
@@ -34,8 +37,8 @@ class Spool:
         """
         path = self._root / name
         temporary = self._root / "tmp" / path.name
-        _make(temporary.parent)
-        _make(path.parent)
+        self._make(temporary.parent)
+        self._make(path.parent)
         try:
             with temporary.open("wb") as file:
                 for chunk in message.chunks():
@@ -83,14 +86,21 @@ class Spool:
                 continue
         return names
 
+    def _make(self, folder: Path) -> None:
+        """Have a folder of ours, and those above it, outlive a power cut.
 
-def _make(folder: Path) -> None:
-    """Make a folder so that it outlives a crash."""
-    if folder.is_dir():
-        return
-    _make(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+        That it is there says nothing: another thread may just have made it, or a process that then crashed.
+        """
+        with self._making:
+            for one in (self._root.parent, self._root, folder):
+                if one not in self._made:
+                    one.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    _fsync(one.parent)
+                    self._made.add(one)
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

@@ -23,6 +23,7 @@ from mailstack.wire.smtp.client import Offers
 from mailstack.work import Work
 
 PIPELINED = 50  # commands sent at once where the server offers PIPELINING
+NOT_ASKED = Reply(451, "4.4.2", "The server was too slow to be asked for this recipient, too")
 _HEADER_LOOKED_AT = 256 * 1024  # octets
 _MOST_LINE = 998  # octets of a line of text without its CRLF (RFC 5322 section 2.1.1)
 
@@ -106,8 +107,11 @@ class Transaction:
         if "PIPELINING" not in self.offers:
             reply = await self.dialogue.command(mail)
             self._still_there(reply)
-            replies = []
+            replies: list[Reply] = []
             for rcpt in rcpts if reply.accepted else ():
+                if self.dialogue.is_worn and any(one.accepted for one in replies):
+                    replies.append(NOT_ASKED)  # those who were taken get their mail, these come next time
+                    continue
                 replies.append(await self.dialogue.command(rcpt))
                 self._still_there(replies[-1])
             return reply, replies, None

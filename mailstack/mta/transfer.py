@@ -71,10 +71,11 @@ class Transfer(Service):
         self._reactor = reactor
         self._protection = protection or Protection(config)
         self.hops = hops or known_hops(config, reactor, Random())
+        self._timeouts = timeouts or Timeouts(connect=config.connect_timeout)
         self._connections = Connections(
             reactor,
             hostname.lower(),
-            timeouts or Timeouts(connect=config.connect_timeout),
+            self._timeouts,
             roots or Roots(config.ca_file),
             transcript,
             keep=config.keep_connections,
@@ -130,8 +131,11 @@ class Transfer(Service):
         security = await self._security(plan, target, envelope)
         results: dict[Address, Result] = {}
         left = envelope.recipients
+        give_up = self._reactor.seconds() + self._timeouts.attempt
         while left:
             some = envelope.only(left)
+            if results and self._reactor.seconds() > give_up:
+                return results | _interrupted(some, Broken("the server is too slow"), target)
             try:
                 results |= await self._protected(plan, target, security, some, message)
             except NextExchangerError as error:

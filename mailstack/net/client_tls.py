@@ -9,7 +9,6 @@ certificate with a name that is none, such as an address as a dNSName, for one o
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from zope.interface import implementer
 
-from mailstack.net.peer import ip_address
+from mailstack.net.peer import server_address
 
 # What OpenSSL's X509_verify_cert numbers mean, in a few words (openssl-verification-options(1)).
 _PROBLEMS = {
@@ -57,10 +56,7 @@ class Shown:
 
 def certificate_is_for(certificate: x509.Certificate, name: str) -> bool:
     """Whether a certificate has this host name or IP address."""
-    try:
-        address = ipaddress.ip_address(name.strip("[]").removeprefix("IPv6:"))
-    except ValueError:
-        address = None
+    address = server_address(name)
     try:
         if address is not None:
             verify_certificate_ip_address(certificate, str(address))
@@ -108,7 +104,7 @@ class ProvingTls:
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """Called by Twisted."""
         connection = SSL.Connection(self._context, None)
-        if ip_address(self._host) is None:
+        if server_address(self._host) is None:
             connection.set_tlsext_host_name(self._host.encode("ascii", "ignore"))  # RFC 6066 section 3
         connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._judge)
         return connection
@@ -155,7 +151,7 @@ class ClientTls:
         """Called by Twisted."""
         self._connection = connection = SSL.Connection(self._context, None)
         _judged[connection] = self.problems  # its "app data" is Twisted's
-        if not self._server_name[:1].isdigit() and not self._server_name.startswith("["):
+        if server_address(self._server_name) is None:
             connection.set_tlsext_host_name(self._server_name.encode("ascii", "ignore"))  # RFC 6066 section 3
         return connection
 

@@ -2,8 +2,10 @@
 
 Theory of operation. `Dialogue` feeds a pure `ReplyReader` and wakes the one coroutine that waits. Each wait
 has its limit from RFC 5321 section 4.5.3.2 on the injected clock, for the whole reply, so a server that
-sends an octet now and then gains nothing. Whatever goes wrong with the connection is raised as `Broken`,
-from then on by every call.
+sends an octet now and then gains nothing. All replies of one attempt together have a limit, too: else a
+server that is always just in time could hold an attempt for hours. Content that is being sent is bounded by
+the room that each of its pieces must get. Whatever goes wrong with the connection is raised as `Broken`, from
+then on by every call.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class Timeouts:
     data: float = 120.0  # DATA's 354
     block: float = 180.0  # for room to send more of the content
     end: float = 600.0  # the reply to the content
+    attempt: float = 3600.0  # all replies of one attempt; that to the content has its own time in any case
 
 
 async def connect(
@@ -112,6 +115,7 @@ class Dialogue(Protocol):
         self.tls: str | None = None  # protocol version, once secured
         self._in_content = False  # what is written now is content to the server, whatever we mean
         self.content_sent = False  # to its last octet: the server may have taken it
+        self._waited = 0.0  # seconds for replies, in this attempt
 
     # What the caller asks.
 
@@ -233,7 +237,7 @@ class Dialogue(Protocol):
 
     async def _verdicts(self, number: int) -> list[Reply]:
         """The replies to the content; fewer than asked for where the connection breaks after the first."""
-        replies = [await self._reply(self.timeouts.end, "reply to the content")]
+        replies = [await self._reply(self.timeouts.end, "reply to the content", bounded=False)]
         try:
             while len(replies) < number:
                 replies.append(await self._reply(self.timeouts.end, "reply to the content"))
@@ -249,6 +253,16 @@ class Dialogue(Protocol):
         if reply.code < 400:
             self.check()
         return reply
+
+    def begin_attempt(self) -> None:
+        """A kept connection is for another message now: its server has all its time again."""
+        self._waited = 0.0
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether so little is left of the attempt's time that one more command might leave none for DATA."""
+        limits = self.timeouts
+        return limits.attempt - self._waited < limits.command + limits.data
 
     @property
     def usable(self) -> bool:
@@ -309,18 +323,28 @@ class Dialogue(Protocol):
 
     # The work.
 
-    async def _reply(self, wait: float, what: str) -> Reply:
-        deadline = self._clock.seconds() + wait
-        while True:
-            try:
-                reply = self._reader.next_reply()
-            except BadReply as error:
-                self._break(Broken(f"bad reply: {error}"))
-                self._abort()
-                raise Broken(f"bad reply: {error}") from error
-            if reply is not None:
-                return reply
-            await self._wait(deadline - self._clock.seconds(), what)
+    async def _reply(self, wait: float, what: str, bounded: bool = True) -> Reply:
+        """The next reply within `wait` seconds, and those of the attempt if it is `bounded`; raise Broken."""
+        began = self._clock.seconds()
+        left = self.timeouts.attempt - self._waited
+        if left < wait and bounded:
+            wait, what = max(0.0, left), f"{what}: its replies took {self.timeouts.attempt:.0f} s in all"
+        try:
+            while True:
+                reply = self._next_reply()
+                if reply is not None:
+                    return reply
+                await self._wait(began + wait - self._clock.seconds(), what)
+        finally:
+            self._waited += self._clock.seconds() - began
+
+    def _next_reply(self) -> Reply | None:
+        try:
+            return self._reader.next_reply()
+        except BadReply as error:
+            self._break(Broken(f"bad reply: {error}"))
+            self._abort()
+            raise Broken(f"bad reply: {error}") from error
 
     async def _wait(self, seconds: float, what: str) -> None:
         """Until something happens; raise Broken if nothing does within `seconds`, or nothing more can."""

@@ -39,11 +39,21 @@ class Peer:
 
 @lru_cache(maxsize=1024)
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that `host` is, its zone left out; None: it is none."""
+    """The IP address that `host` is, its zone left out (RFC 4007 section 11); None: it is none."""
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        return ipaddress.IPv6Address(int(address))
+    return address
+
+
+def server_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a server is called by, bare or as in RFC 5321 section 4.1.3; None: a name."""
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1].removeprefix("IPv6:")
+    return ip_address(name)
 
 
 def within(host: str, networks: Sequence[Network]) -> bool:

@@ -9,9 +9,9 @@ Where the operator himself says where mail goes (a route), nothing is asked here
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from mailstack.net.peer import Network
+from mailstack.net.peer import Network, ip_address
 
 # IANA's registries of special addresses (RFC 6890), as far as somebody may be there: the ranges for
 # documentation are not among them.
@@ -44,7 +44,10 @@ class Reach:
 
     def covers(self, address: str) -> bool:
         """Whether a stranger may send us to this IP address. Raise ValueError where it is none."""
-        meant = _meant(ip_address(address.partition("%")[0]))
+        found = ip_address(address)
+        if found is None:
+            raise ValueError(f"{address!r} is no IP address")
+        meant = _meant(found)
         return not _within(meant, PRIVATE) or _within(meant, self._allowed)
 
 

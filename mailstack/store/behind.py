@@ -87,15 +87,19 @@ def to_keep(db: Connection, root: Path, most: int) -> list[Grave]:
 
 
 def keep(files: Sequence[Grave]) -> list[tuple[int, str | None]]:
-    """Take those files out of their mailboxes; ids and new paths of those done. In a file thread."""
-    done = []
+    """Take those files out of their mailboxes, durably; ids and new paths of those done. In a file thread."""
+    done: list[tuple[int, str | None]] = []
+    moved: dict[Path, list[tuple[int, str | None]]] = {}
     for id, mailbox, name in files:
         try:
-            done.append((id, maildir.keep(mailbox, name)))
+            moved.setdefault(mailbox, []).append((id, maildir.keep(mailbox, name)))
         except FileNotFoundError:  # the whole directory is gone
             done.append((id, None))
         except OSError:
             continue  # next time
+    for mailbox, some in moved.items():
+        if _are_durable(mailbox, ("", KEPT)):
+            done += some
     return done
 
 
@@ -151,16 +155,26 @@ def _located(db: Connection, root: Path, query: Select[Any], most: int) -> list[
 
 
 def unlink(files: Sequence[Grave]) -> list[int]:
-    """Unlink those files; the ids of those that are done. In a file thread."""
-    done = []
+    """Unlink those files, durably; the ids of those that are done. In a file thread.
+
+    Durably, because their names are forgotten next: a file that a power cut brought back after that would be
+    a message that nobody has expunged.
+    """
+    done: list[int] = []
+    unlinked: dict[Path, list[int]] = {}
+    directories: dict[Path, set[str]] = {}
     for id, mailbox, name in files:
         try:
-            _unlink(mailbox, name)
+            directories.setdefault(mailbox, set()).update(_unlink(mailbox, name))
         except FileNotFoundError:  # the whole directory is gone
-            pass
+            done.append(id)
         except OSError:
             continue  # next time
-        done.append(id)
+        else:
+            unlinked.setdefault(mailbox, []).append(id)
+    for mailbox, ids in unlinked.items():
+        if _are_durable(mailbox, sorted(directories[mailbox])):
+            done += ids
     return done
 
 
@@ -253,8 +267,22 @@ def _rename(mailbox: str, id: int, base: str, flags: int, letters: str, is_new: 
     return {"message": id, "now_info": wanted, "now_new": after.startswith("new/"), "behind": False}
 
 
-def _unlink(mailbox: Path, name: str) -> None:
+def _unlink(mailbox: Path, name: str) -> set[str]:
+    """The directories that may have lost the file's name just now, or shortly before a crash."""
     if name.startswith(f"{KEPT}/"):  # a file of that name elsewhere was put there by hand
         remove(mailbox / name)
-    else:
-        take(mailbox, name, lambda now: os.unlink(mailbox / now))
+        return {KEPT}
+    taken = take(mailbox, name, lambda now: os.unlink(mailbox / now))
+    return {"new", "cur"} if taken is None else {taken.partition("/")[0]}
+
+
+def _are_durable(mailbox: Path, directories: Sequence[str]) -> bool:
+    """Whether what was done to the names in a mailbox's directories will outlive a power cut."""
+    for name in directories:
+        try:
+            fsync_directory(mailbox / name)
+        except FileNotFoundError:  # with all that was in it
+            continue
+        except OSError:
+            return False  # next time
+    return True

@@ -155,6 +155,8 @@ def make_mailbox(mailbox: Path) -> None:
     above = [mailbox.parent] if mailbox.name.startswith(".") else list(mailbox.parents)[:3]
     for directory in (mailbox, *above):
         fsync_directory(directory)
+    with contextlib.suppress(PermissionError):  # where the store's own folder lies: that need not be ours
+        fsync_directory(above[-1].parent)
 
 
 def write_message(
