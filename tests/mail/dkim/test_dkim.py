@@ -217,6 +217,16 @@ class TestVerdicts:
     def test_a_foreign_identity(self) -> None:
         assert self.changed(b"t=1700000000", b"i=@b.test") == [("permerror", "i= is not in d=")]
 
+    def test_a_key_for_its_very_domain_only(self) -> None:
+        """RFC 6376 section 3.6.1, t=s: what is below the domain may not use it."""
+        name, data = "rs._domainkey.a.test", message(b"hello\r\n")
+        strict = {name: [RECORDS[name][0] + b"; t=s"]}
+        for identity, reason in ((b"bob@a.test", ""), (b"bob@x.a.test", "i= is not d=, as the key demands")):
+            field = dkim.sign(data, b"rs", b"a.test", RSA.pem().encode(), identity=identity)
+            assert [found.result for found in verify(field + data)] == ["pass"]
+            [verdict] = verify(field + data, strict)
+            assert (verdict.result, verdict.reason) == ("permerror" if reason else "pass", reason)
+
     def test_tags_twice(self) -> None:
         assert self.changed(b"t=1700000000", b"d=b.test") == [("permerror", "d= twice")]
 
