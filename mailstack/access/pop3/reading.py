@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from twisted.internet.defer import Deferred
-
 from mailstack.store.mailbox import Mailbox
 from mailstack.store.packing import Text
 from mailstack.store.values import Expunged
@@ -21,21 +19,15 @@ Following = Callable[[int], Sequence[int]]  # the UIDs after one that may be ask
 
 
 class ReadAhead:
-    """Small messages in order: who takes one takes them all.
+    """Small messages in order: who takes one takes them all, so those that follow are read with it."""
 
-    Those that follow are read with the one that is asked for, and while the client takes these, the next: no
-    more than two batches are held at a time.
-    """
-
-    __slots__ = ("_coming", "_end", "_following", "_last", "_mailbox", "_octets")
+    __slots__ = ("_following", "_last", "_mailbox", "_octets")
 
     def __init__(self, mailbox: Mailbox, following: Following) -> None:
         self._mailbox = mailbox
         self._following = following
         self._octets: dict[int, bytes] = {}  # by UID, of those that are not taken yet
-        self._coming: Deferred[None] | None = None  # fires when the next batch is in `_octets`
         self._last = 0  # the UID asked for before
-        self._end = 0  # the last UID that was read, or is being read
 
     async def body(self, uid: int) -> bytes:
         """All octets of a small message. Raise Expunged, OSError, Overloaded."""
@@ -43,40 +35,16 @@ class ReadAhead:
         if not self._mailbox.rows((uid,)):
             raise Expunged(f"message {uid}")
         if not last or uid <= last:  # the first, or not in order: nothing is known of what comes next
-            await self._forget()
+            self._octets.clear()
             return await self._mailbox.body(uid)
-        if uid not in self._octets and self._coming is not None and uid <= self._end:
-            await self._coming
         if uid not in self._octets:
-            await self._forget()
-            await self._read((uid, *self._following(uid)))
+            uids = (uid, *self._following(uid))
+            found = await self._mailbox.bodies([(each, 0, None) for each in uids])
+            self._octets = {each: data for each, data in zip(uids, found, strict=True) if data is not None}
         data = self._octets.pop(uid, None)
-        if self._coming is None and len(self._octets) <= AHEAD // 2:
-            self._read_on()
         if data is None:
             raise Expunged(f"message {uid}")
         return data
-
-    async def _forget(self) -> None:
-        if self._coming is not None:
-            await self._coming
-        self._octets.clear()
-
-    async def _read(self, uids: Sequence[int]) -> None:
-        self._end = uids[-1]
-        found = await self._mailbox.bodies([(each, 0, None) for each in uids])
-        self._octets |= {each: data for each, data in zip(uids, found, strict=True) if data is not None}
-
-    def _read_on(self) -> None:
-        """Have the next batch read. What goes wrong now is met again, and told, when it is asked for."""
-        uids = self._following(self._end)
-        if uids:
-            self._coming = Deferred.fromCoroutine(self._read(uids))
-            self._coming.addErrback(lambda failure: None)
-            self._coming.addCallback(self._came)
-
-    def _came(self, _: None) -> None:
-        self._coming = None
 
 
 class Truncated(Exception):

@@ -1,4 +1,4 @@
-"""The read-ahead of RETR: what is read when, while the disk takes its time or fails."""
+"""The read-ahead of RETR: what is read when, and what if the disk fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailstack.access.pop3 import reading
 from mailstack.access.pop3.reading import ReadAhead
 from mailstack.store.values import Expunged
 from tests.access.pop3.fakes import FakeMailbox
@@ -35,7 +34,6 @@ class SlowMailbox(FakeMailbox):
 
 class ReadAheadTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(reading, "AHEAD", BATCH)
         self.box = SlowMailbox()
         self.ahead = ReadAhead(self.box, self.following)  # type: ignore[arg-type]
 
@@ -49,48 +47,28 @@ class ReadAheadTests(SynchronousTestCase):
         for uid in uids:
             self.assertEqual(self.successResultOf(self.ask(uid)), b"message %d" % uid)
 
-    def test_the_next_are_read_while_these_are_taken(self) -> None:
-        self.take(11, 12)
+    def test_the_first_alone_and_then_several_together(self) -> None:
+        self.take(11)
+        self.assertEqual(self.box.reads, [])
+        self.take(12, 13, 14, 15)
         self.assertEqual(self.box.reads, [[12, 13, 14, 15]])
-        self.box.slow = True
-        self.take(13)
-        self.assertEqual(self.box.reads[1:], [[16, 17, 18]])
-        self.take(14, 15)  # they are here, although the disk is busy
-        self.assertEqual(len(self.box.reads), 2)
-
-    def test_one_that_is_on_its_way_is_waited_for(self) -> None:
-        self.take(11, 12)
-        self.box.slow = True
-        self.take(13, 14, 15)
-        asked = self.ask(16)
-        self.assertNoResult(asked)
-        self.box.slow = False
-        self.box.waiting[0].callback(None)
-        self.assertEqual(self.successResultOf(asked), b"message 16")
-        self.take(*range(17, FIRST + COUNT))
+        self.take(16)
+        self.assertEqual(self.box.reads[1:], [[16, 17, 18, 19]])
 
     def test_whoever_leaves_the_order_reads_one(self) -> None:
-        self.take(11, 12)
-        self.box.slow = True
-        self.take(13)
-        asked = self.ask(12)
-        self.assertNoResult(asked)  # two batches at most are held: the one on its way is let go first
-        self.box.waiting[0].callback(None)
-        self.assertEqual(self.successResultOf(asked), b"message 12")
-        self.assertEqual(len(self.box.reads), 2)
+        self.take(11, 12, 11)
+        self.assertEqual(len(self.box.reads), 1)
+        self.take(13)  # nothing is held that was not taken in order
+        self.assertEqual(self.box.reads[1:], [[13, 14, 15, 16]])
 
-    def test_what_fails_ahead_is_told_to_who_asks(self) -> None:
-        self.take(11, 12)
+    def test_what_fails_is_told_to_who_asks_and_read_again(self) -> None:
+        self.take(11)
         self.box.slow = True
-        self.take(13)
-        self.box.waiting.pop().errback(OSError("disk"))
-        self.take(14, 15)
-        asked = self.ask(16)
-        self.box.waiting.pop().callback(None)  # the batch after it, which is of no use any more
+        asked = self.ask(12)
         self.box.waiting.pop().errback(OSError("disk"))
         self.failureResultOf(asked, OSError)
         self.box.slow = False
-        self.take(17, 18)
+        self.take(13, 14)
 
     def test_one_that_is_gone_when_it_is_read(self) -> None:
         self.take(11)
