@@ -43,6 +43,10 @@ _SLICE = 200  # messages read and inserted at a time
 _LOOKS = 5  # at a directory whose files other programs go on renaming
 
 
+# By how many UIDVALIDITYs the last may be ahead of the clock: as many as mailboxes are made in one second.
+_APART = 10_000
+
+
 def rebuild_user(
     root: Path, db: Connection, user_id: int, home: str, looked: Callable[[int], None] = lambda more: None
 ) -> Usage:
@@ -108,7 +112,8 @@ class _Rebuild:
     known: dict[Place, Known]  # by the index that was
     octets: int = 0
     count: int = 0
-    uidvalidity: int = 0
+    uidvalidity: int = 0  # the highest
+    never_given: int = 0  # from here on
 
     def states(self) -> Iterator[tuple[str, MailboxState]]:
         """Every mailbox's directory, from the user's Maildir, with what its file says or its name tells."""
@@ -117,13 +122,15 @@ class _Rebuild:
         removed = set(discarded_paths(self.db))  # deleted, if not yet from the disk
         folders = sorted(name for name in names if f"{self.home}/{MAILDIR}/{name}" not in removed)
         taken: set[str] = set()
-        for directory in ["", *folders]:
-            path = mailbox_path(self.root, self.home, directory)
-            if not ((path / "cur").is_dir() and (path / "new").is_dir()):
-                continue
-            state = MailboxState.read(path) or self._guess(path, directory)
-            if state is None:
-                continue
+        found = [
+            (directory, path, MailboxState.read(path))
+            for directory in ["", *folders]
+            if _is_maildir(path := mailbox_path(self.root, self.home, directory))
+        ]
+        given = max((known.uidvalidity for _, _, known in found if known), default=0)
+        self.never_given = max(given, int(time.time())) + _APART
+        for directory, path, known in found:
+            state = known or self._guess(path, directory)
             name = INBOX if not directory else _free(state.name, taken | {INBOX})
             taken.add(name)
             yield (
@@ -195,11 +202,11 @@ class _Rebuild:
         )
         return Usage(self.octets, self.count)
 
-    def _guess(self, path: Path, directory: str) -> MailboxState | None:
+    def _guess(self, path: Path, directory: str) -> MailboxState:
         """A mailbox of Dovecot's: its UIDs stay. Of another program, or one whose file is lost: new ones."""
         listed = dovecot.read_uids(path)
         if listed is None:
-            self.uidvalidity = max(self.uidvalidity + 1, int(time.time()))
+            self.uidvalidity = max(self.uidvalidity + 1, self.never_given)
         known = {} if listed is None else dovecot.read_keywords(path)
         uidvalidity, uidnext = (listed.uidvalidity, listed.uidnext) if listed else (self.uidvalidity, 1)
         try:
@@ -372,6 +379,10 @@ class _Contents:
             "saved": self._modseq,
             "delivery": key,
         }
+
+
+def _is_maildir(path: Path) -> bool:
+    return (path / "cur").is_dir() and (path / "new").is_dir()
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -391,6 +391,29 @@ def test_a_state_file_with_numbers_that_cannot_be_is_none(
     assert MailboxState.read(tmp_path) == MailboxState("INBOX", *right, "", {})
 
 
+def test_a_uidvalidity_that_is_made_up_was_never_given(sqlite: Callable[[int], Harness]) -> None:
+    """Neither to this mailbox nor to another: those given are ahead of the clock, if several are made at once."""
+    harness = sqlite(0)
+    names = ("A", "B", "C")
+    for name in names:
+        now(harness.store.create(1, name))
+
+    def given() -> dict[str, int]:
+        return {info.name: info.uidvalidity for info in now(harness.store.mailboxes(1))}
+
+    before = given()
+    for name in names[::2]:
+        live = now(harness.store.open(1, name))
+        (live.directory / FILE).unlink()
+        live.close()
+    rebuild(harness)
+    after = given()
+    assert after["B"] == before["B"]
+    assert max(before.values()) < after["A"] < after["C"]
+    now(harness.store.create(1, "D"))
+    assert given()["D"] > after["C"]
+
+
 def test_a_mailbox_without_tmp_opens(sqlite: Callable[[int], Harness]) -> None:
     harness = sqlite(0)
     shutil.rmtree(harness.path() / "tmp")
